@@ -1,0 +1,49 @@
+"""Migration operations for rules that PostgreSQL keeps and Django cannot express."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.migrations import RunSQL
+
+# Replaced, never dropped: every table that is append-only shares it, whichever migration came first.
+_REFUSE_CHANGE = """
+CREATE OR REPLACE FUNCTION countinghouse_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'Rows of % are never changed or deleted; % is refused.', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+"""
+
+
+def composite_foreign_key(
+    table: str, columns: Sequence[str], to_table: str, to_columns: Sequence[str], name: str
+) -> RunSQL:
+    """Return the operation that makes `columns` of a table refer to unique `to_columns` of another.
+
+    Used as (organization_id, x_id) → (organization_id, id), so that no row can point at another tenant's. It is
+    checked at commit; a NULL in any of the columns is not checked. The model's own ForeignKey has `db_constraint=False`.
+    """
+    here = ", ".join(f'"{column}"' for column in columns)
+    there = ", ".join(f'"{column}"' for column in to_columns)
+    return RunSQL(
+        f'ALTER TABLE "{table}" ADD CONSTRAINT "{name}" FOREIGN KEY ({here}) '
+        f'REFERENCES "{to_table}" ({there}) DEFERRABLE INITIALLY DEFERRED',
+        f'ALTER TABLE "{table}" DROP CONSTRAINT "{name}"',
+    )
+
+
+def append_only(table: str) -> RunSQL:
+    """Return the operation after which PostgreSQL refuses UPDATE, DELETE and TRUNCATE of a table.
+
+    The refusal has SQLSTATE 23001 (restrict_violation), which Django raises as IntegrityError.
+    """
+    return RunSQL(
+        _REFUSE_CHANGE
+        + f'CREATE TRIGGER "{table}_rows_stay" BEFORE UPDATE OR DELETE ON "{table}" '
+        "FOR EACH ROW EXECUTE FUNCTION countinghouse_refuse_change();"
+        f'CREATE TRIGGER "{table}_table_stays" BEFORE TRUNCATE ON "{table}" '
+        "FOR EACH STATEMENT EXECUTE FUNCTION countinghouse_refuse_change();",
+        f'DROP TRIGGER "{table}_rows_stay" ON "{table}"; DROP TRIGGER "{table}_table_stays" ON "{table}";',
+    )
