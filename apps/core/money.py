@@ -1,0 +1,83 @@
+"""Money: the ledger counts integer micros, invoices count ISO 4217 minor units, prices are exact decimals.
+
+A micro is 10⁻⁶ of a major unit in every currency. Rounding is half up (away from zero on a tie), and only at the
+places that the architecture names; nothing here rounds silently.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from functools import cache
+
+from iso4217 import Currency
+
+MICROS_PER_UNIT = 1_000_000
+# numeric(38,6) times numeric(20,10) needs 58 digits; with room for sums nothing is ever rounded by accident.
+EXACT = Context(prec=120, rounding=ROUND_HALF_UP)
+
+
+@cache
+def exponent(currency: str) -> int:
+    """Return the number of minor-unit digits of an ISO 4217 currency; ValueError for an unknown code.
+
+    ISO 4217 decides, not CLDR: the two differ for a dozen currencies.
+    """
+    digits = Currency(currency).exponent
+    if digits is None:
+        raise ValueError(f"{currency} has no minor unit")
+    return int(digits)
+
+
+def is_currency(code: str) -> bool:
+    """Return whether the code is an ISO 4217 currency that can be billed in."""
+    try:
+        exponent(code)
+    except ValueError:
+        return False
+    return True
+
+
+def micros_per_minor(currency: str) -> int:
+    """Return how many micros one minor unit has: 10 000 for USD, 1 000 000 for JPY, 1 000 for KWD."""
+    return int(10 ** (6 - exponent(currency)))
+
+
+def to_micros(amount: Decimal) -> int:
+    """Return a major-unit amount in micros; ValueError when it is finer than a micro or not finite."""
+    if not amount.is_finite():
+        raise ValueError("an amount must be a finite number")
+    with localcontext(EXACT):
+        scaled = amount * MICROS_PER_UNIT
+        if scaled != scaled.to_integral_value():
+            raise ValueError("an amount cannot be finer than 0.000001")
+        return int(scaled)
+
+
+def from_micros(micros: int) -> Decimal:
+    """Return micros as major units with six decimals, exactly."""
+    return Decimal(micros).scaleb(-6, EXACT)
+
+
+def from_minor(minor: int, currency: str) -> Decimal:
+    """Return minor units as major units with the currency's own number of decimals, exactly."""
+    return Decimal(minor).scaleb(-exponent(currency), EXACT)
+
+
+def minor_to_micros(minor: int, currency: str) -> int:
+    """Return minor units in micros, exactly."""
+    return minor * micros_per_minor(currency)
+
+
+def round_micros_to_minor(micros: int, currency: str) -> int:
+    """Return micros in minor units, rounded half up (ties away from zero)."""
+    unit = micros_per_minor(currency)
+    sign = -1 if micros < 0 else 1
+    return sign * ((abs(micros) * 2 + unit) // (2 * unit))
+
+
+def plain(amount: Decimal, *, decimals_min: int = 0) -> str:
+    """Return a decimal as a plain string: no exponent, no trailing zeros beyond `decimals_min`."""
+    text = f"{amount:f}"
+    whole, _point, fraction = text.partition(".")
+    fraction = fraction.rstrip("0").ljust(decimals_min, "0")
+    return f"{whole}.{fraction}" if fraction else whole

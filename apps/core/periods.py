@@ -1,0 +1,76 @@
+"""Calendar months in a time zone, and the hours that usage is cut into. All moments are UTC, ranges half-open."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+HOUR = timedelta(hours=1)
+
+
+def label_of(moment: datetime, zone: str) -> str:
+    """Return the label YYYY-MM of the month that contains the moment in the zone."""
+    return f"{moment.astimezone(ZoneInfo(zone)):%Y-%m}"
+
+
+def next_label(label: str) -> str:
+    """Return the label of the following month."""
+    year, month = _parts(label)
+    return f"{year + month // 12:04d}-{month % 12 + 1:02d}"
+
+
+def previous_label(label: str) -> str:
+    """Return the label of the preceding month."""
+    year, month = _parts(label)
+    return f"{year - (month == 1):04d}-{(month - 2) % 12 + 1:02d}"
+
+
+def month_start(label: str, zone: str) -> datetime:
+    """Return the moment, in UTC, at which the month starts in the zone.
+
+    Midnight that a daylight-saving change skips is taken with the offset before the change, as zoneinfo does.
+    """
+    year, month = _parts(label)
+    return datetime(year, month, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+
+def floor_hour(moment: datetime) -> datetime:
+    """Return the start of the whole UTC hour that contains the moment."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def is_whole_hour(moment: datetime) -> bool:
+    """Return whether the moment is a whole UTC hour."""
+    return floor_hour(moment) == moment
+
+
+def hour_of(moment: datetime, boundaries: Sequence[datetime]) -> datetime:
+    """Return the start of the piece that contains the moment: the later of its UTC hour and its period's start.
+
+    boundaries: the starts of billing periods, ascending.
+    """
+    hour = floor_hour(moment)
+    index = bisect_right(boundaries, moment)
+    return max(hour, boundaries[index - 1]) if index else hour
+
+
+def hour_pieces(
+    start: datetime, end: datetime, boundaries: Sequence[datetime]
+) -> Iterator[tuple[datetime, datetime, datetime]]:
+    """Yield (piece hour, start, end) for each part of the range cut at UTC hours and at period starts."""
+    while start < end:
+        hour = hour_of(start, boundaries)
+        stop = floor_hour(start) + HOUR
+        index = bisect_right(boundaries, start)
+        if index < len(boundaries):
+            stop = min(stop, boundaries[index])
+        stop = min(stop, end)
+        yield hour, start, stop
+        start = stop
+
+
+def _parts(label: str) -> tuple[int, int]:
+    year, month = label.split("-")
+    return int(year), int(month)

@@ -1,0 +1,417 @@
+"""Django's settings; what differs between machines comes from `config.environment`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from django.utils.csp import CSP
+from django.utils.translation import gettext_lazy as _
+
+from config import embedded, environment
+
+ROOT = environment.ROOT
+ENV = environment.load()
+DEBUG = ENV.debug
+VAR = ENV.countinghouse_var.expanduser().resolve()
+PROCESS_KIND = ENV.process_kind
+
+# --- Services ---------------------------------------------------------------------------------------------------
+
+if ENV.database_url is not None:
+    DATABASE_URL = ENV.database_url.get_secret_value()
+    BROKER_URL = ENV.celery_broker_url.get_secret_value() if ENV.celery_broker_url else ""
+    _redis = ENV.redis_url.get_secret_value() if ENV.redis_url else BROKER_URL
+    REDIS_URL = _redis if _redis.startswith(("redis://", "rediss://", "unix://")) else ""
+else:
+    _endpoints = embedded.endpoints()
+    # Commands that need no database (help, makemigrations, check) also run before the services were ever started.
+    DATABASE_URL = _endpoints.database_url if _endpoints else "postgresql://countinghouse@127.0.0.1:1/countinghouse"
+    BROKER_URL = ENV.celery_broker_url.get_secret_value() if ENV.celery_broker_url else ""
+    BROKER_URL = BROKER_URL or (_endpoints.valkey_url if _endpoints else "")
+    REDIS_URL = ENV.redis_url.get_secret_value() if ENV.redis_url else ""
+    REDIS_URL = REDIS_URL or (_endpoints.valkey_url if _endpoints else "")
+
+LOCK_TIMEOUT_MS = 4_000
+STATEMENT_TIMEOUT_MS = {"web": 15_000, "worker": 85_000}.get(PROCESS_KIND, 0)
+
+
+def _database(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    options: dict[str, Any] = {
+        "application_name": f"countinghouse-{PROCESS_KIND}",
+        "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+    }
+    for pair in filter(None, parts.query.split("&")):
+        key, _equals, value = pair.partition("=")
+        options[key] = unquote(value)
+    if PROCESS_KIND == "web":
+        options["pool"] = {"min_size": 1, "max_size": 8, "timeout": 5}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "OPTIONS": options,
+        # A pool replaces persistent connections; Celery closes a pool after each task but keeps connections.
+        "CONN_MAX_AGE": 600 if PROCESS_KIND == "worker" else 0,
+        "CONN_HEALTH_CHECKS": PROCESS_KIND == "worker",
+    }
+
+
+DATABASES = {"default": _database(DATABASE_URL)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+if REDIS_URL:
+    CACHES: dict[str, Any] = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": "countinghouse",
+        }
+    }
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+# --- Secrets ----------------------------------------------------------------------------------------------------
+
+
+def _development_secret() -> str:
+    """Return the secret kept in VAR, so that sessions and keys survive a restart of the development run."""
+    path = Path(VAR) / "secret_key"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        pass
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(secrets.token_urlsafe(64), encoding="ascii")
+    except FileExistsError:
+        return _development_secret()
+    except OSError as error:
+        sys.exit(f"Cannot write {path}: {error.strerror}. Point COUNTINGHOUSE_VAR at a folder you can write to.")
+    return path.read_text(encoding="ascii").strip()
+
+
+SECRET_KEY = ENV.secret_key.get_secret_value() if ENV.secret_key else _development_secret()
+
+
+def _derived(purpose: str) -> bytes:
+    return hmac.new(SECRET_KEY.encode(), f"countinghouse:{purpose}".encode(), hashlib.sha256).digest()
+
+
+API_KEY_PEPPER = ENV.api_key_pepper.get_secret_value().encode() if ENV.api_key_pepper else _derived("api-key-pepper")
+FIELD_ENCRYPTION_KEYS = [key.get_secret_value() for key in ENV.field_encryption_keys] or [
+    base64.urlsafe_b64encode(_derived("field-encryption")).decode()
+]
+
+# --- The product ------------------------------------------------------------------------------------------------
+
+PORT = ENV.port
+PUBLIC_URL = (ENV.public_url or f"http://127.0.0.1:{PORT}").rstrip("/")
+BRAND_NAME = ENV.brand_name
+DEFAULT_CURRENCY = ENV.default_currency
+API_KEY_PREFIX = ENV.api_key_prefix
+METERING_TICK_SECONDS = ENV.metering_tick_seconds
+USAGE_PAST_DAYS_MAX = ENV.usage_past_days_max
+USAGE_BATCH_EVENTS_MAX = ENV.usage_batch_events_max
+USAGE_FUTURE_SECONDS_MAX = 300
+METRICS_PUBLIC = ENV.metrics_public
+REQUIRE_HTTPS = ENV.require_https
+RETURN_ORIGINS = ENV.return_origins
+TRUSTED_PROXY_COUNT = ENV.trusted_proxy_count
+BODY_BYTES_MAX = 1024 * 1024
+USAGE_BODY_BYTES_MAX = 8 * 1024 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = USAGE_BODY_BYTES_MAX
+
+# What a lower app asks of a higher one, by dotted name.
+CELERY_APP = "config.celery"
+ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
+LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prove_invoices"]
+RATED_UNTIL = "apps.billing.selectors.rated_until"
+RECEIPT_ALLOCATOR = "apps.invoices.services.allocate_receipt"
+
+# --- Django -----------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "apps.backoffice.apps.BackofficeAdminConfig",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "django_otp",
+    "django_structlog",
+    "django_htmx",
+    "apps.core",
+    "apps.audit",
+    "apps.outbox",
+    "apps.idempotency",
+    "apps.ledger",
+    "apps.identity",
+    "apps.organizations",
+    "apps.credentials",
+    "apps.pricing",
+    "apps.metering",
+    "apps.billing",
+    "apps.invoices",
+    "apps.backoffice",
+    "apps.portal",
+]
+
+MIDDLEWARE = [
+    "apps.core.http.correlation.CorrelationMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "apps.core.http.limits.BodyLimitMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = True
+ALLOWED_HOSTS = [*ENV.allowed_hosts, urlsplit(PUBLIC_URL).hostname or "127.0.0.1"]
+if DEBUG:
+    ALLOWED_HOSTS += ["127.0.0.1", "localhost", "[::1]"]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "apps.core.http.context.brand",
+            ],
+        },
+    }
+]
+
+AUTH_USER_MODEL = "identity.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+
+ACCOUNT_ADAPTER = "apps.identity.adapters.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_UNIQUE_EMAIL = True
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_SESSION_REMEMBER = True
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+MFA_ADAPTER = "apps.identity.adapters.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = BRAND_NAME
+ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
+OTP_ADMIN_HIDE_SENSITIVE_DATA = True
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
+SECURE_SSL_REDIRECT = False  # Refused, not redirected: a redirect would hide a key already sent in clear.
+SECURE_HSTS_SECONDS = 31_536_000 if REQUIRE_HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SECURE_CSP = {
+    "default-src": [CSP.NONE],
+    "script-src": [CSP.SELF],
+    "style-src": [CSP.SELF],
+    "img-src": [CSP.SELF, "data:"],
+    "font-src": [CSP.SELF],
+    "connect-src": [CSP.SELF],
+    "form-action": [CSP.SELF],
+    "frame-ancestors": [CSP.NONE],
+    "base-uri": [CSP.NONE],
+    "manifest-src": [CSP.SELF],
+}
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [ROOT / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = ROOT / "staticfiles"
+STATICFILES_DIRS = [ROOT / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = False
+
+
+
+def _mailer() -> dict[str, Any]:
+    if ENV.email_url is None:
+        return {"BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    parts = urlsplit(ENV.email_url.get_secret_value())
+    return {
+        "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "OPTIONS": {
+            "host": parts.hostname or "localhost",
+            "port": parts.port or (465 if parts.scheme == "smtps" else 587),
+            "username": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+            "use_ssl": parts.scheme == "smtps",
+            "use_tls": parts.scheme == "smtp" and parts.port not in (25, 1025),
+            "timeout": 10,
+        },
+    }
+
+
+MAILERS = {"default": _mailer()}
+DEFAULT_FROM_EMAIL = ENV.email_from or f"billing@{urlsplit(PUBLIC_URL).hostname}"
+
+# --- REST -------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.credentials.authentication.CredentialAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["apps.core.http.rendering.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["apps.core.http.parsing.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "apps.core.http.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Countinghouse",
+    "DESCRIPTION": "Organizations, usage, prices, credit and invoices of a GPU cloud.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "PREPROCESSING_HOOKS": ["apps.core.http.openapi.keep_canonical_paths"],
+    "POSTPROCESSING_HOOKS": ["apps.core.http.openapi.document_errors"],
+    "AUTHENTICATION_WHITELIST": ["apps.credentials.authentication.CredentialAuthentication"],
+}
+
+# --- Celery -----------------------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = BROKER_URL
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_TIME_LIMIT = 90
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    # Without the last two a lost task comes back only after about 100 seconds whatever the timeout.
+    {"visibility_timeout": 120, "unacked_restore_interval": 10, "unacked_restore_throttle": 1}
+    if BROKER_URL.startswith("redis")
+    else {}
+)
+# A publisher that waits for a dead broker would hold the request; the sweep re-queues what was not sent.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BEAT_SCHEDULE = {
+    "metering-tick": {
+        "task": "billing.meter_all",
+        "schedule": METERING_TICK_SECONDS,
+        # A tick that waited behind a slow one adds nothing.
+        "options": {"expires": METERING_TICK_SECONDS},
+    },
+}
+
+# --- Logs -------------------------------------------------------------------------------------------------------
+
+_console = ENV.log_format == "console" or (ENV.log_format == "auto" and DEBUG)
+_shared_processors: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.UnicodeDecoder(),
+]
+structlog.configure(
+    processors=[*_shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "structured": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _shared_processors,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(
+                    [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+                    if _console
+                    else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+                ),
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+    "root": {"handlers": ["stderr"], "level": ENV.log_level},
+    "loggers": {
+        # Each request is one structured line of django-structlog; Django's own copy would repeat it.
+        "django.server": {"level": "ERROR"},
+        "django.request": {"level": "ERROR"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_USER_ID_FIELD = None
