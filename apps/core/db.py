@@ -22,8 +22,8 @@ def composite_foreign_key(
 ) -> RunSQL:
     """Return the operation that makes `columns` of a table refer to unique `to_columns` of another.
 
-    Used as (organization_id, x_id) → (organization_id, id), so that no row can point at another tenant's. It is
-    checked at commit; a NULL in any of the columns is not checked. The model's own ForeignKey has `db_constraint=False`.
+    Used as (organization_id, x_id) → (organization_id, id): no row can point at another tenant's. It is checked
+    at commit; a NULL in any of the columns is not checked. The model's ForeignKey has `db_constraint=False`.
     """
     here = ", ".join(f'"{column}"' for column in columns)
     there = ", ".join(f'"{column}"' for column in to_columns)
@@ -40,8 +40,7 @@ def append_only(table: str) -> RunSQL:
     The refusal has SQLSTATE 23001 (restrict_violation), which Django raises as IntegrityError.
     """
     return RunSQL(
-        _REFUSE_CHANGE
-        + f'CREATE TRIGGER "{table}_rows_stay" BEFORE UPDATE OR DELETE ON "{table}" '
+        _REFUSE_CHANGE + f'CREATE TRIGGER "{table}_rows_stay" BEFORE UPDATE OR DELETE ON "{table}" '
         "FOR EACH ROW EXECUTE FUNCTION countinghouse_refuse_change();"
         f'CREATE TRIGGER "{table}_table_stays" BEFORE TRUNCATE ON "{table}" '
         "FOR EACH STATEMENT EXECUTE FUNCTION countinghouse_refuse_change();",

@@ -1,0 +1,300 @@
+"""The tenants: organizations with every slug they ever had, members, projects and billing periods."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.fields import DateTimeRangeField, RangeBoundary, RangeOperators
+from django.db import models
+from django.db.models import F, Func, Q
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.actor import Actor
+from apps.core.ids import uuid7
+from apps.core.permissions import Role
+
+SLUG_PATTERN = r"^[a-z0-9](-?[a-z0-9])*$"
+SLUG_LENGTH_MAX = 63
+LABEL_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
+_UUID_PATTERN = r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
+
+
+class OrganizationStatus(models.TextChoices):
+    """What staff decided about an organization; money has `BillingState`."""
+
+    ACTIVE = "active", _("Active")
+    SUSPENDED = "suspended", _("Suspended")
+    DELETED = "deleted", _("Deleted")
+
+
+class BillingState(models.TextChoices):
+    """How the credit stands; anything but healthy concerns new usage only."""
+
+    HEALTHY = "healthy", _("Healthy")
+    LOW = "low", _("Low")
+    DEPLETED = "depleted", _("Depleted")
+    SUSPENDED = "suspended", _("Suspended")
+
+
+class PeriodState(models.TextChoices):
+    """The life of a billing period: it takes usage, then has a draft invoice, then never changes."""
+
+    OPEN = "open", _("Open")
+    DRAFT = "draft", _("Draft")
+    FINAL = "final", _("Final")
+
+
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    """Reads of organizations."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return the actor's organization, nothing else."""
+        return self.filter(pk=actor.organization_id)
+
+    def existing(self) -> Self:
+        """Return the organizations that are not deleted."""
+        return self.exclude(status=OrganizationStatus.DELETED)
+
+
+class Organization(models.Model):
+    """A customer. Its slug may change; its id never does."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.CharField(_("slug"), max_length=SLUG_LENGTH_MAX, unique=True)
+    name = models.CharField(_("name"), max_length=150)
+    status = models.CharField(
+        _("status"), max_length=16, choices=OrganizationStatus, default=OrganizationStatus.ACTIVE
+    )
+    billing_email = models.EmailField(_("billing e-mail"), blank=True)
+    currency = models.CharField(_("currency"), max_length=3)
+    timezone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    plan = models.CharField(_("plan"), max_length=32, default="free")
+    billing_state = models.CharField(
+        _("billing state"), max_length=16, choices=BillingState, default=BillingState.HEALTHY
+    )
+    require_mfa = models.BooleanField(_("requires a second factor"), default=False)
+    is_demonstration = models.BooleanField(_("demonstration"), default=False)
+    created_at = models.DateTimeField(_("created"))
+
+    objects = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("organization")
+        verbose_name_plural = _("organizations")
+        constraints = [
+            models.CheckConstraint(
+                name="organizations_organization_slug_form",
+                # A slug in the form of an id could shadow the organization that has that id.
+                condition=Q(slug__regex=SLUG_PATTERN) & ~Q(slug__regex=_UUID_PATTERN),
+            ),
+            models.CheckConstraint(
+                name="organizations_organization_currency_form", condition=Q(currency__regex=r"^[A-Z]{3}$")
+            ),
+            models.CheckConstraint(
+                name="organizations_organization_status_known",
+                condition=Q(status__in=OrganizationStatus.values),
+            ),
+            models.CheckConstraint(
+                name="organizations_organization_billing_state_known",
+                condition=Q(billing_state__in=BillingState.values),
+            ),
+        ]
+        indexes = [models.Index(fields=["created_at", "id"], name="organizations_org_created")]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class OrganizationSlug(models.Model):
+    """Every slug that an organization has or had; as the primary key, none is ever issued twice."""
+
+    slug = models.CharField(_("slug"), primary_key=True, max_length=SLUG_LENGTH_MAX)
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="slugs", verbose_name=_("organization")
+    )
+    retired_at = models.DateTimeField(_("retired"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("slug")
+        verbose_name_plural = _("slugs")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization"],
+                condition=Q(retired_at__isnull=True),
+                name="organizations_organizationslug_one_current",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    """Reads of memberships."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return the memberships of the actor's organization."""
+        return self.filter(organization_id=actor.organization_id)
+
+    def in_force(self, now: datetime) -> Self:
+        """Return those neither suspended nor expired, of active users and existing organizations."""
+        return self.filter(
+            Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+            suspended_at__isnull=True,
+            user__is_active=True,
+        ).exclude(organization__status=OrganizationStatus.DELETED)
+
+
+class Membership(models.Model):
+    """A user's place in an organization, with one role."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="memberships", verbose_name=_("organization")
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="memberships", verbose_name=_("user")
+    )
+    role = models.CharField(_("role"), max_length=16, choices=Role)
+    is_default = models.BooleanField(_("default of the user"), default=False)
+    suspended_at = models.DateTimeField(_("suspended"), null=True, blank=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"))
+
+    objects = MembershipQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("membership")
+        verbose_name_plural = _("memberships")
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "user"], name="organizations_membership_once"),
+            models.UniqueConstraint(fields=["organization", "id"], name="organizations_membership_tenant"),
+            models.UniqueConstraint(
+                fields=["user"], condition=Q(is_default=True), name="organizations_membership_one_default"
+            ),
+            models.CheckConstraint(
+                name="organizations_membership_role_known", condition=Q(role__in=Role.values)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} · {self.organization}"
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    """Reads of projects."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return the projects of the actor's organization."""
+        return self.filter(organization_id=actor.organization_id)
+
+    def active(self) -> Self:
+        """Return the projects that are not archived."""
+        return self.filter(archived_at__isnull=True)
+
+
+class Project(models.Model):
+    """A part of an organization that usage and keys can be counted by."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="projects", verbose_name=_("organization")
+    )
+    slug = models.CharField(_("slug"), max_length=SLUG_LENGTH_MAX)
+    name = models.CharField(_("name"), max_length=150)
+    archived_at = models.DateTimeField(_("archived"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"))
+
+    objects = ProjectQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("project")
+        verbose_name_plural = _("projects")
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "slug"], name="organizations_project_slug"),
+            models.UniqueConstraint(fields=["organization", "id"], name="organizations_project_tenant"),
+            models.CheckConstraint(
+                name="organizations_project_slug_form", condition=Q(slug__regex=SLUG_PATTERN)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class BillingPeriodQuerySet(models.QuerySet["BillingPeriod"]):
+    """Reads of billing periods."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return the periods of the actor's organization."""
+        return self.filter(organization_id=actor.organization_id)
+
+    def of(self, organization_id: UUID) -> Self:
+        """Return an organization's periods, earliest first."""
+        return self.filter(organization_id=organization_id).order_by("starts_at", "pk")
+
+    def containing(self, moment: datetime) -> Self:
+        """Return the periods that a moment falls into, at most one of each organization."""
+        return self.filter(starts_at__lte=moment, ends_at__gt=moment)
+
+
+class BillingPeriod(models.Model):
+    """One month of an organization, half-open; its periods are contiguous and have consecutive labels."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="periods", verbose_name=_("organization")
+    )
+    label = models.CharField(_("label"), max_length=7)
+    starts_at = models.DateTimeField(_("starts"))
+    ends_at = models.DateTimeField(_("ends"))
+    state = models.CharField(_("state"), max_length=8, choices=PeriodState, default=PeriodState.OPEN)
+    finalized_at = models.DateTimeField(_("finalized"), null=True, blank=True)
+
+    objects = BillingPeriodQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("billing period")
+        verbose_name_plural = _("billing periods")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "label"], name="organizations_billingperiod_label"
+            ),
+            models.UniqueConstraint(fields=["organization", "id"], name="organizations_billingperiod_tenant"),
+            models.CheckConstraint(
+                name="organizations_billingperiod_forward", condition=Q(starts_at__lt=F("ends_at"))
+            ),
+            models.CheckConstraint(
+                name="organizations_billingperiod_label_form", condition=Q(label__regex=LABEL_PATTERN)
+            ),
+            models.CheckConstraint(
+                name="organizations_billingperiod_final_has_moment",
+                condition=Q(state=PeriodState.FINAL, finalized_at__isnull=False)
+                | Q(state__in=[PeriodState.OPEN, PeriodState.DRAFT], finalized_at__isnull=True),
+            ),
+            ExclusionConstraint(
+                name="organizations_billingperiod_apart",
+                expressions=[
+                    ("organization", RangeOperators.EQUAL),
+                    (
+                        Func(
+                            F("starts_at"),
+                            F("ends_at"),
+                            RangeBoundary(),
+                            function="TSTZRANGE",
+                            output_field=DateTimeRangeField(),
+                        ),
+                        RangeOperators.OVERLAPS,
+                    ),
+                ],
+                # A change of time zone moves neighbours together.
+                deferrable=models.Deferrable.DEFERRED,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.label
