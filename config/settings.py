@@ -244,6 +244,12 @@ SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 MFA_ADAPTER = "apps.identity.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = BRAND_NAME
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+# Wherever allauth takes a code, our service spends it, so that none passes twice.
+MFA_FORMS = {
+    "authenticate": "apps.identity.forms.AuthenticateForm",
+    "reauthenticate": "apps.identity.forms.ReauthenticateForm",
+}
 ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
 OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 
