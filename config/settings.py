@@ -33,7 +33,9 @@ if ENV.database_url is not None:
 else:
     _endpoints = embedded.endpoints()
     # Commands that need no database (help, makemigrations, check) also run before the services were ever started.
-    DATABASE_URL = _endpoints.database_url if _endpoints else "postgresql://countinghouse@127.0.0.1:1/countinghouse"
+    DATABASE_URL = (
+        _endpoints.database_url if _endpoints else "postgresql://countinghouse@127.0.0.1:1/countinghouse"
+    )
     BROKER_URL = ENV.celery_broker_url.get_secret_value() if ENV.celery_broker_url else ""
     BROKER_URL = BROKER_URL or (_endpoints.valkey_url if _endpoints else "")
     REDIS_URL = ENV.redis_url.get_secret_value() if ENV.redis_url else ""
@@ -99,7 +101,9 @@ def _development_secret() -> str:
     except FileExistsError:
         return _development_secret()
     except OSError as error:
-        sys.exit(f"Cannot write {path}: {error.strerror}. Point COUNTINGHOUSE_VAR at a folder you can write to.")
+        sys.exit(
+            f"Cannot write {path}: {error.strerror}. Point COUNTINGHOUSE_VAR at a folder you can write to."
+        )
     return path.read_text(encoding="ascii").strip()
 
 
@@ -110,7 +114,9 @@ def _derived(purpose: str) -> bytes:
     return hmac.new(SECRET_KEY.encode(), f"countinghouse:{purpose}".encode(), hashlib.sha256).digest()
 
 
-API_KEY_PEPPER = ENV.api_key_pepper.get_secret_value().encode() if ENV.api_key_pepper else _derived("api-key-pepper")
+API_KEY_PEPPER = (
+    ENV.api_key_pepper.get_secret_value().encode() if ENV.api_key_pepper else _derived("api-key-pepper")
+)
 FIELD_ENCRYPTION_KEYS = [key.get_secret_value() for key in ENV.field_encryption_keys] or [
     base64.urlsafe_b64encode(_derived("field-encryption")).decode()
 ]
@@ -240,6 +246,14 @@ ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_FORMS = {
+    "login": "apps.identity.forms.LoginForm",
+    "reset_password": "apps.identity.forms.ResetPasswordForm",
+    "reset_password_from_key": "apps.identity.forms.ResetPasswordKeyForm",
+    "change_password": "apps.identity.forms.ChangePasswordForm",
+    "set_password": "apps.identity.forms.SetPasswordForm",
+    "reauthenticate": "apps.identity.forms.ConfirmPasswordForm",
+}
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 MFA_ADAPTER = "apps.identity.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
@@ -249,6 +263,7 @@ MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_FORMS = {
     "authenticate": "apps.identity.forms.AuthenticateForm",
     "reauthenticate": "apps.identity.forms.ReauthenticateForm",
+    "activate_totp": "apps.identity.forms.ActivateTOTPForm",
 }
 ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
 OTP_ADMIN_HIDE_SENSITIVE_DATA = True
@@ -296,7 +311,6 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = False
-
 
 
 def _mailer() -> dict[str, Any]:
