@@ -89,7 +89,7 @@ def make_var() -> Path:
 @contextlib.contextmanager
 def locked(var: Path, name: str) -> Iterator[None]:
     """Hold one of the installation's file locks; the kernel drops it however the process ends."""
-    with (var / f"{name}.lock").open("a", encoding="ascii") as file:
+    with (var / f"{name}.lock").open("a", encoding="utf-8") as file:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -159,7 +159,7 @@ def password(home: Home) -> str:
     """Return the services' password, made on first use together with their data."""
     path = home.var / "services.secret"
     try:
-        secret = path.read_text(encoding="ascii").strip()
+        secret = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         secret = ""
     except UnicodeDecodeError:

@@ -41,7 +41,7 @@ class Postgres(Server):
         binaries, _valkey = programs(self.home)
         if not self.folder.exists():
             self._initialise(binaries / "initdb")
-        major = (self.folder / "PG_VERSION").read_text(encoding="ascii").strip()
+        major = (self.folder / "PG_VERSION").read_text(encoding="utf-8").strip()
         shown = subprocess.check_output([binaries / "postgres", "--version"], text=True)
         if f" {major}." not in shown:
             raise StartError(

@@ -39,7 +39,7 @@ def identity(pid: int) -> str:
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         except OSError:
             return ""
         return "" if fields[0] == b"Z" else f"{boot}/{fields[19].decode()}"
