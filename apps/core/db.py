@@ -22,8 +22,8 @@ def composite_foreign_key(
 ) -> RunSQL:
     """Return the operation that makes `columns` of a table refer to unique `to_columns` of another.
 
-    Used as (organization_id, x_id) → (organization_id, id): no row can point at another tenant's. It is checked
-    at commit; a NULL in any of the columns is not checked. The model's ForeignKey has `db_constraint=False`.
+    Used as (organization_id, x_id) → (organization_id, id): no row can point at another tenant's. Checked at
+    commit; a NULL in any of the columns is not checked. The model's ForeignKey has `db_constraint=False`.
     """
     here = ", ".join(f'"{column}"' for column in columns)
     there = ", ".join(f'"{column}"' for column in to_columns)

@@ -20,7 +20,8 @@ from apps.core.permissions import Role
 SLUG_PATTERN = r"^[a-z0-9](-?[a-z0-9])*$"
 SLUG_LENGTH_MAX = 63
 LABEL_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
-_UUID_PATTERN = r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
+# A slug in the form of an id could shadow the organization that has that id.
+UUID_PATTERN = r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
 
 
 class OrganizationStatus(models.TextChoices):
@@ -88,8 +89,7 @@ class Organization(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="organizations_organization_slug_form",
-                # A slug in the form of an id could shadow the organization that has that id.
-                condition=Q(slug__regex=SLUG_PATTERN) & ~Q(slug__regex=_UUID_PATTERN),
+                condition=Q(slug__regex=SLUG_PATTERN) & ~Q(slug__regex=UUID_PATTERN),
             ),
             models.CheckConstraint(
                 name="organizations_organization_currency_form", condition=Q(currency__regex=r"^[A-Z]{3}$")

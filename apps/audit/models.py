@@ -1,0 +1,79 @@
+"""The audit log: one append-only row for each change."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.actor import Actor, ActorKind
+from apps.core.ids import uuid7
+
+ACTOR_KINDS = {
+    ActorKind.USER: _("User"),
+    ActorKind.API_KEY: _("API key"),
+    ActorKind.INTEGRATION: _("Integration"),
+    ActorKind.STAFF: _("Staff"),
+    ActorKind.SYSTEM: _("System"),
+}
+
+
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    """Reads of the audit log."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return what happened in the actor's organization."""
+        return self.filter(organization_id=actor.organization_id)
+
+    def newest_first(self) -> Self:
+        """Return the latest events first."""
+        return self.order_by("-occurred_at", "-pk")
+
+
+class AuditEvent(models.Model):
+    """One thing that one actor did. PostgreSQL refuses to change, delete or truncate it.
+
+    Organizations, users and targets are plain ids here: the log knows no other app and outlives every row.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization_id = models.UUIDField(_("organization"), null=True, blank=True)
+    actor_kind = models.CharField(_("kind of actor"), max_length=16, choices=list(ACTOR_KINDS.items()))
+    actor_id = models.UUIDField(_("actor id"), null=True, blank=True)
+    actor_label = models.CharField(_("actor"), max_length=254)
+    on_behalf_of = models.CharField(_("on behalf of"), max_length=254, blank=True)
+    credential_id = models.UUIDField(_("credential"), null=True, blank=True)
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    action = models.CharField(_("action"), max_length=64)
+    target_type = models.CharField(_("target type"), max_length=64, blank=True)
+    target_id = models.CharField(_("target id"), max_length=64, blank=True)
+    target_label = models.CharField(_("target"), max_length=254, blank=True)
+    diff = models.JSONField(_("changes"), default=dict, blank=True)
+    reason = models.TextField(_("reason"), blank=True)
+    correlation_id = models.CharField(_("correlation id"), max_length=128)
+    occurred_at = models.DateTimeField(_("occurred"))
+
+    objects = AuditEventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audit event")
+        verbose_name_plural = _("audit events")
+        constraints = [
+            models.CheckConstraint(
+                name="audit_auditevent_actor_kind_known",
+                condition=Q(actor_kind__in=[kind.value for kind in ActorKind]),
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["organization_id", "-occurred_at", "-id"], name="audit_auditevent_organization"
+            ),
+            models.Index(fields=["-occurred_at", "-id"], name="audit_auditevent_time"),
+            models.Index(fields=["target_type", "target_id"], name="audit_auditevent_target"),
+            models.Index(fields=["correlation_id"], name="audit_auditevent_correlation"),
+        ]
+
+    def __str__(self) -> str:
+        return self.action

@@ -1,0 +1,29 @@
+"""Finding organizations by what people and machines call them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from uuid import UUID
+
+from apps.organizations.models import Organization, OrganizationSlug
+
+_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+def find_organizations(references: Collection[str]) -> dict[str, Organization]:
+    """Return the organizations by the references that name one: an id, a slug or a retired slug.
+
+    At most two queries, however many references.
+    """
+    ids = {reference: UUID(reference) for reference in references if _ID.fullmatch(reference)}
+    # PostgreSQL takes no NUL; no slug has one.
+    slugs = [reference for reference in references if reference not in ids and "\x00" not in reference]
+    found: dict[str, Organization] = {}
+    if slugs:
+        rows = OrganizationSlug.objects.filter(slug__in=slugs).select_related("organization")
+        found = {row.slug: row.organization for row in rows}
+    if ids:
+        organizations = Organization.objects.in_bulk(list(ids.values()))
+        found |= {reference: organizations[pk] for reference, pk in ids.items() if pk in organizations}
+    return found
