@@ -1,9 +1,10 @@
 from django.apps import AppConfig
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin import apps as admin_apps
 from django.utils.translation import gettext_lazy as _
 
 
-class BackofficeAdminConfig(AdminConfig):
+# The module is imported whole: a name AdminConfig here would be a second default configuration.
+class BackofficeAdminConfig(admin_apps.AdminConfig):
     """Django's admin, served by our site."""
 
     default = False

@@ -1,0 +1,78 @@
+"""How numbers and moments read on every page: aligned digits, a true minus, the currency's own minor units."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+
+from django import template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from apps.core import money
+
+register = template.Library()
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@register.filter
+def amount(value: int | Decimal | None, currency: str) -> str:
+    """Return an amount with the currency's minor units, such as `1,234.50`; the currency stands in the header.
+
+    value: micros when an int, major units when a Decimal; rounded half up for display only.
+    """
+    if value is None:
+        return "–"
+    major = money.from_micros(value) if isinstance(value, int) else value
+    return _grouped(major, money.exponent(currency))
+
+
+@register.filter
+def amount_exact(value: int | Decimal, currency: str) -> str:
+    """Return an amount with every digit that it has, at least the currency's minor units: for titles."""
+    major = money.from_micros(value) if isinstance(value, int) else value
+    return money.plain(major, decimals_min=money.exponent(currency)).replace("-", MINUS)
+
+
+@register.filter
+def quantity(value: Decimal | int | None, decimals: int = 2) -> str:
+    """Return a quantity with a fixed number of decimals, two unless told."""
+    return "–" if value is None else _grouped(Decimal(value), decimals)
+
+
+@register.simple_tag
+def moment(at: datetime | None, now: datetime | None = None) -> SafeString | str:
+    """Return a `<time>`: relative under a day, absolute beyond, with the exact UTC in its title."""
+    if at is None:
+        return "–"
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        at.isoformat(),
+        f"{at.astimezone(timezone.get_default_timezone()):%Y-%m-%d %H:%M:%S}",
+        _when(at, now or timezone.now()),
+    )
+
+
+def _when(at: datetime, now: datetime) -> str:
+    ago = now - at
+    if ago < timedelta(0) or ago >= timedelta(days=1):
+        return date_format(timezone.localtime(at), "j M Y, H:i")
+    seconds = int(ago.total_seconds())
+    if seconds < 1:
+        return _("now")
+    if seconds < 60:
+        return ngettext("%(count)d second ago", "%(count)d seconds ago", seconds) % {"count": seconds}
+    if seconds < 3600:
+        return ngettext("%(count)d minute ago", "%(count)d minutes ago", seconds // 60) % {"count": seconds // 60}
+    return ngettext("%(count)d hour ago", "%(count)d hours ago", seconds // 3600) % {"count": seconds // 3600}
+
+
+def _grouped(value: Decimal, decimals: int) -> str:
+    rounded = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=money.EXACT)
+    digits = f"{abs(rounded):,.{decimals}f}"
+    return f"{MINUS}{digits}" if rounded < 0 else digits

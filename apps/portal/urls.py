@@ -1,0 +1,10 @@
+"""The pages outside any organization."""
+
+from django.urls import path
+
+from apps.portal import views
+
+urlpatterns = [
+    path("", views.start, name="start"),
+    path("start/live", views.start_live, name="start-live"),
+]
