@@ -24,8 +24,7 @@ for name in python3.12 python3.13 python3.14 python3 python; do
   if command -v "$name" >/dev/null 2>&1; then try "$name"; fi
 done
 for path in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python3 \
-  "${XDG_DATA_HOME:-$HOME/.local/share}"/uv/python/cpython-3.1[2-9]*/bin/python3 \
-  /opt/homebrew/bin/python3.1[2-9] /usr/local/bin/python3.1[2-9]; do
+  "${XDG_DATA_HOME:-$HOME/.local/share}"/uv/python/cpython-3.1[2-9]*/bin/python3; do
   if [ -x "$path" ]; then try "$path"; fi
 done
 if command -v uv >/dev/null 2>&1; then
