@@ -7,18 +7,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import F, Q, Subquery
 
 from apps.core.periods import floor_hour
-from apps.pricing.models import ANY, BookAssignment, Price, PriceBook, PriceBookVersion, Region
-from apps.pricing.rating import PriceTerms, Tier
+from apps.pricing.models import ANY, BookAssignment, Meter, Price, PriceBook, PriceBookVersion, Region
+from apps.pricing.rating import Model, PriceTerms, Tier
 
 # Serialises the publication of prices with the charging of usage; any number nobody else uses.
 _PRICES_LOCK = 7_265_110_001
+
+
+class _Dated(Protocol):
+    @property
+    def effective_from(self) -> datetime | None: ...
+    @property
+    def effective_to(self) -> datetime | None: ...
+
 
 type _Pattern = tuple[str, str, str]
 type _Rows = Mapping[_Pattern, PriceTerms]
@@ -119,7 +127,8 @@ def schedule(*, organization_id: UUID | None, currency: str, start: datetime, en
         .select_related("book")
         .order_by("effective_from", "pk")
     )
-    segments = list(_segments(start, end, assignments, versions))
+    default_book_id = cast("Any", versions[0]).default_book_id if versions else None
+    segments = list(_segments(start, end, assignments, versions, default_book_id))
     used = {segment.version.pk for segment in segments if segment.version}
     return PriceSchedule(
         start=start,
@@ -164,6 +173,11 @@ def known_region(code: str) -> bool:
     return Region.objects.filter(code=code).exists()
 
 
+def meter_codes() -> frozenset[str]:
+    """Return the codes of all meters."""
+    return frozenset(Meter.objects.values_list("code", flat=True))
+
+
 def region_codes() -> frozenset[str]:
     """Return the codes of all regions."""
     return frozenset(Region.objects.values_list("code", flat=True))
@@ -179,7 +193,7 @@ def terms_of(price: Price, *, book_id: UUID, unit_seconds: int) -> PriceTerms:
         meter=price.meter_id,
         sku=price.sku,
         region=price.region,
-        model=price.model,
+        model=cast("Model", price.model),
         unit_price=price.unit_price,
         tiers=tiers_of(price.tiers),
         package_size=price.package_size,
@@ -221,21 +235,22 @@ def _segments(
     end: datetime,
     assignments: Sequence[BookAssignment],
     versions: Sequence[PriceBookVersion],
+    default_book_id: UUID | None,
 ) -> Iterator[Segment]:
-    default_book_id = versions[0].default_book_id if versions else None
     by_book: dict[UUID, list[PriceBookVersion]] = {}
     for version in versions:
         by_book.setdefault(version.book_id, []).append(version)
     changes = {start}
-    for bounded in (*assignments, *versions):
-        changes |= {moment for moment in (bounded.effective_from, bounded.effective_to) if moment}
+    dated: list[_Dated] = [*assignments, *versions]
+    for row in dated:
+        changes |= {moment for moment in (row.effective_from, row.effective_to) if moment}
     for moment in sorted(change for change in changes if start <= change < end):
         assignment = _covering(assignments, moment)
         book_id = assignment.book_id if assignment else default_book_id
         yield Segment(start=moment, version=_covering(by_book.get(book_id, ()), moment) if book_id else None)
 
 
-def _covering[T: (BookAssignment, PriceBookVersion)](rows: Iterable[T], moment: datetime) -> T | None:
+def _covering[T: _Dated](rows: Iterable[T], moment: datetime) -> T | None:
     for row in rows:
         if row.effective_from is None or row.effective_from > moment:
             continue

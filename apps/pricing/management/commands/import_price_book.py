@@ -1,0 +1,87 @@
+"""`manage.py import_price_book`: prices from a file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+
+from apps.core.actor import system_actor
+from apps.core.errors import DomainError, ValidationFailed
+from apps.pricing import files, selectors, services
+
+ERRORS_SHOWN_MAX = 50
+
+
+class Command(BaseCommand):
+    """Import a price book from our JSON or from a CSV in SkyPilot catalog columns."""
+
+    help = "Import a price book from our JSON or a SkyPilot catalog CSV; the same again changes nothing."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare what API.md promises."""
+        parser.add_argument("file", metavar="FILE", type=Path)
+        parser.add_argument("--name", default="", help="the book's name; a CSV needs it")
+        parser.add_argument("--currency", default="", help="of a CSV; default: DEFAULT_CURRENCY")
+        parser.add_argument(
+            "--effective-from",
+            type=_moment,
+            metavar="T",
+            help="whole UTC hour from which the prices apply; default of a first version: 1970-01-01T00:00:00Z",
+        )
+        parser.add_argument("--publish", action="store_true", help="put the prices in force")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Read the file, then import it in one transaction."""
+        path: Path = options["file"]
+        try:
+            content = self._read(path, name=options["name"], currency=options["currency"])
+            result = services.import_price_book(
+                actor=system_actor("import_price_book"),
+                content=content,
+                effective_from=options["effective_from"],
+                publish=options["publish"],
+                now=timezone.now(),
+            )
+        except ValidationFailed as error:
+            raise CommandError(_described(path, error)) from error
+        except DomainError as error:
+            raise CommandError(f"{path}: {error}") from error
+        for message in result.messages:
+            self.stdout.write(message)
+
+    def _read(self, path: Path, *, name: str, currency: str) -> files.BookContent:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise CommandError(_("%s is not text in UTF-8.") % path) from error
+        if path.suffix.lower() == ".csv":
+            return files.read_skypilot_csv(text, name=name, currency=currency or settings.DEFAULT_CURRENCY)
+        return files.read_json(text, meters=selectors.meter_codes(), name=name, currency=currency)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = parse_datetime(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise CommandError(_("“%s” is not a moment such as 2026-01-01T00:00:00Z.") % text)
+    return moment
+
+
+def _described(path: Path, error: ValidationFailed) -> str:
+    lines = [f"{path}: {error}"]
+    lines += [f"  {field.path}: {field.message}" for field in error.fields[:ERRORS_SHOWN_MAX]]
+    if len(error.fields) > ERRORS_SHOWN_MAX:
+        lines.append(_("  … and %d more.") % (len(error.fields) - ERRORS_SHOWN_MAX))
+    return "\n".join(lines)

@@ -1,0 +1,491 @@
+"""Every write to prices: books, versions, rows, assignments, imports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.audit import services as audit
+from apps.core.actor import Actor
+from apps.core.errors import Conflict, FieldError, ValidationFailed
+from apps.core.ids import uuid7
+from apps.core.money import is_currency
+from apps.core.periods import is_whole_hour
+from apps.ledger.services import CurrencyMismatch
+from apps.organizations.models import Organization
+from apps.outbox import services as outbox
+from apps.pricing import selectors
+from apps.pricing.files import BookContent, SkuFacts
+from apps.pricing.models import (
+    ANY,
+    BookAssignment,
+    Price,
+    PriceBook,
+    PriceBookVersion,
+    Region,
+    Sku,
+    VersionState,
+)
+from apps.pricing.rows import PriceRow, row_of
+
+# A book's first version prices everything since ever, unless told otherwise.
+FIRST_EFFECTIVE_FROM = datetime(1970, 1, 1, tzinfo=UTC)
+BULK_ROWS = 1_000
+
+
+class BookNameTaken(Conflict):
+    """Another price book has this name."""
+
+    code = "book_name_taken"
+
+
+class VersionNotDraft(Conflict):
+    """A published version never changes; make a new draft."""
+
+    code = "version_not_draft"
+    default_message = gettext_lazy("A published version never changes. Make a new draft.")
+
+
+class VersionNotPublished(Conflict):
+    """Only a published version can do that."""
+
+    code = "version_not_published"
+
+
+class VersionEmpty(Conflict):
+    """A version without a single price cannot be published."""
+
+    code = "version_empty"
+    default_message = gettext_lazy("This version has no prices.")
+
+
+class EffectiveDateRefused(Conflict):
+    """Prices and assignments change on whole UTC hours, in order, never before usage already rated."""
+
+    code = "effective_date_refused"
+
+
+class PriceExists(Conflict):
+    """The published version already has a price there, so adding one would change it."""
+
+    code = "price_exists"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """What an import did: `changed` is False when the same content was there already."""
+
+    book: PriceBook
+    version: PriceBookVersion
+    changed: bool
+    messages: tuple[str, ...]
+
+
+@transaction.atomic
+def create_book(
+    *, actor: Actor, name: str, currency: str, is_demonstration: bool = False, now: datetime
+) -> PriceBook:
+    """Make a price book without versions. Raises ValidationFailed, BookNameTaken."""
+    if not is_currency(currency):
+        message = _("“%s” is no ISO 4217 currency.") % currency[:10]
+        raise ValidationFailed(fields=[FieldError(path="currency", code="invalid", message=message)])
+    try:
+        with transaction.atomic():
+            book = PriceBook.objects.create(
+                name=name, currency=currency, is_demonstration=is_demonstration, created_at=now
+            )
+    except IntegrityError as error:
+        raise BookNameTaken(_("There is a price book named “%s” already.") % name) from error
+    audit.record(actor=actor, action="price_book.created", target=book, diff={"currency": [None, currency]})
+    outbox.publish("pricing.book_created", {"book_id": str(book.pk), "name": name, "currency": currency})
+    return book
+
+
+@transaction.atomic
+def create_version(
+    *,
+    actor: Actor,
+    book: PriceBook,
+    rows: Sequence[PriceRow] = (),
+    effective_from: datetime | None = None,
+    checksum: str = "",
+    now: datetime,
+) -> PriceBookVersion:
+    """Make a draft with these rows, numbered after the book's newest version.
+
+    effective_from: what the draft proposes; publishing decides.
+    """
+    book = _locked(book)
+    newest = book.versions.aggregate(number=Max("number"))["number"] or 0
+    version = PriceBookVersion.objects.create(
+        book=book, number=newest + 1, effective_from=effective_from, checksum=checksum, created_at=now
+    )
+    _insert_rows(version, rows)
+    audit.record(actor=actor, action="price_book.version_created", target=version, diff={"prices": len(rows)})
+    outbox.publish("pricing.version_created", _version_facts(version))
+    return version
+
+
+@transaction.atomic
+def replace_prices(
+    *, actor: Actor, version: PriceBookVersion, rows: Sequence[PriceRow], now: datetime
+) -> PriceBookVersion:
+    """Give a draft exactly these rows. Raises VersionNotDraft, ValidationFailed."""
+    _locked(version.book)
+    version = PriceBookVersion.objects.select_related("book").get(pk=version.pk)
+    if version.state != VersionState.DRAFT:
+        raise VersionNotDraft
+    before = [row_of(price).as_json() for price in version.prices.order_by("meter", "sku", "region")]
+    version.prices.all().delete()
+    _insert_rows(version, rows)
+    # The rows are no longer what was imported.
+    version.checksum = ""
+    version.save(update_fields=["checksum"])
+    after = [row.as_json() for row in sorted(rows, key=lambda row: row.place)]
+    if before != after:
+        removed = [row for row in before if row not in after]
+        added = [row for row in after if row not in before]
+        diff = {"removed": removed, "added": added}
+        audit.record(actor=actor, action="price_book.draft_changed", target=version, diff=diff)
+        outbox.publish("pricing.draft_changed", {**_version_facts(version), "changed_at": now.isoformat()})
+    return version
+
+
+@transaction.atomic
+def publish_version(
+    *, actor: Actor, version: PriceBookVersion, effective_from: datetime, now: datetime
+) -> PriceBookVersion:
+    """Put a draft in force from a whole UTC hour on, ending the book's version before it there.
+
+    Rows whose terms did not change keep the identity that charges and tiers are counted under.
+    Raises VersionNotDraft, VersionEmpty, EffectiveDateRefused.
+    """
+    selectors.exclude_charging()
+    book = _locked(version.book)
+    version = PriceBookVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
+    if version.state != VersionState.DRAFT:
+        raise VersionNotDraft
+    prices = list(version.prices.all())
+    if not prices:
+        raise VersionEmpty
+    _check_effective_date(effective_from, rated_until=_rated_until(book_id=book.pk))
+    predecessor = book.versions.ever_published().order_by("-effective_from").first()
+    if predecessor is not None:
+        _end_predecessor(predecessor, effective_from)
+        if predecessor.effective_to == effective_from:
+            _continue_keys(prices, predecessor)
+    version.state = VersionState.PUBLISHED
+    version.effective_from = effective_from
+    version.published_at = now
+    version.save(update_fields=["state", "effective_from", "published_at"])
+    diff = {
+        "state": [VersionState.DRAFT, VersionState.PUBLISHED],
+        "effective_from": [None, effective_from],
+        "replaces": predecessor.number if predecessor else None,
+    }
+    audit.record(actor=actor, action="price_book.published", target=version, diff=diff)
+    outbox.publish("pricing.version_published", _version_facts(version))
+    return version
+
+
+@transaction.atomic
+def retire_version(
+    *, actor: Actor, version: PriceBookVersion, effective_to: datetime | None = None, now: datetime
+) -> PriceBookVersion:
+    """Retire a published version; it still prices the usage of its time.
+
+    effective_to: the whole UTC hour at which it ends, when nothing ended it yet.
+    Raises VersionNotPublished, EffectiveDateRefused.
+    """
+    selectors.exclude_charging()
+    book = _locked(version.book)
+    version = PriceBookVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
+    if version.state != VersionState.PUBLISHED:
+        raise VersionNotPublished(_("Only a published version can be retired."))
+    if version.effective_to is None:
+        if effective_to is None:
+            raise EffectiveDateRefused(_("Say when this version ends: nothing follows it yet."))
+        _check_effective_date(effective_to, rated_until=_rated_until(book_id=book.pk))
+        if version.effective_from is not None and effective_to <= version.effective_from:
+            raise EffectiveDateRefused(_("A version ends after it begins."))
+        version.effective_to = effective_to
+    version.state = VersionState.RETIRED
+    version.save(update_fields=["state", "effective_to"])
+    diff = {"state": [VersionState.PUBLISHED, VersionState.RETIRED], "effective_to": version.effective_to}
+    audit.record(actor=actor, action="price_book.retired", target=version, diff=diff)
+    outbox.publish("pricing.version_retired", {**_version_facts(version), "retired_at": now.isoformat()})
+    return version
+
+
+@transaction.atomic
+def add_price_to_published(*, actor: Actor, version: PriceBookVersion, row: PriceRow, now: datetime) -> Price:
+    """Add a row to a published version where none matched, so that its unpriced usage can be rated.
+
+    Raises VersionNotPublished, ValidationFailed, and PriceExists when the row would change what something
+    costs.
+    """
+    selectors.exclude_charging()
+    _locked(version.book)
+    version = PriceBookVersion.objects.select_related("book").get(pk=version.pk)
+    if version.state == VersionState.DRAFT:
+        raise VersionNotPublished(_("A draft is edited, not added to."))
+    for price in version.prices.filter(meter__code=row.meter):
+        if _would_lose(row_of(price), row):
+            message = _("Version %(number)d already prices %(sku)s in %(region)s.")
+            raise PriceExists(message % {"number": version.number, "sku": price.sku, "region": price.region})
+    (price,) = _insert_rows(version, [row])
+    audit.record(
+        actor=actor, action="price_book.price_added", target=version, diff={"added": [row.as_json()]}
+    )
+    facts = {
+        **_version_facts(version),
+        "price_id": str(price.pk),
+        **row.as_json(),
+        "added_at": now.isoformat(),
+    }
+    outbox.publish("pricing.price_added", facts)
+    return price
+
+
+@transaction.atomic
+def assign_book(
+    *, actor: Actor, organization: Organization, book: PriceBook, effective_from: datetime, now: datetime
+) -> BookAssignment:
+    """Price an organization's usage by a book from a whole UTC hour on, ending its assignment before there.
+
+    Raises EffectiveDateRefused, and CurrencyMismatch for a book in another currency than the organization's.
+    """
+    selectors.exclude_charging()
+    if book.currency != organization.currency:
+        message = _("The organization is billed in %(organization)s, the book is in %(book)s.")
+        raise CurrencyMismatch(message % {"organization": organization.currency, "book": book.currency})
+    _check_effective_date(effective_from, rated_until=_rated_until(organization_id=organization.pk))
+    rows = BookAssignment.objects.filter(organization=organization)
+    latest = rows.select_for_update(no_key=True).order_by("-effective_from").first()
+    if latest is not None:
+        if effective_from <= latest.effective_from:
+            raise EffectiveDateRefused(_("An assignment begins after the one before it."))
+        if latest.effective_to is None:
+            latest.effective_to = effective_from
+            latest.save(update_fields=["effective_to"])
+        elif effective_from < latest.effective_to:
+            raise EffectiveDateRefused(_("An assignment begins after the one before it has ended."))
+    assignment = BookAssignment.objects.create(
+        organization=organization, book=book, effective_from=effective_from, created_at=now
+    )
+    diff = {"book": [latest.book.name if latest else None, book.name], "effective_from": effective_from}
+    audit.record(actor=actor, action="price_book.assigned", target=assignment, diff=diff)
+    outbox.publish(
+        "pricing.book_assigned",
+        {"book_id": str(book.pk), "effective_from": effective_from.isoformat()},
+        organization_id=organization.pk,
+    )
+    return assignment
+
+
+@transaction.atomic
+def import_price_book(
+    *,
+    actor: Actor,
+    content: BookContent,
+    effective_from: datetime | None = None,
+    publish: bool,
+    is_demonstration: bool = False,
+    now: datetime,
+) -> ImportResult:
+    """Make the book, its SKUs and regions, and a draft with the content; publish it when asked.
+
+    The same content again changes nothing. Other content for the same name becomes a new version, and
+    publishing that needs a date.
+    effective_from: comes before what the content says.
+    Raises what `publish_version` raises, CurrencyMismatch and ValidationFailed.
+    """
+    effective_from = effective_from or content.effective_from
+    checksum = _checksum(content)
+    book = PriceBook.objects.filter(name=content.name).first() or create_book(
+        actor=actor,
+        name=content.name,
+        currency=content.currency,
+        is_demonstration=is_demonstration,
+        now=now,
+    )
+    book = _locked(book)
+    if book.currency != content.currency:
+        message = _("The price book “%(name)s” is in %(currency)s.")
+        raise CurrencyMismatch(message % {"name": book.name, "currency": book.currency})
+    messages = list(content.notes)
+    version = _version_with(book, checksum, effective_from)
+    changed = version is None
+    if version is None:
+        _ensure_catalog(content.skus, (row.region for row in content.rows))
+        version = create_version(
+            actor=actor,
+            book=book,
+            rows=content.rows,
+            effective_from=effective_from,
+            checksum=checksum,
+            now=now,
+        )
+        facts = {"version": version, "prices": len(content.rows)}
+        messages.append(_("%(version)s: a draft with %(prices)d prices.") % facts)
+    if publish and version.state == VersionState.DRAFT:
+        start = effective_from or version.effective_from or _first_date(book)
+        version = publish_version(actor=actor, version=version, effective_from=start, now=now)
+        changed = True
+        facts = {"version": version, "moment": start.isoformat()}
+        messages.append(_("%(version)s: published, in force from %(moment)s.") % facts)
+    if not changed:
+        messages.append(_("Nothing changed: %(version)s has exactly these prices.") % {"version": version})
+    return ImportResult(book=book, version=version, changed=changed, messages=tuple(messages))
+
+
+def _first_date(book: PriceBook) -> datetime:
+    if book.versions.ever_published().exists():
+        raise EffectiveDateRefused(_("Say from when these prices apply: others are published already."))
+    return FIRST_EFFECTIVE_FROM
+
+
+def _locked(book: PriceBook) -> PriceBook:
+    return PriceBook.objects.select_for_update(no_key=True).get(pk=book.pk)
+
+
+def _rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
+    """Return the end of the usage already rated by a book, or of an organization; None when there is none."""
+    scope = {"book_id": book_id} if book_id else {"organization_id": organization_id}
+    found: datetime | None = import_string(settings.RATED_UNTIL)(**scope)
+    return found
+
+
+def _check_effective_date(moment: datetime, *, rated_until: datetime | None) -> None:
+    if not is_whole_hour(moment):
+        raise EffectiveDateRefused(_("Prices change on whole UTC hours only."))
+    if rated_until is not None and moment < rated_until:
+        raise EffectiveDateRefused(
+            _("Usage until %s is already rated; a change cannot begin before.") % rated_until.isoformat(),
+            rated_until=rated_until.isoformat(),
+        )
+
+
+def _end_predecessor(predecessor: PriceBookVersion, effective_from: datetime) -> None:
+    assert predecessor.effective_from is not None, "the database refuses a published version without a date"
+    if effective_from <= predecessor.effective_from:
+        message = _("Version %(number)d is in force from %(moment)s; the next one begins after that.")
+        facts = {"number": predecessor.number, "moment": predecessor.effective_from.isoformat()}
+        raise EffectiveDateRefused(message % facts)
+    if predecessor.effective_to is None:
+        predecessor.effective_to = effective_from
+        predecessor.save(update_fields=["effective_to"])
+    elif effective_from < predecessor.effective_to:
+        message = _("Version %(number)d is in force until %(moment)s.")
+        facts = {"number": predecessor.number, "moment": predecessor.effective_to.isoformat()}
+        raise EffectiveDateRefused(message % facts)
+
+
+def _continue_keys(prices: Sequence[Price], predecessor: PriceBookVersion) -> None:
+    """Give each row the identity of the predecessor's row for the same place, if the terms are the same."""
+    before = {row_of(price).place: price for price in predecessor.prices.all()}
+    continued = []
+    for price in prices:
+        old = before.get(row_of(price).place)
+        if old is not None and row_of(old) == row_of(price):
+            price.key_id = old.key_id
+            continued.append(price)
+    Price.objects.bulk_update(continued, ["key_id"], batch_size=BULK_ROWS)
+
+
+def _would_lose(row: PriceRow, added: PriceRow) -> bool:
+    """Return whether the row would stop pricing something that the added one also matches."""
+    meets = (row.sku == added.sku or ANY in (row.sku, added.sku)) and (
+        row.region == added.region or ANY in (row.region, added.region)
+    )
+    return meets and (row.sku == ANY, row.region == ANY) >= (added.sku == ANY, added.region == ANY)
+
+
+def _insert_rows(version: PriceBookVersion, rows: Sequence[PriceRow]) -> list[Price]:
+    _check_codes(rows)
+    return Price.objects.bulk_create(
+        [Price(version=version, key_id=uuid7(), **row.as_columns()) for row in rows], batch_size=BULK_ROWS
+    )
+
+
+def _check_codes(rows: Sequence[PriceRow]) -> None:
+    """Raise ValidationFailed naming each meter, SKU or region that does not exist, and each repeated row."""
+    meters, regions = selectors.meter_codes(), selectors.region_codes() | {ANY}
+    asked = {row.sku for row in rows}
+    skus = {ANY, *Sku.objects.filter(code__in=asked).values_list("code", flat=True)}
+    errors = []
+    seen = set()
+    for index, row in enumerate(rows):
+        for name, value, known in (
+            ("meter", row.meter, meters),
+            ("sku", row.sku, skus),
+            ("region", row.region, regions),
+        ):
+            if value not in known:
+                message = _("There is no “%s”.") % value
+                errors.append(
+                    FieldError(path=f"prices.{index}.{name}", code=f"unknown_{name}", message=message)
+                )
+        if row.place in seen:
+            message = _("This meter, SKU and region already have a price in this version.")
+            errors.append(FieldError(path=f"prices.{index}", code="repeated", message=message))
+        seen.add(row.place)
+    if errors:
+        raise ValidationFailed(fields=errors)
+
+
+def _ensure_catalog(skus: Iterable[SkuFacts], regions: Iterable[str]) -> None:
+    """Make the SKUs and regions that do not exist; those that do keep what staff wrote."""
+    Sku.objects.bulk_create(
+        [Sku(code=sku.code, name=sku.code, family=sku.family, attributes=sku.attributes) for sku in skus],
+        batch_size=BULK_ROWS,
+        ignore_conflicts=True,
+    )
+    codes = sorted({region for region in regions if region != ANY})
+    Region.objects.bulk_create([Region(code=code, name=code) for code in codes], ignore_conflicts=True)
+
+
+def _version_with(book: PriceBook, checksum: str, effective_from: datetime | None) -> PriceBookVersion | None:
+    """Return the version that an import of this content would repeat.
+
+    The newest one, any draft, or an older one that was published for the very date asked for. Without a date
+    the prices of an older version are a return to them, so they make a new version.
+    """
+    versions = list(book.versions.order_by("-number"))
+    for version in versions:
+        same_date = effective_from is not None and version.effective_from == effective_from
+        if version.checksum == checksum and (
+            version is versions[0] or version.state == VersionState.DRAFT or same_date
+        ):
+            return version
+    return None
+
+
+def _checksum(content: BookContent) -> str:
+    rows = sorted(
+        (row.as_json() for row in content.rows), key=lambda row: (row["meter"], row["sku"], row["region"])
+    )
+    canonical = json.dumps([content.currency, rows], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _version_facts(version: PriceBookVersion) -> dict[str, str | int | None]:
+    effective_from = version.effective_from
+    return {
+        "book_id": str(version.book_id),
+        "version_id": str(version.pk),
+        "number": version.number,
+        "state": str(version.state),
+        "effective_from": effective_from.isoformat() if effective_from else None,
+    }
