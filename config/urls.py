@@ -7,10 +7,11 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.utils.module_loading import module_has_submodule
 
 from apps.core.http import health, openapi
+from apps.core.http.views import UnknownPath
 
 # The paths that clients of one of our predecessors call without a prefix.
 UNPREFIXED = ("auth/", "orgs/", "invites/")
@@ -41,6 +42,7 @@ urlpatterns = [
             namespace="api-unprefixed",
         ),
     ),
+    re_path(r"^(?:api|v1|auth|orgs|invites)(?:/|$)", UnknownPath.as_view()),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     *_routes("urlpatterns"),

@@ -1,0 +1,63 @@
+"""What a request may weigh, and that it comes by HTTPS where the operator says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+
+from apps.core.http.errors import Problem, respond
+
+# Closing the connection on a client that still sends would look to it like a network failure.
+DRAIN_BYTES_MAX = 32 * 1024 * 1024
+_CHUNK = 64 * 1024
+_INGESTION = "/usage/events"
+_EXEMPT_FROM_HTTPS = ("/healthz", "/readyz")
+
+
+class BodyLimitMiddleware:
+    """Refuse bodies over the limit before anything reads them, and plain HTTP under REQUIRE_HTTPS."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if settings.REQUIRE_HTTPS and not request.is_secure() and request.path not in _EXEMPT_FROM_HTTPS:
+            message = _("Use HTTPS. If this request carried a credential, replace it: it travelled in clear.")
+            return respond(request, Problem(status=403, code="https_required", message=message))
+        is_ingestion = request.path.endswith(_INGESTION)
+        limit: int = settings.USAGE_BODY_BYTES_MAX if is_ingestion else settings.BODY_BYTES_MAX
+        if _is_too_large(request, limit):
+            message = _("The request body is larger than %(limit)d bytes.") % {"limit": limit}
+            problem = Problem(
+                status=413, code="payload_too_large", message=message, details={"limit_bytes": limit}
+            )
+            return respond(request, problem)
+        return self.get_response(request)
+
+
+def _is_too_large(request: HttpRequest, limit: int) -> bool:
+    stream = request.META.get("wsgi.input")
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if length.isdecimal():
+        if int(length) <= limit:
+            return False
+        remaining = min(int(length), DRAIN_BYTES_MAX)
+        while remaining > 0 and stream and (chunk := stream.read(min(_CHUNK, remaining))):
+            remaining -= len(chunk)
+        return True
+    if not request.META.get("wsgi.input_terminated") or stream is None:
+        return False
+    # A chunked body has no length beforehand and Django would take it for empty, so it is read here.
+    body = stream.read(limit + 1)
+    if len(body) > limit:
+        drained = len(body)
+        while drained < DRAIN_BYTES_MAX and (chunk := stream.read(_CHUNK)):
+            drained += len(chunk)
+        return True
+    request.META["CONTENT_LENGTH"] = str(len(body))
+    request._stream = BytesIO(body)  # type: ignore[attr-defined]
+    return False

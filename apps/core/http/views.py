@@ -1,0 +1,202 @@
+"""The base of every API view: who asks, for which organization, and whether they may, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache
+from typing import Any, ClassVar, Protocol, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+from rest_framework import request as drf
+from rest_framework.generics import GenericAPIView
+from rest_framework.mixins import ListModelMixin
+from rest_framework.renderers import BaseRenderer
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.core.actor import Actor, ActorKind
+from apps.core.errors import InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from apps.core.http.filters import FilterBackend
+from apps.core.http.pagination import CursorPagination
+from apps.core.http.rendering import JSONRenderer
+from apps.core.permissions import IntegrationScope, Permission
+
+
+class Access(Enum):
+    """What a view asks for instead of a permission."""
+
+    PUBLIC = "public"
+    AUTHENTICATED = "authenticated"
+
+
+PUBLIC = Access.PUBLIC
+AUTHENTICATED = Access.AUTHENTICATED
+
+# One permission, or several of which any will do.
+Rule = Permission | IntegrationScope | frozenset[Permission | IntegrationScope] | Access
+
+ANONYMOUS = Actor(kind=ActorKind.USER, id=None, label="anonymous")
+
+
+class Request(drf.Request):
+    """A request with the actor behind it; `ANONYMOUS` where nobody sent a credential to a public view."""
+
+    actor: Actor
+
+
+class OrganizationResolver(Protocol):
+    """What settings.ORGANIZATION_RESOLVER names."""
+
+    def __call__(
+        self, *, actor: Actor, path: str | None, header: str | None, owner: str | None
+    ) -> tuple[Any, Actor] | None: ...
+
+
+@cache
+def _resolver() -> OrganizationResolver:
+    return cast("OrganizationResolver", import_string(settings.ORGANIZATION_RESOLVER))
+
+
+class ApiView(APIView):
+    """A view that machines call. Checks: credential 401, organization 404, its status 403, permission 403.
+
+    permission: a Rule, or one for each method. HEAD counts as GET; OPTIONS needs nothing.
+    """
+
+    permission: ClassVar[Rule | Mapping[str, Rule]]
+
+    request: Request
+    actor: Actor
+    organization: Any = None
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        wrapped = super().initialize_request(request, *args, **kwargs)
+        wrapped.__class__ = Request
+        return cast("Request", wrapped)
+
+    def perform_content_negotiation(
+        self,
+        request: drf.Request,  # noqa: ARG002  DRF's signature.
+        force: bool = False,  # noqa: ARG002
+    ) -> tuple[BaseRenderer, str]:
+        return JSONRenderer(), JSONRenderer.media_type  # JSON is all there is, whatever Accept says.
+
+    def initial(self, request: drf.Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method == "OPTIONS":
+            return
+        rule = self.rule_for(request.method or "GET")
+        self._set_actor(request.user or ANONYMOUS)
+        if self.actor is ANONYMOUS:
+            if rule is not PUBLIC:
+                raise Unauthenticated
+        else:
+            self.resolve_organization()
+        self._check_permission(rule)
+
+    def rule_for(self, method: str) -> Rule:
+        """Return what a method asks for; a view that says nothing is a bug that a test finds."""
+        if isinstance(self.permission, Mapping):
+            method = "GET" if method == "HEAD" else method
+            # A method without a rule has no handler either, and answers 405 to whoever may know.
+            return self.permission.get(method, AUTHENTICATED)
+        return self.permission
+
+    def resolve_organization(self) -> None:
+        """Check the organization that the credential itself belongs to, if it does."""
+        if self.actor.organization_id:
+            self._resolve(path=None)
+
+    def options(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002
+        return Response(status=204)
+
+    def finalize_response(
+        self, request: drf.Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        # Whatever is behind a credential must not stay in any cache on the way.
+        if "Cache-Control" not in response.headers:
+            response.headers["Cache-Control"] = "no-store"
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def _resolve(self, *, path: str | None) -> None:
+        headers = self.request.headers
+        found = _resolver()(
+            actor=self.actor,
+            path=path,
+            header=headers.get("X-Org-Slug") or None,
+            owner=headers.get("X-Owner-ID") or None,
+        )
+        if found is not None:
+            self.organization, actor = found
+            self._set_actor(actor)
+
+    def _set_actor(self, actor: Actor) -> None:
+        self.actor = self.request.actor = actor
+
+    def _check_permission(self, rule: Rule) -> None:
+        if isinstance(rule, Access):
+            return
+        wanted = rule if isinstance(rule, frozenset) else frozenset({rule})
+        if not any(self.actor.can(permission) for permission in wanted):
+            names = sorted(str(permission) for permission in wanted)
+            raise PermissionDenied(
+                _("This needs the permission %(names)s.") % {"names": _(" or ").join(names)},
+                permissions=names,
+            )
+
+
+class OptionalOrganizationView(ApiView):
+    """A view that answers for the organization of the request if there is one, and for nobody else if not."""
+
+    def resolve_organization(self) -> None:
+        self._resolve(path=self.kwargs.get("slug"))
+
+
+class OrganizationView(ApiView):
+    """A view of one organization: that of the path, the key's own, the header's, or the user's default."""
+
+    def resolve_organization(self) -> None:
+        self._resolve(path=self.kwargs.get("slug"))
+        if self.organization is None:
+            raise InvalidRequest(_("Name the organization with X-Org-Slug."))
+
+    @property
+    def organization_id(self) -> UUID:
+        """The organization of the request."""
+        assert self.actor.organization_id is not None, "resolved before any handler runs"
+        return self.actor.organization_id
+
+
+class ListMixin(ListModelMixin, GenericAPIView):  # type: ignore[type-arg]
+    """A list: `get_queryset`, `serializer_class` of a row, `ordering` with a unique last key, filters."""
+
+    ordering: ClassVar[tuple[str, ...]] = ("-created_at", "-id")
+    # What `sort` may name, each with its total order; `-name` reverses it.
+    sortable: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    filterset_class: ClassVar[Any] = None
+    filter_backends = (FilterBackend,)
+    pagination_class = CursorPagination
+
+    def get(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+
+class ListView(ListMixin, OrganizationView):
+    """A list of one organization's rows."""
+
+
+class UnknownPath(ApiView):
+    """Whatever path under the API has no view: the error body instead of a page."""
+
+    permission = PUBLIC
+    authentication_classes = ()
+    schema = None
+
+    def initial(self, request: drf.Request, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        raise NotFound
