@@ -7,13 +7,14 @@ from typing import Any
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django_otp.admin import OTPAdminSite
-
-from apps.identity import selectors as identity
 
 
 class BackofficeSite(OTPAdminSite):
@@ -22,29 +23,54 @@ class BackofficeSite(OTPAdminSite):
     site_title = _("Staff")
     site_header = _("Staff")
     index_title = _("Back office")
-    enable_nav_sidebar = True
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)
 
-    @never_cache
+    @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # noqa: ARG002
         """Redirect to the one missing step; this page itself takes neither password nor code."""
         target = self._target(request)
         if self.has_permission(request):
             return HttpResponseRedirect(target)
-        if not request.user.is_authenticated:
+        user = request.user
+        if not user.is_authenticated:
             step = "account_login"
-        elif not (request.user.is_active and request.user.is_staff):
+        elif not (user.is_active and user.is_staff):
             raise PermissionDenied
-        elif identity.has_second_factor(request.user):
+        elif _selector("apps.identity.selectors.has_second_factor")(user):
             step = "mfa_reauthenticate"
         else:
             step = "mfa_activate_totp"
         return HttpResponseRedirect(f"{reverse(step)}?{urlencode({REDIRECT_FIELD_NAME: target})}")
 
+    def logout(self, request: HttpRequest, *_args: Any, **_more: Any) -> HttpResponse:  # noqa: ARG002
+        """Hand over to the one place that ends sessions."""
+        return HttpResponseRedirect(reverse("account_logout"))
+
+    def password_change(self, request: HttpRequest, *_args: Any, **_more: Any) -> HttpResponse:  # noqa: ARG002
+        """Hand over to the one place that changes passwords."""
+        return HttpResponseRedirect(reverse("account_change_password"))
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the numbers that ask for somebody, then every list."""
+        found = _selector("apps.backoffice.selectors.facts_for")(request.user, now=timezone.now())
+        facts = [{"fact": fact, "url": self._list_url(fact.model, fact.query)} for fact in found]
+        return super().index(request, {**(extra_context or {}), "facts": facts})
+
+    def _list_url(self, model: str, query: str) -> str:
+        try:
+            return f"{reverse(f'{self.name}:{model}_changelist')}?{query}" if model else ""
+        except NoReverseMatch:  # The list is not in the admin.
+            return ""
+
     def _target(self, request: HttpRequest) -> str:
         asked = request.GET.get(REDIRECT_FIELD_NAME, "")
-        index = reverse(f"{self.name}:index")
         safe = url_has_allowed_host_and_scheme(asked, allowed_hosts=None, require_https=request.is_secure())
-        return asked if safe and not asked.startswith(reverse(f"{self.name}:login")) else index
+        own_login = reverse(f"{self.name}:login")
+        return asked if safe and not asked.startswith(own_login) else reverse(f"{self.name}:index")
+
+
+def _selector(name: str) -> Any:
+    # The admin site is made while apps still load, before any model may be imported.
+    return import_string(name)

@@ -9,6 +9,15 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from apps.core.actor import Actor, ActorKind
+from apps.core.http.address import client_address
+
+
+def staff_actor(request: HttpRequest) -> Actor:
+    """Return the staff user of a request as the actor of a service."""
+    user = request.user
+    return Actor(kind=ActorKind.STAFF, id=user.pk, label=user.get_username(), address=client_address(request))
+
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Rows are shown, never edited; a change is an action that calls a service with a reason."""

@@ -37,7 +37,9 @@ class AccountAdapter(DefaultAccountAdapter):
         if not required or selectors.has_second_factor(request.user):
             return required
         records = get_authentication_records(request, request.user)
-        return not any(time.time() - record["at"] < app_settings.REAUTHENTICATION_TIMEOUT for record in records)
+        return not any(
+            time.time() - record["at"] < app_settings.REAUTHENTICATION_TIMEOUT for record in records
+        )
 
 
 class MFAAdapter(DefaultMFAAdapter):

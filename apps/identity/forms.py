@@ -42,6 +42,10 @@ class _PlainFields(forms.Form):
 class LoginForm(_PlainFields, account.LoginForm):
     """Address and password."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password"].help_text = ""  # The link to a reset stands beside the button.
+
 
 class ResetPasswordForm(_PlainFields, account.ResetPasswordForm):
     """Asks for the link that sets a new password."""

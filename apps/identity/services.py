@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from allauth.account.models import EmailAddress
@@ -12,6 +14,8 @@ from allauth.mfa.totp.internal import auth as allauth_totp
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
+from apps.audit import services as audit
+from apps.core.actor import Actor, system_actor
 from apps.core.errors import Conflict, DomainError
 from apps.identity.models import TOTP_STEP_SECONDS, MfaDevice, User
 from apps.identity.selectors import VERIFYING_TYPES
@@ -38,9 +42,19 @@ class CodesThrottled(DomainError):
     default_message = _("Too many wrong codes. Wait a little before the next one.")
 
 
+# What staff may change of a user; the address belongs to the person.
+CHANGEABLE = ("name", "is_active", "is_staff", "is_superuser")
+
+
 @transaction.atomic
 def create_user(
-    *, email: str, password: str | None = None, name: str = "", verified: bool = True, now: datetime
+    *,
+    email: str,
+    password: str | None = None,
+    name: str = "",
+    verified: bool = True,
+    actor: Actor | None = None,
+    now: datetime,
 ) -> User:
     """Return a new user; without a password it can log in only after a reset. Raises EmailTaken.
 
@@ -53,6 +67,31 @@ def create_user(
     user.set_password(password)
     user.save()
     EmailAddress.objects.create(user=user, email=email, primary=True, verified=verified)
+    audit.record(actor=actor or system_actor("identity"), action="user.created", target=user)
+    return user
+
+
+@transaction.atomic
+def change_user(*, actor: Actor, user_id: UUID, changes: Mapping[str, Any]) -> User:
+    """Set some of `CHANGEABLE`, and `groups`, of a user, and record what was different before."""
+    user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+    diff: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name == "groups":
+            before, after = (
+                sorted(str(group) for group in user.groups.all()),
+                sorted(str(group) for group in value),
+            )
+            user.groups.set(value)
+        else:
+            assert name in CHANGEABLE, "the form offers only these"
+            before, after = getattr(user, name), value
+            setattr(user, name, value)
+        if before != after:
+            diff[name] = [before, after]
+    user.save()
+    if diff:
+        audit.record(actor=actor, action="user.changed", target=user, diff=diff)
     return user
 
 
@@ -81,6 +120,7 @@ def create_staff(*, email: str, password: str, superuser: bool = True, now: date
     authenticator = allauth_totp.TOTP.activate(user, secret).instance
     # No code was shown to enrol, so even the code of this very moment is still unused.
     MfaDevice.objects.create(user=user, authenticator=authenticator, name=authenticator.type, last_step=0)
+    audit.record(actor=system_actor("bootstrap"), action="user.made_staff", target=user)
     return user, secret
 
 
@@ -97,6 +137,7 @@ def set_password(*, email: str, password: str) -> User:
         defaults={"verified": True},
         create_defaults={"verified": True, "primary": True},
     )
+    audit.record(actor=system_actor("bootstrap"), action="user.password_set", target=user)
     return user
 
 

@@ -1,16 +1,113 @@
-"""The start page."""
+"""The start page: in the development run everything to begin with, elsewhere a door."""
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
+import ipaddress
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from apps.core.http.address import client_address
+from apps.portal import selectors
+
+# A proxy on this machine would pass the world off as loopback.
+FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
 
 
+@require_safe
+@never_cache
 def start(request: HttpRequest) -> HttpResponse:
-    """Say what this is and where to log in; in the development run also what is running."""
-    return render(request, "portal/landing.html")
+    """Say what this is and where to log in; on the developer's own machine also what runs and what to try."""
+    if not _is_own_machine(request):
+        return render(request, "portal/landing.html")
+    logins = selectors.logins()
+    return render(request, "portal/start.html", {**_live(), "logins": logins, "examples": _examples(logins)})
 
 
+@require_safe
+@never_cache
 def start_live(request: HttpRequest) -> HttpResponse:
     """Return the part of the start page that changes by itself."""
-    return render(request, "portal/landing.html")
+    if not _is_own_machine(request):
+        raise Http404
+    return render(request, "portal/live.html", _live())
+
+
+@require_safe
+@never_cache
+def start_code(request: HttpRequest) -> HttpResponse:
+    """Return the code that the staff user's authenticator would show now."""
+    logins = selectors.logins() if _is_own_machine(request) else None
+    if logins is None:
+        raise Http404
+    return HttpResponse(selectors.current_code(logins["staff"]["totp_secret"]), content_type="text/plain")
+
+
+def _is_own_machine(request: HttpRequest) -> bool:
+    """Return whether this is the development run, asked directly from the machine that it runs on."""
+    if not settings.DEBUG or any(header in request.headers for header in FORWARDING_HEADERS):
+        return False
+    # A foreign name that resolves to loopback would let another site read this page.
+    host = request.get_host().rsplit(":", 1)[0].strip("[]")
+    return _is_loopback(client_address(request)) and (host == "localhost" or _is_loopback(host))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _live() -> dict[str, Any]:
+    now = timezone.now()
+    return {
+        "now": now,
+        "demonstration": selectors.demonstration(now=now),
+        "services": selectors.services(now=now),
+        "tick_seconds": settings.METERING_TICK_SECONDS,
+    }
+
+
+def _examples(logins: dict[str, Any] | None) -> dict[str, str]:
+    """Return the commands to copy; a try with the event twice shows that it counts once."""
+    base = f"{settings.PUBLIC_URL}/api/v1"
+    slug = logins["organization"]["slug"] if logins else "demo"
+    sku, region = selectors.sample_sku()
+    ended = timezone.now().replace(microsecond=0)
+    estimate = {"items": [{"meter": "gpu_hours", "sku": sku, "region": region, "quantity": "720"}]}
+    event = {
+        "specversion": "1.0",
+        "id": "my-first-event",
+        "source": "//my-laptop",
+        "type": "usage.recorded",
+        "time": _rfc3339(ended),
+        "data": {
+            "organization": slug,
+            "sku": sku,
+            "region": region,
+            "gpus": "8",
+            "started_at": _rfc3339(ended - timedelta(hours=1)),
+            "ended_at": _rfc3339(ended),
+        },
+    }
+    json_header = "-H 'Content-Type: application/json'"
+    return {
+        "estimate": f'curl -s {base}/pricing/estimate \\\n  -H "X-API-Key: $API_KEY" {json_header} \\\n'
+        f"  -d '{json.dumps(estimate)}'",
+        "event": f'curl -s {base}/usage/events \\\n  -H "X-API-Key: $INTEGRATION_KEY" {json_header} \\\n'
+        f"  -d '{json.dumps(event)}'",
+        "balance": f'curl -s {base}/orgs/{slug}/balance \\\n  -H "X-API-Key: $API_KEY"',
+        "invoices": f'curl -s {base}/billing/invoices \\\n  -H "X-API-Key: $API_KEY"',
+    }
+
+
+def _rfc3339(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

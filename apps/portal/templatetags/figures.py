@@ -1,4 +1,4 @@
-"""How numbers and moments read on every page: aligned digits, a true minus, the currency's own minor units."""
+"""How numbers and moments read on every page: a true minus, the currency's own minor units, one clock."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from apps.core import money
 register = template.Library()
 
 MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
 
 
 @register.filter
 def amount(value: int | Decimal | None, currency: str) -> str:
-    """Return an amount with the currency's minor units, such as `1,234.50`; the currency stands in the header.
+    """Return an amount with the currency's minor units, such as `1,234.50`; its code stands in the header.
 
     value: micros when an int, major units when a Decimal; rounded half up for display only.
     """
     if value is None:
-        return "–"
+        return NOTHING
     major = money.from_micros(value) if isinstance(value, int) else value
     return _grouped(major, money.exponent(currency))
 
@@ -42,14 +43,14 @@ def amount_exact(value: int | Decimal, currency: str) -> str:
 @register.filter
 def quantity(value: Decimal | int | None, decimals: int = 2) -> str:
     """Return a quantity with a fixed number of decimals, two unless told."""
-    return "–" if value is None else _grouped(Decimal(value), decimals)
+    return NOTHING if value is None else _grouped(Decimal(value), decimals)
 
 
 @register.simple_tag
 def moment(at: datetime | None, now: datetime | None = None) -> SafeString | str:
     """Return a `<time>`: relative under a day, absolute beyond, with the exact UTC in its title."""
     if at is None:
-        return "–"
+        return NOTHING
     return format_html(
         '<time datetime="{}" title="{} UTC">{}</time>',
         at.isoformat(),
@@ -68,8 +69,10 @@ def _when(at: datetime, now: datetime) -> str:
     if seconds < 60:
         return ngettext("%(count)d second ago", "%(count)d seconds ago", seconds) % {"count": seconds}
     if seconds < 3600:
-        return ngettext("%(count)d minute ago", "%(count)d minutes ago", seconds // 60) % {"count": seconds // 60}
-    return ngettext("%(count)d hour ago", "%(count)d hours ago", seconds // 3600) % {"count": seconds // 3600}
+        minutes = seconds // 60
+        return ngettext("%(count)d minute ago", "%(count)d minutes ago", minutes) % {"count": minutes}
+    hours = seconds // 3600
+    return ngettext("%(count)d hour ago", "%(count)d hours ago", hours) % {"count": hours}
 
 
 def _grouped(value: Decimal, decimals: int) -> str:

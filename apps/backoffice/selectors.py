@@ -1,0 +1,97 @@
+"""What the staff's home shows first: the few numbers that ask for somebody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Min
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from apps.billing.models import ChargeKey
+from apps.identity.models import User
+from apps.invoices.models import Invoice, InvoiceState
+from apps.metering import selectors as metering
+from apps.metering.models import MeteringState
+from apps.organizations.models import Organization, OrganizationStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A number with a name, what to know about it, and the list behind it as `app_model` and a query."""
+
+    name: str
+    value: str
+    note: str = ""
+    model: str = ""
+    query: str = ""
+
+
+def facts_for(user: User, *, now: datetime) -> list[Fact]:
+    """Return the numbers about rows that this staff user may see."""
+    found = []
+    if user.has_perm("organizations.view_organization"):
+        found.append(_organizations())
+    if user.has_perm("invoices.view_invoice"):
+        found += [
+            _invoices(InvoiceState.OPEN, _("Open invoices")),
+            _invoices(InvoiceState.DRAFT, _("Drafts")),
+        ]
+    if user.has_perm("billing.view_chargekey"):
+        found.append(_unpriced())
+    if user.has_perm("metering.view_meteringstate"):
+        found.append(_metering(now))
+    return found
+
+
+def _organizations() -> Fact:
+    active = Organization.objects.filter(status=OrganizationStatus.ACTIVE).count()
+    suspended = Organization.objects.filter(status=OrganizationStatus.SUSPENDED).count()
+    note = ngettext("%(count)d suspended", "%(count)d suspended", suspended) % {"count": suspended}
+    return Fact(
+        name=_("Active organizations"),
+        value=f"{active:,}",
+        note=note if suspended else "",
+        model="organizations_organization",
+        query="status__exact=active",
+    )
+
+
+def _invoices(state: InvoiceState, name: str) -> Fact:
+    count = Invoice.objects.filter(state=state).count()
+    return Fact(name=name, value=f"{count:,}", model="invoices_invoice", query=f"state__exact={state}")
+
+
+def _unpriced() -> Fact:
+    keys = ChargeKey.objects.filter(price=None).count()
+    return Fact(
+        name=_("Usage without a price"),
+        value=f"{keys:,}",
+        note=_("Billed once a price is added.") if keys else "",
+        model="billing_chargekey",
+        query="price__isnull=True",
+    )
+
+
+def _metering(now: datetime) -> Fact:
+    # Only organizations with usage have a state, so the oldest is the one that lags most.
+    oldest = MeteringState.objects.exclude(metered_until=None).aggregate(oldest=Min("metered_until"))[
+        "oldest"
+    ]
+    waiting = metering.backlog()
+    note = ngettext("%(count)d change waits", "%(count)d changes wait", waiting) % {"count": waiting}
+    if oldest is None:
+        return Fact(
+            name=_("Metering lag"), value="\N{EN DASH}", note=note if waiting else _("Nothing metered yet.")
+        )
+    seconds = max(0, int((now - oldest).total_seconds()))
+    return Fact(name=_("Metering lag"), value=_lag(seconds), note=note if waiting else _("Nothing waits."))
+
+
+def _lag(seconds: int) -> str:
+    if seconds < 120:
+        return _("%(count)d s") % {"count": seconds}
+    if seconds < 7200:
+        return _("%(count)d min") % {"count": seconds // 60}
+    return _("%(count)d h") % {"count": seconds // 3600}
