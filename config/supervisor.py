@@ -30,7 +30,7 @@ STOP_SECONDS = 20
 HEALTHY_SECONDS = 30  # A child that lived this long starts again at once when it ends.
 PAUSE_SECONDS_MAX = 30
 EARLY_ENDS_MAX = 3
-CHECK_SERVICES_SECONDS = 5
+CHECK_SERVICES_SECONDS = 2
 
 _printing = threading.Lock()
 
@@ -192,7 +192,17 @@ class Supervisor:
 
     def _start_children(self, var: Path) -> None:
         python = sys.executable
-        celery = [python, "-m", "celery", "--quiet", "--app", "config.celery"]
+        # Root may run the worker here: it accepts JSON only, and this is somebody's own machine.
+        celery = [
+            python,
+            "-W",
+            "ignore:You're running the worker",
+            "-m",
+            "celery",
+            "--quiet",
+            "--app",
+            "config.celery",
+        ]
         # Nothing else reads the worker's gossip, and leaving it out halves its start.
         worker = [
             "worker",
@@ -410,7 +420,8 @@ def _kind(child: Child) -> str:
 
 def _forward(name: str, lines: IO[str] | None) -> None:
     for line in lines or ():
-        say(line.rstrip(), name)
+        if text := line.rstrip():
+            say(text, name)
 
 
 def _answers(port: int) -> bool:

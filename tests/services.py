@@ -17,8 +17,11 @@ _started = False
 if "DATABASE_URL" not in os.environ:
     # Apart from the state of `make run`, so that tests never touch what somebody is looking at.
     os.environ.setdefault("COUNTINGHOUSE_VAR", str(ROOT / "var" / "test"))
-    _started = embedded.endpoints() is None
-    embedded.ensure_running()
+    try:
+        _started = embedded.endpoints() is None
+        embedded.ensure_running()
+    except embedded.StartError as error:
+        raise SystemExit(str(error)) from None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -10,7 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -24,15 +23,6 @@ from config.embedded import StartError, folders, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
-
-
-@pytest.fixture(scope="module")
-def parent() -> Iterator[Path]:
-    """A folder that every user may pass, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp(prefix="countinghouse-test-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
