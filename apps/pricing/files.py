@@ -22,6 +22,7 @@ from apps.pricing.rows import PriceRow, is_code, read_decimal, read_row, round_p
 
 _BOOK_FIELDS = ("name", "currency", "effective_from", "prices")
 _NAME_LENGTH_MAX = 150
+SPOT = ":spot"  # Ends the code of what SpotPrice prices.
 _REQUIRED_COLUMNS = ("InstanceType", "AcceleratorCount", "Price", "Region")
 _ATTRIBUTES = {
     "accelerator": "AcceleratorName",
@@ -155,17 +156,17 @@ class _CatalogReader:
             return
         row = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
         before = len(self.errors)
-        for column, limit_suffix in (("InstanceType", ":spot"), ("Region", "")):
+        for column, kind, suffix in (("InstanceType", "sku", SPOT), ("Region", "region", "")):
             if not row[column]:
                 self.refuse(line, column, "required", _("This field is missing."))
-            elif not is_code(row[column]) or not is_code(row[column] + limit_suffix):
+            elif not is_code(row[column] + suffix, kind):
                 self.refuse(line, column, "invalid", _("This is not a code."))
         count = self._number(row["AcceleratorCount"] or "0", line, "AcceleratorCount")
         if not row["Price"] and not row.get("SpotPrice"):
             self.refuse(line, "Price", "required", _("This field is missing."))
         offers = [
             (column, suffix, self._number(row[column], line, column))
-            for column, suffix in (("Price", ""), ("SpotPrice", ":spot"))
+            for column, suffix in (("Price", ""), ("SpotPrice", SPOT))
             if row.get(column)
         ]
         if len(self.errors) > before:
@@ -191,9 +192,7 @@ class _CatalogReader:
         parts = count or Decimal(1)
         unit_price = round_price(EXACT.divide(price, parts))
         if EXACT.multiply(unit_price, parts) != price:
-            message = _(
-                "line %(line)d, %(column)s: %(quotient)s is taken as %(rounded)s, rounded to ten decimals."
-            )
+            message = _("line %(line)d, %(column)s: %(quotient)s is rounded to %(rounded)s, ten decimals.")
             quotient = {"quotient": f"{price} / {parts}", "rounded": plain(unit_price)}
             self.notes.append(message % {"line": line, "column": column, **quotient})
         meter = "gpu_hours" if count else "instance_hours"

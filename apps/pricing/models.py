@@ -18,6 +18,7 @@ ANY = "*"
 # Catalogs of other clouds have region names such as "Alabama, US"; a slash would not survive in a path.
 CODE_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9 ._:,+()-]*[A-Za-z0-9)+])?$"
 CODE_LENGTH_MAX = 100
+SHORT_CODE_LENGTH_MAX = 64  # Of meters and regions.
 PRICE_DIGITS_MAX = 20
 PRICE_DECIMALS_MAX = 10
 QUANTITY_DIGITS_MAX = 38
@@ -65,7 +66,7 @@ class Meter(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    code = models.CharField(_("code"), max_length=CODE_LENGTH_MAX, unique=True)
+    code = models.CharField(_("code"), max_length=SHORT_CODE_LENGTH_MAX, unique=True)
     name = models.CharField(_("name"), max_length=150)
     unit_label = models.CharField(
         _("unit"), max_length=32, help_text=_("What one unit is called, such as GB.")
@@ -113,7 +114,7 @@ class Region(models.Model):
     """A place where things are sold."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    code = models.CharField(_("code"), max_length=CODE_LENGTH_MAX, unique=True)
+    code = models.CharField(_("code"), max_length=SHORT_CODE_LENGTH_MAX, unique=True)
     name = models.CharField(_("name"), max_length=150, blank=True)
 
     class Meta:
@@ -268,7 +269,7 @@ class Price(models.Model):
         Meter, models.PROTECT, to_field="code", db_column="meter", related_name="+", verbose_name=_("meter")
     )
     sku = models.CharField(_("SKU"), max_length=CODE_LENGTH_MAX, default=ANY)
-    region = models.CharField(_("region"), max_length=CODE_LENGTH_MAX, default=ANY)
+    region = models.CharField(_("region"), max_length=SHORT_CODE_LENGTH_MAX, default=ANY)
     model = models.CharField(_("model"), max_length=16, choices=PriceModel, default=PriceModel.PER_UNIT)
     unit_price = models.DecimalField(
         _("unit price"),

@@ -21,6 +21,7 @@ from apps.pricing.models import (
     PRICE_LIMIT,
     QUANTITY_DECIMALS_MAX,
     QUANTITY_LIMIT,
+    SHORT_CODE_LENGTH_MAX,
     Price,
     PriceModel,
 )
@@ -142,9 +143,10 @@ def read_row(fields: Any, *, path: str) -> tuple[PriceRow | None, list[FieldErro
     return (None if reader.errors else row), reader.errors
 
 
-def is_code(value: object) -> bool:
-    """Return whether a value can be the code of a SKU or a region."""
-    return isinstance(value, str) and len(value) <= CODE_LENGTH_MAX and bool(_CODE.fullmatch(value))
+def is_code(value: object, name: str) -> bool:
+    """Return whether a value can be the code of a `meter`, `sku` or `region`."""
+    length_max = CODE_LENGTH_MAX if name == "sku" else SHORT_CODE_LENGTH_MAX
+    return isinstance(value, str) and len(value) <= length_max and bool(_CODE.fullmatch(value))
 
 
 def read_decimal(value: object) -> Decimal | None:
@@ -177,7 +179,7 @@ class _Reader:
         value = fields.get(name)
         if value is None or value == "":
             self.refuse(name, "required", _("This field is missing."))
-        elif not (is_code(value) or (value == ANY and name != "meter")):
+        elif not (is_code(value, name) or (value == ANY and name != "meter")):
             self.refuse(name, "invalid", _("A code has letters, digits and . _ : , + - ( ) in between."))
         return str(value)
 

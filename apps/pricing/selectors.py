@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -118,25 +118,28 @@ def schedule(*, organization_id: UUID | None, currency: str, start: datetime, en
     start: at or before the start of every period that `terms_for` will be asked about.
     """
     assert start < end, "a schedule covers some time"
-    assignments = _assignments(organization_id, currency, start, end)
-    assigned = {assignment.book_id for assignment in assignments}
-    versions = list(
-        PriceBookVersion.objects.in_force_during(start, end)
-        .annotate(default_book_id=Subquery(PriceBook.objects.default_for(currency).values("pk")))
-        .filter(Q(book__in=assigned) | Q(book=F("default_book_id")))
-        .select_related("book")
-        .order_by("effective_from", "pk")
-    )
-    default_book_id = cast("Any", versions[0]).default_book_id if versions else None
-    segments = list(_segments(start, end, assignments, versions, default_book_id))
-    used = {segment.version.pk for segment in segments if segment.version}
+    segments = _segments(organization_id, currency, start, end)
     return PriceSchedule(
         start=start,
         end=end,
         segments=segments,
         _starts=[segment.start for segment in segments],
-        _rows=_rows_of(used),
+        _rows=_rows_of({segment.version.pk for segment in segments if segment.version}),
     )
+
+
+def version_in_force(*, organization_id: UUID | None, currency: str, at: datetime) -> PriceBookVersion | None:
+    """Return the version that prices an organization's usage at a moment; None for nobody in particular."""
+    return _segments(organization_id, currency, at, at + timedelta(microseconds=1))[0].version
+
+
+def rows_in_force(*, organization_id: UUID | None, currency: str, at: datetime) -> Sequence[PriceTerms]:
+    """Return every row that can price an organization's usage at a moment; None for nobody in particular."""
+    start = floor_hour(at)
+    found = schedule(
+        organization_id=organization_id, currency=currency, start=start, end=start + timedelta(hours=1)
+    )
+    return found.rows_at(start)
 
 
 def schedule_of_book(*, book: PriceBook, at: datetime) -> PriceSchedule:
@@ -230,13 +233,17 @@ def _assignments(
     )
 
 
-def _segments(
-    start: datetime,
-    end: datetime,
-    assignments: Sequence[BookAssignment],
-    versions: Sequence[PriceBookVersion],
-    default_book_id: UUID | None,
-) -> Iterator[Segment]:
+def _segments(organization_id: UUID | None, currency: str, start: datetime, end: datetime) -> list[Segment]:
+    assignments = _assignments(organization_id, currency, start, end)
+    assigned = {assignment.book_id for assignment in assignments}
+    versions = list(
+        PriceBookVersion.objects.in_force_during(start, end)
+        .annotate(default_book_id=Subquery(PriceBook.objects.default_for(currency).values("pk")))
+        .filter(Q(book__in=assigned) | Q(book=F("default_book_id")))
+        .select_related("book")
+        .order_by("effective_from", "pk")
+    )
+    default_book_id = cast("Any", versions[0]).default_book_id if versions else None
     by_book: dict[UUID, list[PriceBookVersion]] = {}
     for version in versions:
         by_book.setdefault(version.book_id, []).append(version)
@@ -244,10 +251,13 @@ def _segments(
     dated: list[_Dated] = [*assignments, *versions]
     for row in dated:
         changes |= {moment for moment in (row.effective_from, row.effective_to) if moment}
+    segments = []
     for moment in sorted(change for change in changes if start <= change < end):
         assignment = _covering(assignments, moment)
         book_id = assignment.book_id if assignment else default_book_id
-        yield Segment(start=moment, version=_covering(by_book.get(book_id, ()), moment) if book_id else None)
+        version_then = _covering(by_book.get(book_id, ()), moment) if book_id else None
+        segments.append(Segment(start=moment, version=version_then))
+    return segments
 
 
 def _covering[T: _Dated](rows: Iterable[T], moment: datetime) -> T | None:

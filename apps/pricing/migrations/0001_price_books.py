@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
                         default=apps.core.ids.uuid7, editable=False, primary_key=True, serialize=False
                     ),
                 ),
-                ("code", models.CharField(max_length=100, unique=True, verbose_name="code")),
+                ("code", models.CharField(max_length=64, unique=True, verbose_name="code")),
                 ("name", models.CharField(max_length=150, verbose_name="name")),
                 (
                     "unit_label",
@@ -141,7 +141,7 @@ class Migration(migrations.Migration):
                 ),
                 ("key_id", models.UUIDField(default=apps.core.ids.uuid7, editable=False)),
                 ("sku", models.CharField(default="*", max_length=100, verbose_name="SKU")),
-                ("region", models.CharField(default="*", max_length=100, verbose_name="region")),
+                ("region", models.CharField(default="*", max_length=64, verbose_name="region")),
                 (
                     "model",
                     models.CharField(
@@ -216,7 +216,7 @@ class Migration(migrations.Migration):
                         default=apps.core.ids.uuid7, editable=False, primary_key=True, serialize=False
                     ),
                 ),
-                ("code", models.CharField(max_length=100, unique=True, verbose_name="code")),
+                ("code", models.CharField(max_length=64, unique=True, verbose_name="code")),
                 ("name", models.CharField(blank=True, max_length=150, verbose_name="name")),
             ],
             options={

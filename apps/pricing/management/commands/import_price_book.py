@@ -34,7 +34,7 @@ class Command(BaseCommand):
             "--effective-from",
             type=_moment,
             metavar="T",
-            help="whole UTC hour from which the prices apply; default of a first version: 1970-01-01T00:00:00Z",
+            help="whole UTC hour from which they apply; default of a first version: 1970-01-01T00:00:00Z",
         )
         parser.add_argument("--publish", action="store_true", help="put the prices in force")
 
