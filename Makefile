@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-full check bench environment environment-dev \
+.PHONY: help setup run stop test test-full check format bench environment environment-dev \
   check-lint check-format check-types check-imports check-templates check-migrations check-openapi check-settings
 
 help: ## List the targets
@@ -27,6 +27,10 @@ check: environment-dev check-lint check-format check-types check-imports check-t
   check-openapi check-settings ## Lint, types, import contracts and drift of generated files
 	@echo "All checks passed."
 
+format: environment-dev ## Format code and templates
+	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --quiet --fix .
+	@find templates apps -name '*.html' | xargs .venv/bin/djade
+
 bench: environment-dev ## Run the benchmarks
 	@$(PYTHON_IN_VENV) -m bench
 
@@ -39,7 +43,7 @@ check-types:
 check-imports:
 	@.venv/bin/lint-imports --no-cache >/dev/null || .venv/bin/lint-imports --no-cache
 check-templates:
-	@find templates apps -name '*.html' -o -name '*.txt' -path '*/templates/*' | xargs -r .venv/bin/djade --check
+	@find templates apps -name '*.html' | xargs .venv/bin/djade --check
 check-migrations:
 	@$(PYTHON_IN_VENV) manage.py makemigrations --check --dry-run --verbosity 1
 check-openapi:

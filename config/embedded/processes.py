@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# A name, so that the type checker does not leave out the other systems' branches.
+ON_LINUX: bool = sys.platform == "linux"
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -28,15 +31,13 @@ def find(program: str, tag: str) -> list[Process]:
 
 def is_alive(pid: int, program: str, tag: str) -> bool:
     """Tell whether `pid` is one of our servers, and not a zombie or another program that got the number."""
-    candidates = (
-        [_on_linux(pid)] if sys.platform == "linux" else [each for each in _elsewhere() if each.pid == pid]
-    )
+    candidates = [_on_linux(pid)] if ON_LINUX else [each for each in _elsewhere() if each.pid == pid]
     return any(process is not None and process.belongs_to(program, tag) for process in candidates)
 
 
 def identity(pid: int) -> str:
     """Return what tells a process from a later one with the same pid, or "" when it is gone."""
-    if sys.platform == "linux":
+    if ON_LINUX:
         try:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
@@ -47,7 +48,7 @@ def identity(pid: int) -> str:
 
 
 def _all() -> Iterator[Process]:
-    if sys.platform != "linux":
+    if not ON_LINUX:
         yield from _elsewhere()
         return
     for entry in Path("/proc").iterdir():
