@@ -23,7 +23,7 @@ DEBUG = ENV.debug
 VAR = ENV.countinghouse_var.expanduser().resolve()
 PROCESS_KIND = ENV.process_kind
 
-# --- Services ---------------------------------------------------------------------------------------------------
+# Services
 
 if ENV.database_url is not None:
     DATABASE_URL = ENV.database_url.get_secret_value()
@@ -84,7 +84,7 @@ if REDIS_URL:
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
-# --- Secrets ----------------------------------------------------------------------------------------------------
+# Secrets
 
 
 def _development_secret() -> str:
@@ -121,7 +121,7 @@ FIELD_ENCRYPTION_KEYS = [key.get_secret_value() for key in ENV.field_encryption_
     base64.urlsafe_b64encode(_derived("field-encryption")).decode()
 ]
 
-# --- The product ------------------------------------------------------------------------------------------------
+# The product
 
 PORT = ENV.port
 PUBLIC_URL = (ENV.public_url or f"http://127.0.0.1:{PORT}").rstrip("/")
@@ -147,7 +147,7 @@ LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prov
 RATED_UNTIL = "apps.billing.selectors.rated_until"
 RECEIPT_ALLOCATOR = "apps.invoices.services.allocate_receipt"
 
-# --- Django -----------------------------------------------------------------------------------------------------
+# Django
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -272,6 +272,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = True
+CSRF_FAILURE_VIEW = "apps.core.http.errors.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
 SECURE_SSL_REDIRECT = False  # Refused, not redirected: a redirect would hide a key already sent in clear.
@@ -299,7 +300,7 @@ USE_TZ = True
 USE_I18N = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = ROOT / "staticfiles"
+STATIC_ROOT = None if DEBUG else ROOT / "staticfiles"  # In development files are served from where they are.
 STATICFILES_DIRS = [ROOT / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -334,14 +335,14 @@ def _mailer() -> dict[str, Any]:
 MAILERS = {"default": _mailer()}
 DEFAULT_FROM_EMAIL = ENV.email_from or f"billing@{urlsplit(PUBLIC_URL).hostname}"
 
-# --- REST -------------------------------------------------------------------------------------------------------
+# REST
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["apps.credentials.authentication.CredentialAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["apps.core.http.rendering.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["apps.core.http.parsing.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "apps.core.http.openapi.Schema",
     "EXCEPTION_HANDLER": "apps.core.http.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "COERCE_DECIMAL_TO_STRING": True,
@@ -359,7 +360,7 @@ SPECTACULAR_SETTINGS = {
     "AUTHENTICATION_WHITELIST": ["apps.credentials.authentication.CredentialAuthentication"],
 }
 
-# --- Celery -----------------------------------------------------------------------------------------------------
+# Celery
 
 CELERY_BROKER_URL = BROKER_URL
 CELERY_TASK_ACKS_LATE = True
@@ -386,9 +387,10 @@ CELERY_BEAT_SCHEDULE = {
         # A tick that waited behind a slow one adds nothing.
         "options": {"expires": METERING_TICK_SECONDS},
     },
+    "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
 }
 
-# --- Logs -------------------------------------------------------------------------------------------------------
+# Logs
 
 _console = ENV.log_format == "console" or (ENV.log_format == "auto" and DEBUG)
 _shared_processors: list[Any] = [
@@ -434,4 +436,5 @@ LOGGING = {
     },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False  # It believes X-Forwarded-For; our own address is bound instead.
 DJANGO_STRUCTLOG_USER_ID_FIELD = None

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
+from rest_framework.test import APIClient
 
-from apps.core.actor import Actor, system_actor
-from apps.core.permissions import Role
+from apps.core.actor import Actor, ActorKind, system_actor
+from apps.core.permissions import IntegrationScope, Permission, Role
+from apps.credentials import services as credentials
 from apps.identity import services as identity
 from apps.identity.models import User
 from apps.organizations import services as organizations
 from apps.organizations.models import Organization, Project
+from apps.pricing import files as price_files
+from apps.pricing import selectors as pricing_selectors
+from apps.pricing import services as pricing
+from apps.pricing.models import PriceBookVersion
 
 NOW = datetime(2026, 5, 15, 12, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -48,9 +56,67 @@ def member(organization: Organization, role: Role = Role.DEVELOPER, *, user: Use
     return person
 
 
+def user_actor(user: User, organization: Organization) -> Actor:
+    """Return the actor that a member is in an organization."""
+    alone = Actor(kind=ActorKind.USER, id=user.pk, label=user.email)
+    found = organizations.resolve_for_actor(actor=alone, path=organization.slug, header=None, owner=None)
+    assert found is not None
+    return found[1]
+
+
 def project(organization: Organization, slug: str = "", **fields: Any) -> Project:
     """Make a project of an organization."""
     slug = slug or f"project-{next(_numbers)}"
     return organizations.create_project(
         actor=actor(organization), organization=organization, slug=slug, now=timezone.now(), **fields
     )
+
+
+def price_book(
+    *rows: dict[str, Any],
+    name: str = "",
+    currency: str = "USD",
+    effective_from: datetime = datetime(1970, 1, 1, tzinfo=UTC),
+    is_demonstration: bool = False,
+    now: datetime = NOW,
+) -> PriceBookVersion:
+    """Publish prices and return their version; the same name again makes the book's next version.
+
+    rows: fields of the price book JSON; `meter` is gpu_hours, `sku` and `region` are `*` unless given.
+    """
+    listed = [{"meter": "gpu_hours", "sku": "*", "region": "*", **row} for row in rows]
+    text = json.dumps({"name": name or f"Book {next(_numbers)}", "currency": currency, "prices": listed})
+    return pricing.import_price_book(
+        actor=actor(),
+        content=price_files.read_json(text, meters=pricing_selectors.meter_codes()),
+        effective_from=effective_from,
+        publish=True,
+        is_demonstration=is_demonstration,
+        now=now,
+    ).version
+
+
+def api_key(organization: Organization, scopes: Collection[str] = tuple(Permission), **fields: Any) -> str:
+    """Make an API key and return its secret; all scopes unless told."""
+    now = fields.pop("now", None) or timezone.now()
+    acting = fields.pop("actor", None) or actor(organization)
+    return credentials.create_api_key(
+        actor=acting, organization=organization, scopes=scopes, now=now, **{"name": "tests", **fields}
+    )[1]
+
+
+def integration(scopes: Collection[str] = tuple(IntegrationScope), **fields: Any) -> str:
+    """Make an integration and return its secret; all integration scopes unless told."""
+    now = fields.pop("now", None) or timezone.now()
+    return credentials.create_integration(
+        actor=actor(), scopes=scopes, now=now, **{"name": "tests", **fields}
+    )[1]
+
+
+def client(secret: str = "", **headers: str) -> APIClient:
+    """Return a client that speaks JSON and sends a credential; headers by name, such as X_Org_Slug="lab"."""
+    found = APIClient(headers={name.replace("_", "-"): value for name, value in headers.items()})
+    found.default_format = "json"
+    if secret:
+        found.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    return found

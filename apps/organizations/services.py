@@ -237,6 +237,18 @@ def ensure_periods(
     return period_containing(organization_id, covering) or _make_periods(organization_id, covering)
 
 
+@transaction.atomic
+def mark_period(*, period: BillingPeriod, state: PeriodState, now: datetime) -> None:
+    """Record that a period has a draft invoice or is final; called by closing under its lock.
+
+    A final period stays final, which the assertion states and the order of closing guarantees.
+    """
+    assert period.state != PeriodState.FINAL, "a final period never changes"
+    period.state = state
+    period.finalized_at = now if state == PeriodState.FINAL else None
+    period.save(update_fields=["state", "finalized_at"])
+
+
 def period_containing(organization_id: UUID, moment: datetime) -> BillingPeriod | None:
     """Return the period that contains a moment, if its row exists already."""
     return BillingPeriod.objects.of(organization_id).containing(moment).first()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, ClassVar, Protocol, cast
@@ -185,6 +185,15 @@ class ListMixin(ListModelMixin, GenericAPIView):  # type: ignore[type-arg]
 
     def get(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:
         return self.list(request, *args, **kwargs)
+
+    def list(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002  DRF's signature.
+        rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        assert rows is not None, "every list has pages"
+        return self.get_paginated_response(self.render_rows(rows))
+
+    def render_rows(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Return a page's rows as data; a list that needs more than each row by itself overrides it."""
+        return self.get_serializer(rows, many=True).data
 
 
 class ListView(ListMixin, OrganizationView):

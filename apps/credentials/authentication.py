@@ -1,0 +1,68 @@
+"""Finding the credential of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from apps.core.actor import Actor
+from apps.core.http.address import client_address
+from apps.credentials import secrets, services
+from apps.credentials.services import AnyCredential, TokenInvalid
+
+_QUERY_NAMES = frozenset({"api_key", "apikey", "api-key", "x-api-key", "access_token"})
+
+
+class CredentialAuthentication(BaseAuthentication):
+    """`Authorization: Bearer …` or `X-API-Key`, both only if they agree; never a cookie, never the address bar."""
+
+    def authenticate(self, request: Request) -> tuple[Actor, AnyCredential] | None:
+        refuse_secrets_in_query(request)
+        bearer, key = _bearer(request), request.headers.get("X-API-Key", "").strip()
+        if bearer and key and bearer != key:
+            raise TokenInvalid(_("Authorization and X-API-Key differ. Send one credential."))
+        secret = bearer or key
+        if not secret:
+            return None
+        credential, actor = services.authenticate_secret(
+            secret, address=client_address(request._request), now=timezone.now()
+        )
+        return actor, credential
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002  DRF's signature.
+        return "Bearer"
+
+
+def refuse_secrets_in_query(request: Request) -> None:
+    """Raise TokenInvalid for a credential in the address: it is in logs, histories and referrers by now."""
+    for name, values in request.query_params.lists():
+        if name.lower() in _QUERY_NAMES or any(secrets.parse(value) for value in values):
+            raise TokenInvalid(_("Never send a credential in the address. Replace it: logs may hold it."))
+
+
+def _bearer(request: Request) -> str:
+    header = request.headers.get("Authorization", "").strip()
+    if not header:
+        return ""
+    scheme, _space, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenInvalid(_("Authorization must be `Bearer` and a credential."))
+    return token.strip()
+
+
+class CredentialScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """Describes the two headers in the OpenAPI document."""
+
+    target_class = "apps.credentials.authentication.CredentialAuthentication"
+    name = ["bearer", "apiKey"]
+
+    def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:  # noqa: ARG002
+        return [
+            {"type": "http", "scheme": "bearer"},
+            {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        ]

@@ -1,0 +1,183 @@
+"""API keys of organizations and integrations of the operator; of their secrets only a keyed hash is kept."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from datetime import datetime
+from typing import ClassVar, Self
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.actor import Actor, ActorKind
+from apps.core.ids import uuid7
+from apps.core.permissions import IntegrationScope, Permission
+from apps.credentials import secrets
+from apps.organizations.models import Membership, Organization, Project
+
+
+class Credential(models.Model):
+    """What both kinds of credential have in common. A rotated secret works beside the new one for a while."""
+
+    marker: ClassVar[str]
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    public_id = models.CharField(_("public id"), max_length=8, unique=True)
+    digest = models.BinaryField(_("hash"), max_length=32, editable=False)
+    previous_digest = models.BinaryField(_("previous hash"), max_length=32, null=True, editable=False)
+    previous_expires_at = models.DateTimeField(_("previous secret works until"), null=True, blank=True)
+    name = models.CharField(_("name"), max_length=150)
+    scopes = ArrayField(models.CharField(max_length=64), verbose_name=_("scopes"))
+    allowed_addresses = ArrayField(
+        models.CharField(max_length=49), verbose_name=_("allowed addresses"), default=list, blank=True
+    )
+    is_active = models.BooleanField(_("active"), default=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
+    last_used_address = models.CharField(_("last used from"), max_length=45, blank=True)
+    created_at = models.DateTimeField(_("created"))
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.public_id})"
+
+    @property
+    def masked(self) -> str:
+        """The secret as far as it may be shown."""
+        return f"{settings.API_KEY_PREFIX}_{self.marker}_{self.public_id}_…"
+
+    def works(self, now: datetime) -> bool:
+        """Return whether the credential is in force: active, not revoked, not expired."""
+        return self.is_active and self.revoked_at is None and not self.has_expired(now)
+
+    def has_expired(self, now: datetime) -> bool:
+        """Return whether the credential's own time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def holds(self, secret: str, now: datetime) -> bool:
+        """Return whether this is the credential's secret, or the one before during the overlap of a rotation."""
+        if secrets.matches(secret, self.digest):
+            return True
+        overlaps = self.previous_expires_at is not None and now < self.previous_expires_at
+        return overlaps and self.previous_digest is not None and secrets.matches(secret, self.previous_digest)
+
+    def allows(self, address: str) -> bool:
+        """Return whether the credential may be used from an address; an empty list allows every one."""
+        if not self.allowed_addresses:
+            return True
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        networks: Iterable[str] = self.allowed_addresses
+        return any(parsed in ipaddress.ip_network(network) for network in networks)
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    """Reads of API keys."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return the keys of the actor's organization."""
+        return self.filter(organization_id=actor.organization_id)
+
+    def with_creator_in_force(self, now: datetime) -> Self:
+        """Annotate `creator_in_force`: whether the member who made the key could still act; true without one."""
+        membership = Membership.objects.in_force(now).filter(
+            organization=OuterRef("organization"), user=OuterRef("created_by")
+        )
+        return self.annotate(creator_in_force=Q(created_by__isnull=True) | Q(Exists(membership)))
+
+
+class ApiKey(Credential):
+    """A key of one organization; it works while the membership of the person who made it does."""
+
+    marker = "live"
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="api_keys", verbose_name=_("organization")
+    )
+    project = models.ForeignKey(
+        Project,
+        models.PROTECT,
+        related_name="api_keys",
+        verbose_name=_("project"),
+        null=True,
+        blank=True,
+        db_constraint=False,
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        related_name="api_keys",
+        verbose_name=_("created by"),
+        null=True,
+        blank=True,
+    )
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="credentials_apikey_tenant"),
+            models.CheckConstraint(
+                name="credentials_apikey_scopes_known",
+                condition=Q(scopes__contained_by=[permission.value for permission in Permission]),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "-created_at", "-id"], name="credentials_apikey_created")
+        ]
+
+    def actor(self, address: str) -> Actor:
+        """Return the actor that this key is, at an address."""
+        return Actor(
+            kind=ActorKind.API_KEY,
+            id=self.id,
+            label=str(self),
+            permissions=frozenset(self.scopes),
+            organization_id=self.organization_id,
+            credential_id=self.id,
+            address=address,
+        )
+
+
+class Integration(Credential):
+    """A credential of the operator's own systems, which may act for any organization within its scopes."""
+
+    marker = "int"
+
+    created_by_label = models.CharField(_("created by"), max_length=254)
+
+    class Meta:
+        verbose_name = _("integration")
+        verbose_name_plural = _("integrations")
+        constraints = [
+            models.CheckConstraint(
+                name="credentials_integration_scopes_known",
+                condition=Q(
+                    scopes__contained_by=[scope.value for scope in IntegrationScope]
+                    + [permission.value for permission in Permission]
+                ),
+            )
+        ]
+        indexes = [models.Index(fields=["-created_at", "-id"], name="credentials_integration_made")]
+
+    def actor(self, address: str) -> Actor:
+        """Return the actor that this integration is, at an address, of no organization yet."""
+        return Actor(
+            kind=ActorKind.INTEGRATION,
+            id=self.id,
+            label=str(self),
+            permissions=frozenset(self.scopes),
+            credential_id=self.id,
+            address=address,
+        )
