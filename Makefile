@@ -2,8 +2,8 @@
 SHELL := /bin/sh
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-full check format bench environment environment-dev \
-  check-lint check-format check-types check-imports check-templates check-migrations check-openapi check-settings
+CHECKS := check-lint check-format check-types check-imports check-templates check-migrations check-openapi check-settings
+.PHONY: help setup run stop test test-full check format bench environment environment-dev $(CHECKS)
 
 help: ## List the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -23,8 +23,7 @@ test: environment-dev ## Run the tests (ARGS="tests/ledger -k transfer")
 test-full: environment-dev ## Also long faults, the browser matrix and large tables
 	@COUNTINGHOUSE_TEST_FULL=1 $(PYTHON_IN_VENV) -m pytest -n 2 -q $(ARGS)
 
-check: environment-dev check-lint check-format check-types check-imports check-templates check-migrations \
-  check-openapi check-settings ## Lint, types, import contracts and drift of generated files
+check: environment-dev $(CHECKS) ## Lint, types, import contracts and drift of generated files
 	@echo "All checks passed."
 
 format: environment-dev ## Format code and templates
