@@ -295,6 +295,7 @@ SECURE_CSP = {
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English"))]
 LOCALE_PATHS = [ROOT / "locale"]
+FORMAT_MODULE_PATH = ["config.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True
@@ -388,6 +389,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": METERING_TICK_SECONDS},
     },
     "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
+    "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 
 # Logs

@@ -46,3 +46,14 @@ def append_only(table: str) -> RunSQL:
         "FOR EACH STATEMENT EXECUTE FUNCTION countinghouse_refuse_change();",
         f'DROP TRIGGER "{table}_rows_stay" ON "{table}"; DROP TRIGGER "{table}_table_stays" ON "{table}";',
     )
+
+
+def whole_hour(table: str, column: str) -> RunSQL:
+    """Return the operation after which a column holds whole UTC hours or NULL, nothing between."""
+    name = f"{table}_{column}_whole_hour"
+    return RunSQL(
+        f'ALTER TABLE "{table}" ADD CONSTRAINT "{name}" '
+        # An infinite moment has no remainder, so it is refused as well.
+        f'CHECK (mod(extract(epoch FROM "{column}"), 3600) = 0)',
+        f'ALTER TABLE "{table}" DROP CONSTRAINT "{name}"',
+    )

@@ -81,3 +81,12 @@ def plain(amount: Decimal, *, decimals_min: int = 0) -> str:
     whole, _point, fraction = text.partition(".")
     fraction = fraction.rstrip("0").ljust(decimals_min, "0")
     return f"{whole}.{fraction}" if fraction else whole
+
+
+def in_unit(quantity: Decimal, unit_seconds: int) -> str:
+    """Return a counted quantity in its meter's unit with six decimals, rounded half up: for display only.
+
+    unit_seconds: 3600 where seconds are counted and hours are sold, else 1.
+    """
+    value = EXACT.divide(quantity, Decimal(unit_seconds))
+    return f"{value.quantize(Decimal('0.000001'), context=EXACT):f}"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 HOUR = timedelta(hours=1)
+_LABEL = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+
+
+def is_label(text: str) -> bool:
+    """Return whether the text is a period's label, YYYY-MM."""
+    return _LABEL.fullmatch(text) is not None
 
 
 def label_of(moment: datetime, zone: str) -> str:

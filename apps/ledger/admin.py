@@ -24,7 +24,9 @@ class WalletAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Transfers"))
     def transfers(self, wallet: Wallet) -> SafeString:
-        return list_link("ledger_transfer", str(_("Transfers")), organization_id__exact=wallet.organization_id)
+        return list_link(
+            "ledger_transfer", str(_("Transfers")), organization_id__exact=wallet.organization_id
+        )
 
 
 @admin.register(Account)

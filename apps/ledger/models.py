@@ -92,7 +92,9 @@ class Account(models.Model):
             models.UniqueConstraint(
                 name="ledger_account_in_book", fields=["organization_id", "currency", "id"]
             ),
-            models.CheckConstraint(name="ledger_account_kind_known", condition=Q(kind__in=AccountKind.values)),
+            models.CheckConstraint(
+                name="ledger_account_kind_known", condition=Q(kind__in=AccountKind.values)
+            ),
             models.CheckConstraint(
                 name="ledger_account_lot_not_negative",
                 condition=~Q(kind__in=LOT_KINDS) | Q(balance_micros__gte=0),
@@ -121,6 +123,11 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
             .order_by("-occurred_at", "-id")
         )
 
+    def in_pot(self, pot: str) -> Self:
+        """Return the transfers that touch paid credit, promotional credit or the receivable."""
+        kind = {"paid": AccountKind.PAID_LOT, "promo": AccountKind.PROMO_LOT}.get(pot, AccountKind.RECEIVABLE)
+        return self.filter(Q(debit__kind=kind) | Q(credit__kind=kind))
+
 
 class Transfer(models.Model):
     """One debit and one credit of the same amount, so it cannot be unbalanced; never changed, only reversed."""
@@ -144,14 +151,15 @@ class Transfer(models.Model):
 
     class Meta:
         constraints = [
+            models.UniqueConstraint(name="ledger_transfer_in_organization", fields=["organization_id", "id"]),
             models.CheckConstraint(name="ledger_transfer_amount_positive", condition=Q(amount_micros__gt=0)),
             models.CheckConstraint(name="ledger_transfer_two_accounts", condition=~Q(debit=F("credit"))),
-            models.CheckConstraint(name="ledger_transfer_kind_known", condition=Q(kind__in=TransferKind.values)),
+            models.CheckConstraint(
+                name="ledger_transfer_kind_known", condition=Q(kind__in=TransferKind.values)
+            ),
         ]
         indexes = [
-            models.Index(
-                name="ledger_transfer_statement", fields=["organization_id", "-occurred_at", "-id"]
-            ),
+            models.Index(name="ledger_transfer_statement", fields=["organization_id", "-occurred_at", "-id"]),
             models.Index(name="ledger_transfer_batch", fields=["batch_id"]),
         ]
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from apps.ledger.models import Account, Transfer, TransferQuerySet, Wallet
+from apps.ledger.models import Account, AccountKind, Transfer, TransferQuerySet, Wallet
+
+__all__ = [
+    "AccountKind",
+    "Transfer",
+    "TransferQuerySet",
+    "account_balances",
+    "balance_micros",
+    "transfers_of",
+    "wallet_currency",
+]
 
 
 def wallet_currency(organization_id: UUID) -> str | None:

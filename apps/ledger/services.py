@@ -15,6 +15,18 @@ from apps.core.errors import Conflict
 from apps.core.ids import uuid7
 from apps.ledger.models import LOT_KINDS, Account, AccountKind, Transfer, TransferKind, Wallet
 
+__all__ = [
+    "AccountKind",
+    "Book",
+    "CurrencyMismatch",
+    "Posting",
+    "TransferKind",
+    "open_book",
+    "open_lot_account",
+    "post_transfers",
+    "reverse_transfer",
+]
+
 BULK_ROWS = 5_000  # Rows of one INSERT; each statement moves its balances once.
 
 
@@ -64,7 +76,8 @@ def open_book(*, organization_id: UUID, currency: str, now: datetime) -> Book:
     if wallet is None:
         # Two may open at once: the loser waits here for the winner's commit, then finds the row.
         Wallet.objects.bulk_create(
-            [Wallet(organization_id=organization_id, currency=currency, created_at=now)], ignore_conflicts=True
+            [Wallet(organization_id=organization_id, currency=currency, created_at=now)],
+            ignore_conflicts=True,
         )
         wallet = Wallet.objects.select_for_update(no_key=True).get(organization_id=organization_id)
     if wallet.currency != currency:

@@ -171,6 +171,11 @@ def exclude_charging() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_PRICES_LOCK])
 
 
+def unit_seconds() -> dict[str, int]:
+    """Return the seconds per unit of every meter by its code: 3600 where quantities are seconds and hours are sold."""
+    return dict(Meter.objects.values_list("code", "unit_seconds"))
+
+
 def known_region(code: str) -> bool:
     """Return whether the operator has a region of that code."""
     return Region.objects.filter(code=code).exists()

@@ -2,21 +2,14 @@
 
 from django.db import migrations
 
+from apps.core.db import whole_hour
+
 WHOLE_HOURS = [
     ("pricing_pricebookversion", "effective_from"),
     ("pricing_pricebookversion", "effective_to"),
     ("pricing_bookassignment", "effective_from"),
     ("pricing_bookassignment", "effective_to"),
 ]
-
-
-def whole_hour(table: str, column: str) -> migrations.RunSQL:
-    name = f"{table}_{column}_whole_hour"
-    return migrations.RunSQL(
-        # An infinite moment has no remainder, so it is refused as well.
-        f"ALTER TABLE {table} ADD CONSTRAINT {name} CHECK (mod(extract(epoch FROM {column}), 3600) = 0)",
-        f"ALTER TABLE {table} DROP CONSTRAINT {name}",
-    )
 
 
 def code_exists(column: str, to_table: str) -> migrations.RunSQL:

@@ -1,0 +1,236 @@
+"""What an organization's usage costs hour by hour: the plan that charging posts and that the accrual adds up.
+
+A charge key is (organization, period, meter, SKU, region, price line). With Q(h) its exact cumulative quantity to the
+end of hour h and C(h) = rate(Q(h)) rounded half up to micros, hour h costs C(h) − C(h−1). So the sum never drifts,
+however the usage is split, and a late hour moves those after it by at most one micro each.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, localcontext
+from typing import NamedTuple
+from uuid import UUID
+
+from apps.billing.models import ChargeHour, ChargeKey
+from apps.core.ids import uuid7
+from apps.core.money import EXACT
+from apps.core.periods import HOUR
+from apps.metering import selectors as metering
+from apps.metering.selectors import UsageSlot
+from apps.organizations.models import BillingPeriod, Organization
+from apps.pricing import rating
+from apps.pricing import selectors as pricing
+from apps.pricing.models import Price
+from apps.pricing.rating import PriceTerms
+
+ZERO = Decimal(0)
+
+
+class Family(NamedTuple):
+    """The charge keys that share everything but the price line."""
+
+    period_id: UUID
+    meter: str
+    sku: str
+    region: str
+
+
+@dataclass(slots=True, kw_only=True)
+class KeyPlan:
+    """One charge key with all its hours, those that change included."""
+
+    key: ChargeKey
+    terms: PriceTerms | None
+    hours: dict[datetime, ChargeHour] = field(default_factory=dict)
+    touched: set[datetime] = field(default_factory=set)
+    is_new: bool = False
+
+    def set_quantity(self, hour: datetime, quantity: Decimal, *, now: datetime) -> None:
+        """Give an hour its quantity; the amounts are computed afterwards, all at once."""
+        row = self.hours.get(hour)
+        if row is None:
+            row = self.hours[hour] = ChargeHour(
+                organization_id=self.key.organization_id,
+                key=self.key,
+                hour=hour,
+                quantity=ZERO,
+                amount_micros=0,
+                charged_at=now,
+            )
+        row.quantity = quantity
+        self.touched.add(hour)
+
+
+class Delta(NamedTuple):
+    """What an hour of a key costs more (or less) than was posted for it."""
+
+    hour: datetime
+    plan: KeyPlan
+    micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that charging a set of changed hours writes."""
+
+    keys: tuple[KeyPlan, ...]
+    deltas: tuple[Delta, ...]
+
+    @property
+    def total_micros(self) -> int:
+        return sum(delta.micros for delta in self.deltas)
+
+
+def amounts_micros(terms: PriceTerms, quantities: Iterable[Decimal]) -> list[int]:
+    """Return C(h) − C(h−1) in micros for the quantities of ascending hours, each C rounded half up once."""
+    amounts: list[int] = []
+    before = 0
+    with localcontext(EXACT):
+        total = ZERO
+        for quantity in quantities:
+            total += quantity
+            cumulative = rating.amount_micros(terms, total)
+            amounts.append(cumulative - before)
+            before = cumulative
+    return amounts
+
+
+def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, now: datetime) -> Plan:
+    """Return what the current usage in the slots costs beyond what is posted, without writing anything.
+
+    Call it under the wallet's lock to post the result; without, it is an estimate of the same.
+    """
+    if not slots:
+        return Plan((), ())
+    periods = list(BillingPeriod.objects.of(organization.id))
+    starts = [period.starts_at for period in periods]
+    hours = [slot.hour for slot in slots]
+    first_period = _period_of(min(hours), periods, starts)
+    schedule = pricing.schedule(
+        organization_id=organization.id,
+        currency=organization.currency,
+        start=min(first_period.starts_at, *hours),
+        end=max(hours) + HOUR,
+    )
+    quantities = metering.slot_quantities(organization.id, slots)
+    families = _load_families(organization.id, {_family(slot, periods, starts) for slot in slots})
+
+    for slot in sorted(slots, key=lambda slot: (slot.hour, slot)):
+        period = _period_of(slot.hour, periods, starts)
+        plans = families[_family(slot, periods, starts)]
+        home = next((plan for plan in plans if plan.terms and slot.hour in plan.hours), None)
+        if home is None:
+            # Usage that is rated stays with its price; prices only ever change ahead of it.
+            since = min(period.starts_at, slot.hour)
+            terms = schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, since)
+            home = _plan_with(plans, terms) or _new_plan(organization, period, slot, terms, plans, now=now)
+            for plan in plans:
+                if plan is not home and slot.hour in plan.hours:
+                    plan.set_quantity(slot.hour, ZERO, now=now)
+        home.set_quantity(slot.hour, quantities.get(slot, ZERO), now=now)
+
+    touched = [plan for plans in families.values() for plan in plans if plan.touched]
+    return Plan(tuple(touched), tuple(_deltas(touched)))
+
+
+def _deltas(plans: Sequence[KeyPlan]) -> list[Delta]:
+    """Return the differences to post: credit that comes back first, then the hours in their order."""
+    deltas = []
+    for plan in plans:
+        if plan.terms is None:
+            continue
+        hours = sorted(plan.hours)
+        for hour, amount in zip(
+            hours, amounts_micros(plan.terms, (plan.hours[hour].quantity for hour in hours)), strict=True
+        ):
+            row = plan.hours[hour]
+            if amount != row.amount_micros:
+                deltas.append(Delta(hour, plan, amount - row.amount_micros))
+                plan.touched.add(hour)
+    return sorted(
+        deltas,
+        key=lambda delta: (
+            delta.micros > 0,
+            delta.hour,
+            delta.plan.key.meter,
+            delta.plan.key.sku,
+            delta.plan.key.region,
+            delta.plan.key.id,
+        ),
+    )
+
+
+def _load_families(organization_id: UUID, families: set[Family]) -> dict[Family, list[KeyPlan]]:
+    """Return the existing keys of each family with all their hours and terms, in three queries."""
+    loaded: dict[Family, list[KeyPlan]] = {family: [] for family in families}
+    keys = ChargeKey.objects.filter(
+        organization_id=organization_id,
+        period_id__in={family.period_id for family in families},
+        meter__in={family.meter for family in families},
+        sku__in={family.sku for family in families},
+    ).order_by("created_at", "id")
+    wanted = [key for key in keys if _family_of(key) in loaded]
+    prices = Price.objects.filter(id__in={key.price_id for key in wanted}).select_related("version", "meter")
+    terms = {
+        price.id: pricing.terms_of(
+            price, book_id=price.version.book_id, unit_seconds=price.meter.unit_seconds
+        )
+        for price in prices
+    }
+    plans = {
+        key.id: KeyPlan(key=key, terms=terms[key.price_id] if key.price_id is not None else None)
+        for key in wanted
+    }
+    for row in ChargeHour.objects.filter(key_id__in=plans):
+        plans[row.key_id].hours[row.hour] = row
+    for plan in plans.values():
+        loaded[_family_of(plan.key)].append(plan)
+    return loaded
+
+
+def _plan_with(plans: Sequence[KeyPlan], terms: PriceTerms | None) -> KeyPlan | None:
+    wanted = terms.key_id if terms else None
+    return next((plan for plan in plans if plan.key.price_key_id == wanted), None)
+
+
+def _new_plan(
+    organization: Organization,
+    period: BillingPeriod,
+    slot: UsageSlot,
+    terms: PriceTerms | None,
+    plans: list[KeyPlan],
+    *,
+    now: datetime,
+) -> KeyPlan:
+    key = ChargeKey(
+        id=uuid7(),
+        organization_id=organization.id,
+        period=period,
+        meter=slot.meter,
+        sku=slot.sku,
+        region=slot.region,
+        price_id=terms.price_id if terms else None,
+        price_key_id=terms.key_id if terms else None,
+        created_at=now,
+    )
+    plan = KeyPlan(key=key, terms=terms, is_new=True)
+    plans.append(plan)
+    return plan
+
+
+def _period_of(hour: datetime, periods: Sequence[BillingPeriod], starts: Sequence[datetime]) -> BillingPeriod:
+    """Return the period of an hour; usage older than a first period that is final belongs to that one."""
+    assert periods, "metering makes the periods before it writes usage"
+    return periods[max(bisect_right(starts, hour) - 1, 0)]
+
+
+def _family(slot: UsageSlot, periods: Sequence[BillingPeriod], starts: Sequence[datetime]) -> Family:
+    return Family(_period_of(slot.hour, periods, starts).id, slot.meter, slot.sku, slot.region)
+
+
+def _family_of(key: ChargeKey) -> Family:
+    return Family(key.period_id, key.meter, key.sku, key.region)

@@ -1,0 +1,43 @@
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from apps.billing import services as billing
+from apps.core.money import from_micros, plain
+from apps.organizations.models import Organization
+
+
+class Command(BaseCommand):
+    help = "Meter and charge all usage now, to completion."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--until", type=_moment, metavar="T", help="Count usage up to this moment (default: now)."
+        )
+
+    def handle(self, *, until: datetime | None, **_options: Any) -> None:
+        now = timezone.now()
+        if until is not None and until > now:
+            raise CommandError("--until lies in the future; usage is counted up to now at the latest.")
+        hours = 0
+        for organization in Organization.objects.existing().order_by("slug"):
+            step = billing.meter_and_charge(organization_id=organization.id, until=until or now, now=now)
+            hours += step.hours
+            if step.hours:
+                amount = plain(from_micros(step.micros), decimals_min=2)
+                self.stdout.write(
+                    f"{organization.slug}: {step.hours:,} hours charged, {amount} {organization.currency}"
+                )
+        self.stdout.write(
+            f"Everything up to {until or now:%Y-%m-%d %H:%M:%S} UTC is counted: {hours:,} hours changed."
+        )
+
+
+def _moment(text: str) -> datetime:
+    moment = parse_datetime(text)
+    if moment is None:
+        raise ValueError(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,169 @@
+"""Balances, the accrual and usage with amounts: what billing answers without writing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Max, Q
+
+from apps.billing import charging
+from apps.billing.burning import LotState, burn
+from apps.billing.models import BillingProgress, ChargeHour, CreditLot, Pot
+from apps.core.periods import HOUR, floor_hour
+from apps.ledger import selectors as ledger
+from apps.metering import selectors as metering
+from apps.metering.selectors import UsageSlot
+from apps.organizations.models import BillingPeriod, Organization
+from apps.pricing import rating
+from apps.pricing import selectors as pricing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """Where an organization's money stands, in micros, net of tax.
+
+    available: credit in force, less what is accrued and owed, after netting each unposted hour against the lots that
+    may pay it. receivable: what is owed, positive. accrued: unposted usage. burn_rate: micros an hour at the current
+    prices of what runs now. runway_ends_at: when `available` is used up at that rate, None if nothing burns.
+    """
+
+    currency: str
+    available_micros: int
+    paid_micros: int
+    promo_micros: int
+    accrued_micros: int
+    held_micros: int
+    receivable_micros: int
+    burn_rate_micros: int
+    runway_ends_at: datetime | None
+    billing_state: str
+
+
+def charge_boundary(organization_id: UUID) -> datetime | None:
+    """Return the moment before which every piece of usage has ended and is counted, or None before any metering.
+
+    It is the whole UTC hour that metering has passed, or a period's end if that is later: an hour that a period splits
+    ends there for the earlier piece.
+    """
+    metered_until = metering.metered_until(organization_id)
+    if metered_until is None:
+        return None
+    periods = BillingPeriod.objects.filter(organization_id=organization_id, ends_at__lte=metered_until)
+    last_end = periods.aggregate(last=Max("ends_at"))["last"]
+    return max(floor_hour(metered_until), last_end or floor_hour(metered_until))
+
+
+def slots_newly_priced(organization: Organization) -> set[UsageSlot]:
+    """Return the slots with usage that had no price when it was charged and has one now."""
+    waiting = ChargeHour.objects.filter(
+        organization_id=organization.id, key__price=None, quantity__gt=0
+    ).values_list("key__meter", "key__sku", "key__region", "hour", "key__period__starts_at")
+    rows = [(UsageSlot(*row[:4]), row[4]) for row in waiting]
+    if not rows:
+        return set()
+    hours = [slot.hour for slot, _start in rows]
+    schedule = pricing.schedule(
+        organization_id=organization.id,
+        currency=organization.currency,
+        start=min(*hours, *(start for _slot, start in rows)),
+        end=max(hours) + HOUR,
+    )
+    return {
+        slot
+        for slot, start in rows
+        if schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, min(start, slot.hour))
+    }
+
+
+def lot_states(organization_id: UUID, *, in_force_at: datetime | None = None) -> list[LotState]:
+    """Return the lots that have a balance, in burn order; with a moment, only those in force then."""
+    lots = CreditLot.objects.filter(organization_id=organization_id).with_balance().in_burn_order()
+    if in_force_at is not None:
+        lots = lots.in_force(in_force_at)
+    return [
+        LotState(
+            id=lot.id,
+            account_id=lot.account_id,
+            is_promo=lot.pot == Pot.PROMO,
+            effective_at=lot.effective_at,
+            expires_at=lot.expires_at,
+            balance_micros=lot.account.balance_micros,
+        )
+        for lot in lots
+    ]
+
+
+def balance(organization: Organization, *, now: datetime) -> Balance:
+    """Return where an organization's money stands at `now`."""
+    progress = BillingProgress.objects.filter(organization_id=organization.id).first()
+    charged_until = progress.charged_until if progress else None
+    pending = metering.pending_slots(organization.id, open_from=charged_until)
+    plan = charging.plan_charges(organization, pending, now=now)
+    receivable = -ledger.balance_micros(organization.id, "receivable")
+
+    lots = lot_states(organization.id, in_force_at=now)
+    paid = sum(lot.balance_micros for lot in lots if not lot.is_promo)
+    promo = sum(lot.balance_micros for lot in lots if lot.is_promo)
+    available = -receivable
+    for delta in plan.deltas:
+        if delta.micros < 0:
+            available -= delta.micros
+            continue
+        for lot, micros in burn(lots, hour=delta.hour, amount_micros=delta.micros):
+            available -= 0 if lot else micros
+    available += sum(lot.balance_micros for lot in lots)
+
+    rate = burn_rate_micros(organization, now=now)
+    runway = None
+    if rate and available > 0:
+        seconds = available * 3600 // rate
+        # A rate of a few micros an hour would end beyond the calendar.
+        runway = now + timedelta(seconds=seconds) if seconds < 100 * 366 * 86_400 else None
+    elif rate:
+        runway = now
+    return Balance(
+        currency=ledger.wallet_currency(organization.id) or organization.currency,
+        available_micros=available,
+        paid_micros=paid,
+        promo_micros=promo,
+        accrued_micros=plan.total_micros,
+        held_micros=0,
+        receivable_micros=receivable,
+        burn_rate_micros=rate,
+        runway_ends_at=runway,
+        billing_state=organization.billing_state,
+    )
+
+
+def burn_rate_micros(organization: Organization, *, now: datetime) -> int:
+    """Return what the resources running now cost an hour, in micros, each rounded half up; unpriced ones nothing."""
+    running = metering.running_resources(organization.id, now=now)
+    if not running:
+        return 0
+    hour = floor_hour(now)
+    schedule = pricing.schedule(
+        organization_id=organization.id, currency=organization.currency, start=hour, end=hour + HOUR
+    )
+    total = 0
+    for resource in running:
+        meter = "gpu_hours" if resource.gpus else "instance_hours"
+        terms = schedule.terms_at(meter, resource.sku, resource.region, now)
+        if terms is not None:
+            quantity = (resource.gpus or Decimal(1)) * terms.unit_seconds
+            total += rating.amount_micros(terms, quantity)
+    return total
+
+
+def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
+    """Return the end of the latest hour that was charged by a price of a book, or to an organization, or None.
+
+    Pricing asks for it: no version of the book, and no assignment of the organization, may take effect before it.
+    """
+    charged = Q(key__price__version__book_id=book_id) if book_id else Q(organization_id=organization_id)
+    last = ChargeHour.objects.filter(charged, key__price__isnull=False, quantity__gt=0).aggregate(
+        last=Max("hour")
+    )["last"]
+    return floor_hour(last) + HOUR if last else None

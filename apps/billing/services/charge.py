@@ -1,0 +1,87 @@
+"""Post what usage costs: claim the changed hours, plan them, burn credit or reverse it, write it all at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.billing import charging, selectors
+from apps.billing.charging import Plan
+from apps.billing.models import BillingProgress, ChargeHour, ChargeKey
+from apps.billing.services import posting
+from apps.billing.services.credit import expire_lots
+from apps.ledger import services as ledger
+from apps.ledger.services import Book
+from apps.metering import services as metering
+from apps.organizations.models import Organization
+from apps.pricing import selectors as pricing
+
+CHANGES_PER_STEP = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeStep:
+    """What one transaction of charging did; `more` says that changes are left."""
+
+    hours: int
+    micros: int
+    more: bool
+
+
+@transaction.atomic
+def charge_organization(*, organization_id: UUID, now: datetime, limit: int = CHANGES_PER_STEP) -> ChargeStep:
+    """Charge an organization's usage of all ended hours that changed since it was charged last.
+
+    Posts, for each hour, the difference between what it costs now and what was posted. Safe to repeat and to run
+    twice at once: the wallet's lock serialises, and exactly the claimed changes are consumed. Usage beyond the credit
+    goes to the receivable; charging never fails for lack of credit. Usage without a price is kept and asked for again
+    at every step.
+    """
+    organization = Organization.objects.get(pk=organization_id)
+    book = ledger.open_book(organization_id=organization_id, currency=organization.currency, now=now)
+    progress, _created = BillingProgress.objects.get_or_create(organization_id=organization_id)
+    boundary = selectors.charge_boundary(organization_id)
+    if boundary is None:
+        return ChargeStep(hours=0, micros=0, more=False)
+
+    # From here to the commit no price can be published, so what is posted is what the schedule says.
+    pricing.hold_prices_still()
+    claimed, changed = metering.claim_changes(organization_id=organization_id, before=boundary, limit=limit)
+    slots = changed | selectors.slots_newly_priced(organization)
+    plan = charging.plan_charges(organization, slots, now=now)
+    _post(book, plan, now=now)
+
+    more = claimed >= limit
+    if not more:
+        expire_lots(book=book, until=boundary, now=now)
+        if progress.charged_until is None or progress.charged_until < boundary:
+            progress.charged_until = boundary
+            progress.save(update_fields=["charged_until"])
+    return ChargeStep(hours=len(slots), micros=plan.total_micros, more=more)
+
+
+def _post(book: Book, plan: Plan, *, now: datetime) -> None:
+    """Write a plan: the keys, the transfers and burns of every difference, then the hours."""
+    if not plan.keys:
+        return
+    ChargeKey.objects.bulk_create([key_plan.key for key_plan in plan.keys if key_plan.is_new])
+    for delta in plan.deltas:
+        row = delta.plan.hours[delta.hour]
+        row.revision += 1
+        row.amount_micros += delta.micros
+    # What comes back is credit again before anything new is charged to it.
+    posting.give_back(book, [delta for delta in plan.deltas if delta.micros < 0], now=now)
+    posting.take(book, [delta for delta in plan.deltas if delta.micros > 0], now=now)
+    rows = [key_plan.hours[hour] for key_plan in plan.keys for hour in sorted(key_plan.touched)]
+    for row in rows:
+        row.charged_at = now
+    ChargeHour.objects.bulk_create(
+        rows,
+        batch_size=ledger.BULK_ROWS,
+        update_conflicts=True,
+        unique_fields=["key", "hour"],
+        update_fields=["quantity", "amount_micros", "revision", "charged_at"],
+    )

@@ -1,0 +1,267 @@
+"""Credit comes in, and goes when it expires; payments settle what is owed before they become credit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext_lazy as _
+
+from apps.audit import services as audit
+from apps.billing.models import BillingProgress, ChargeKey, CreditLot, Pot
+from apps.core.actor import Actor
+from apps.core.errors import FieldError, ValidationFailed
+from apps.core.ids import uuid7
+from apps.core.money import from_micros, plain
+from apps.core.periods import floor_hour, is_whole_hour
+from apps.ledger import selectors as ledger_balances
+from apps.ledger import services as ledger
+from apps.ledger.services import AccountKind, Book, Posting, TransferKind
+from apps.organizations.models import Organization
+from apps.outbox import services as outbox
+
+PRIORITY_DEFAULT = 50
+
+
+class InvalidExpiry(ValidationFailed):
+    """Credit must expire on a whole UTC hour in the future."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What became of credit that came in: the part that settled debts, and the lot that the rest is, if any."""
+
+    settled_micros: int
+    lot: CreditLot | None
+
+
+@transaction.atomic
+def grant_credit(
+    *,
+    actor: Actor,
+    organization_id: UUID,
+    amount_micros: int,
+    pot: Pot,
+    reason: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+    priority: int = PRIORITY_DEFAULT,
+    source: str = "grant",
+    reference: str = "",
+) -> Grant:
+    """Add credit to an organization and return what became of it.
+
+    Paid credit settles the receivable first, the oldest open invoice before usage that is not invoiced yet; only the
+    rest becomes a lot. Promotional credit always becomes a lot. A lot takes effect with the current UTC hour.
+    Raises InvalidExpiry unless `expires_at` is a later whole UTC hour, ValidationFailed for a zero amount.
+    """
+    _check_grant(amount_micros=amount_micros, priority=priority, expires_at=expires_at, now=now)
+    organization = Organization.objects.get(pk=organization_id)
+    book = ledger.open_book(organization_id=organization_id, currency=organization.currency, now=now)
+    batch_id = uuid7()
+    settled = 0
+    if pot == Pot.PAID:
+        settled = _settle_receivable(book, amount_micros, batch_id=batch_id, reason=reason, now=now)
+    lot = None
+    if amount_micros > settled:
+        lot = open_lot(
+            book=book,
+            pot=pot,
+            amount_micros=amount_micros - settled,
+            effective_at=floor_hour(now),
+            expires_at=expires_at,
+            priority=priority,
+            source=source,
+            reason=reason,
+            reference=reference,
+            funded_by=AccountKind.BANK if pot == Pot.PAID else AccountKind.PROMO_EXPENSE,
+            kind=TransferKind.TOP_UP if pot == Pot.PAID else TransferKind.GRANT,
+            batch_id=batch_id,
+            now=now,
+        )
+    audit.record(
+        actor=actor,
+        action="credit.granted",
+        target=lot or organization,
+        organization_id=organization_id,
+        diff={
+            "amount": plain(from_micros(amount_micros), decimals_min=2),
+            "settled": plain(from_micros(settled), decimals_min=2),
+            "currency": organization.currency,
+            "pot": str(pot),
+            "expires_at": expires_at.isoformat() if expires_at else None,
+        },
+        reason=reason,
+    )
+    outbox.publish(
+        "billing.credit_granted",
+        {
+            "organization_id": str(organization_id),
+            "lot_id": str(lot.id) if lot else None,
+            "pot": str(pot),
+            "amount": plain(from_micros(amount_micros), decimals_min=2),
+            "currency": organization.currency,
+        },
+        organization_id=organization_id,
+    )
+    return Grant(settled_micros=settled, lot=lot)
+
+
+def _check_grant(*, amount_micros: int, priority: int, expires_at: datetime | None, now: datetime) -> None:
+    if amount_micros <= 0:
+        raise ValidationFailed(
+            fields=[FieldError(path="amount", code="min_value", message=str(_("Give an amount above zero.")))]
+        )
+    if not 0 <= priority <= 100:
+        raise ValidationFailed(
+            fields=[
+                FieldError(
+                    path="priority", code="range", message=str(_("Give a priority between 0 and 100."))
+                )
+            ]
+        )
+    if expires_at is not None and (expires_at <= now or not is_whole_hour(expires_at)):
+        raise InvalidExpiry(
+            fields=[
+                FieldError(
+                    path="expires_at",
+                    code="whole_hour",
+                    message=str(_("Credit expires on a whole UTC hour in the future.")),
+                )
+            ]
+        )
+
+
+def open_lot(
+    *,
+    book: Book,
+    pot: Pot,
+    amount_micros: int,
+    effective_at: datetime,
+    funded_by: AccountKind,
+    kind: TransferKind,
+    source: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+    priority: int = PRIORITY_DEFAULT,
+    reason: str = "",
+    reference: str = "",
+    batch_id: UUID | None = None,
+    occurred_at: datetime | None = None,
+) -> CreditLot:
+    """Open a lot and post its amount from one of the operator's accounts; called under the wallet's lock."""
+    account_kind = AccountKind.PAID_LOT if pot == Pot.PAID else AccountKind.PROMO_LOT
+    lot = CreditLot.objects.create(
+        organization_id=book.wallet.organization_id,
+        currency=book.wallet.currency,
+        account_id=ledger.open_lot_account(book=book, kind=account_kind, now=now),
+        pot=pot,
+        amount_micros=amount_micros,
+        priority=priority,
+        effective_at=effective_at,
+        expires_at=expires_at,
+        source=source,
+        reason=reason,
+        created_at=now,
+    )
+    posting = Posting(
+        debit_id=book[funded_by],
+        credit_id=lot.account_id,
+        amount_micros=amount_micros,
+        kind=kind,
+        cause=f"lot:{lot.id}:1",
+        occurred_at=occurred_at or now,
+        reason=reason,
+        reference=reference,
+    )
+    ledger.post_transfers(book=book, postings=[posting], now=now, batch_id=batch_id)
+    return lot
+
+
+def _settle_receivable(book: Book, amount_micros: int, *, batch_id: UUID, reason: str, now: datetime) -> int:
+    """Use a payment for what is owed, open invoices first, and return the micros used."""
+    organization_id = book.wallet.organization_id
+    owed = -ledger_balances.balance_micros(organization_id, AccountKind.RECEIVABLE)
+    settled = min(amount_micros, owed)
+    if not settled:
+        return 0
+    allocate = import_string(settings.RECEIPT_ALLOCATOR)
+    on_invoices: int = allocate(
+        organization_id=organization_id, amount_micros=settled, batch_id=batch_id, now=now
+    )
+    assert 0 <= on_invoices <= settled, "no more is allocated than was paid"
+    if ahead := settled - on_invoices:
+        BillingProgress.objects.filter(organization_id=organization_id).update(
+            unbilled_receipts_micros=F("unbilled_receipts_micros") + ahead
+        )
+    posting = Posting(
+        debit_id=book[AccountKind.BANK],
+        credit_id=book[AccountKind.RECEIVABLE],
+        amount_micros=settled,
+        kind=TransferKind.TOP_UP,
+        cause=f"receipt:{batch_id}:1",
+        occurred_at=now,
+        reason=reason,
+    )
+    ledger.post_transfers(book=book, postings=[posting], now=now, batch_id=batch_id)
+    return settled
+
+
+@transaction.atomic
+def expire_lots(*, book: Book, until: datetime, now: datetime) -> int:
+    """Post the end of every lot that expired at or before `until` and return how many; expiry is final.
+
+    Called once metering has passed the instant, so that usage before it was charged first. Each transfer is dated at
+    the lot's own expiry.
+    """
+    lots = list(
+        CreditLot.objects.filter(
+            organization_id=book.wallet.organization_id, expires_at__lte=until, expired_at=None
+        )
+        .select_related("account")
+        .order_by("expires_at", "id")
+    )
+    postings = [
+        Posting(
+            debit_id=lot.account_id,
+            credit_id=book[AccountKind.BREAKAGE if lot.pot == Pot.PAID else AccountKind.PROMO_EXPENSE],
+            amount_micros=lot.account.balance_micros,
+            kind=TransferKind.EXPIRY,
+            cause=f"expiry:{lot.id}:1",
+            occurred_at=cast("datetime", lot.expires_at),
+        )
+        for lot in lots
+        if lot.account.balance_micros
+    ]
+    ledger.post_transfers(book=book, postings=postings, now=now)
+    CreditLot.objects.filter(pk__in=[lot.pk for lot in lots]).update(expired_at=now)
+    return len(lots)
+
+
+@transaction.atomic
+def bill_receivable(*, organization_id: UUID, billed: dict[UUID, int]) -> None:
+    """Note on each charge key how much of its receivable the final invoices ask for, in micros.
+
+    Called by finalisation under the wallet's lock. From then on what comes back for those hours becomes credit: the
+    invoice stays owed as it is.
+    """
+    for key in ChargeKey.objects.filter(organization_id=organization_id, pk__in=billed):
+        key.billed_receivable_micros = billed[key.pk]
+        key.save(update_fields=["billed_receivable_micros"])
+
+
+@transaction.atomic
+def take_unbilled_receipts(*, organization_id: UUID, receivable_micros: int) -> int:
+    """Use what was paid ahead of the invoice for an invoice's receivable and return the micros used."""
+    progress = BillingProgress.objects.select_for_update(no_key=True).get(organization_id=organization_id)
+    used = min(progress.unbilled_receipts_micros, receivable_micros)
+    if used:
+        progress.unbilled_receipts_micros -= used
+        progress.save(update_fields=["unbilled_receipts_micros"])
+    return used

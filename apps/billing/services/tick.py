@@ -1,0 +1,39 @@
+"""The tick: meter an organization's usage, then charge it; the sweep that queues whatever needs one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from apps.billing.services.charge import ChargeStep, charge_organization
+from apps.core import jobs
+from apps.metering import selectors as metering_state
+from apps.metering import services as metering
+
+
+def queue_metering(*, now: datetime) -> int:
+    """Queue one task for every organization whose usage needs counting or charging, and return how many.
+
+    This is the sweep as well: it looks at the rows, so what a lost task left undone is queued again.
+    """
+    organizations = metering_state.organizations_with_work(now)
+    for organization_id in organizations:
+        jobs.enqueue("billing.meter_organization", organization_id=organization_id)
+    return len(organizations)
+
+
+def meter_and_charge(*, organization_id: UUID, until: datetime, now: datetime) -> ChargeStep:
+    """Meter an organization's usage up to `until` and charge all hours that ended by then.
+
+    Each step is a transaction of its own, so a crash loses at most one step, and running it again goes on. Returns
+    what was charged in total.
+    """
+    while metering.meter_organization(organization_id=organization_id, until=until, now=now).more:
+        pass
+    hours = micros = 0
+    while True:
+        step = charge_organization(organization_id=organization_id, now=now)
+        hours += step.hours
+        micros += step.micros
+        if not step.more:
+            return ChargeStep(hours=hours, micros=micros, more=False)

@@ -1,0 +1,23 @@
+"""The Celery tasks of metering and charging."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+from django.utils import timezone
+
+from apps.billing import services as billing
+
+
+@shared_task(name="billing.meter_all")
+def meter_all(**_newer: object) -> None:
+    """Queue the organizations that need metering; the beat calls this every METERING_TICK_SECONDS."""
+    billing.queue_metering(now=timezone.now())
+
+
+@shared_task(name="billing.meter_organization")
+def meter_organization(*, organization_id: str, **_newer: object) -> None:
+    """Meter and charge one organization up to now."""
+    now = timezone.now()
+    billing.meter_and_charge(organization_id=UUID(organization_id), until=now, now=now)

@@ -1,0 +1,291 @@
+"""Usage with what it costs: grouped, by resource, and hour by hour as it was rated.
+
+An hour's amount belongs to its charge key. Where a group holds only a part of the hour's quantity it gets the same share
+of the amount: for display, never summed into anything that is posted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from typing import Any, Self
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db import connection
+from django.db.models import QuerySet
+from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext as _
+
+from apps.billing import charging
+from apps.billing.models import BillingProgress, ChargeHour
+from apps.core import money, periods
+from apps.core.actor import Actor
+from apps.core.errors import InvalidRequest, NotFound
+from apps.metering import selectors as metering
+from apps.metering.models import Resource, ResourceQuerySet
+from apps.organizations.models import Organization, Project
+from apps.pricing.selectors import unit_seconds
+
+GROUPS = ("sku", "project", "region", "credential", "resource")
+INTERVALS = ("hour", "day", "month")
+_COLUMNS = {
+    "sku": "used.sku",
+    "project": "project.slug",
+    "region": "used.region",
+    "credential": "credential.public_id",
+    "resource": "resource.subject",
+}
+_SECONDS_PER_HOUR = 3600
+# Each row of usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now.
+_PRICED_USAGE = """
+    metering_usagehour used
+    LEFT JOIN unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
+                     %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
+        AS open (meter, sku, region, hour, quantity, micros, priced)
+        ON (open.meter, open.sku, open.region, open.hour) = (used.meter, used.sku, used.region, used.hour)
+    LEFT JOIN LATERAL (
+        SELECT h.quantity, h.amount_micros, k.price_id
+        FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id AND h.hour = used.hour
+        WHERE k.organization_id = used.organization_id AND k.meter = used.meter AND k.sku = used.sku
+          AND k.region = used.region AND h.quantity > 0
+    ) charged ON true
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """A half-open range of usage, what to group it by, and the interval it is cut into, if any."""
+
+    start: datetime
+    end: datetime
+    group_by: tuple[str, ...]
+    interval: str | None
+
+    @classmethod
+    def parse(cls, parameters: Mapping[str, str], *, zone: str, now: datetime) -> Self:
+        """Return the query that a query string says, or raise InvalidRequest; the default is the running month."""
+        if unknown := sorted(set(parameters) - {"from", "to", "group_by", "interval"}):
+            raise InvalidRequest(
+                _("Unknown parameter: %(names)s.") % {"names": ", ".join(unknown)}, parameters=unknown
+            )
+        wanted = [name for name in parameters.get("group_by", "").split(",") if name]
+        if any(name not in GROUPS for name in wanted):
+            raise InvalidRequest(
+                _("`group_by` takes %(groups)s, comma-separated.") % {"groups": ", ".join(GROUPS)},
+                parameter="group_by",
+            )
+        interval = parameters.get("interval") or None
+        if interval is not None and interval not in INTERVALS:
+            raise InvalidRequest(_("`interval` is hour, day or month."), parameter="interval")
+        this_month = periods.month_start(periods.label_of(now, zone), zone)
+        query = cls(
+            start=_bound(parameters, "from", zone) or this_month,
+            end=_bound(parameters, "to", zone) or now,
+            group_by=tuple(name for name in GROUPS if name in wanted),
+            interval=interval,
+        )
+        if query.start >= query.end:
+            raise InvalidRequest(_("`from` must lie before `to`."), parameter="from")
+        return query
+
+
+def usage_with_amounts(
+    organization: Organization, query: UsageQuery, *, now: datetime
+) -> list[dict[str, Any]]:
+    """Return usage added up by meter and group, with amounts; hours not posted yet are priced as they stand."""
+    columns = ["used.meter", *(_COLUMNS[name] for name in query.group_by)]
+    names = ["meter", *query.group_by]
+    parameters: dict[str, Any] = {
+        "organization": organization.id,
+        "start": query.start,
+        "end": query.end,
+        **_unposted(organization, now=now),
+    }
+    if query.interval:
+        columns.insert(0, "date_trunc(%(interval)s, used.hour AT TIME ZONE %(zone)s) AT TIME ZONE %(zone)s")
+        names.insert(0, "start")
+        parameters |= {"interval": query.interval, "zone": organization.timezone}
+    ordinals = ", ".join(str(number) for number in range(1, len(columns) + 1))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT {", ".join(columns)}, sum(used.quantity),
+                   sum(used.quantity / coalesce(open.quantity, charged.quantity)
+                       * coalesce(open.micros, charged.amount_micros)),
+                   sum(used.quantity) FILTER (
+                       WHERE coalesce(open.priced, charged.price_id IS NOT NULL) IS NOT TRUE
+                   )
+            FROM {_PRICED_USAGE}
+            LEFT JOIN organizations_project project ON project.id = used.project_id
+            LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id
+            LEFT JOIN metering_resource resource ON resource.id = used.resource_id
+            WHERE used.organization_id = %(organization)s AND used.hour >= %(start)s AND used.hour < %(end)s
+              AND used.quantity > 0
+            GROUP BY {ordinals} ORDER BY {ordinals}
+            """,  # noqa: S608 (only our own column names are put in)
+            parameters,
+        )
+        rows = cursor.fetchall()
+    units = unit_seconds()
+    found = []
+    for row in rows:
+        values = dict(zip(names, row[: len(names)], strict=True))
+        quantity, micros, unpriced = row[len(names) :]
+        unit = units.get(values["meter"], 1)
+        found.append(
+            values
+            | {
+                "gpu_hours": money.in_unit(quantity, _SECONDS_PER_HOUR)
+                if values["meter"] == "gpu_hours"
+                else None,
+                "quantity": money.in_unit(quantity, unit),
+                "amount": _micros_text(micros or Decimal(0)),
+                "unpriced_quantity": money.in_unit(unpriced or Decimal(0), unit),
+                "currency": organization.currency,
+            }
+        )
+    return found
+
+
+def _unposted(organization: Organization, *, now: datetime) -> dict[str, list[Any]]:
+    """Return what the hours that are not posted yet cost now, as columns for `unnest`."""
+    progress = BillingProgress.objects.filter(organization_id=organization.id).first()
+    pending = metering.pending_slots(organization.id, open_from=progress.charged_until if progress else None)
+    plan = charging.plan_charges(organization, pending, now=now)
+    posted = {(delta.plan.key.id, delta.hour): delta.micros for delta in plan.deltas}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("meters", "skus", "regions", "hours", "quantities", "micros", "priced")
+    }
+    for key_plan in plan.keys:
+        for hour in key_plan.touched:
+            row = key_plan.hours[hour]
+            if not row.quantity:
+                continue
+            columns["meters"].append(key_plan.key.meter)
+            columns["skus"].append(key_plan.key.sku)
+            columns["regions"].append(key_plan.key.region)
+            columns["hours"].append(hour)
+            columns["quantities"].append(row.quantity)
+            columns["micros"].append(row.amount_micros + posted.get((key_plan.key.id, hour), 0))
+            columns["priced"].append(key_plan.terms is not None)
+    return columns
+
+
+def resources_of(organization_id: UUID) -> ResourceQuerySet:
+    """Return an organization's resources."""
+    return Resource.objects.filter(organization_id=organization_id)
+
+
+def resource_rows(
+    organization: Organization, resources: Sequence[Resource], *, now: datetime
+) -> list[dict[str, Any]]:
+    """Return resources with their state and what each has cost so far, by its share of each hour."""
+    costs = _resource_costs(organization, [resource.pk for resource in resources], now=now)
+    described = metering.describe_resources(resources, now)
+    projects = dict(
+        Project.objects.filter(pk__in={row.project_id for row in described if row.project_id}).values_list(
+            "pk", "slug"
+        )
+    )
+    return [
+        {
+            "resource": row.resource.subject,
+            "source": row.resource.source,
+            "state": "running" if row.is_running else "stopped",
+            "sku": row.sku,
+            "region": row.region,
+            "project": projects.get(row.project_id) if row.project_id else None,
+            "gpus": None if row.gpus is None else money.plain(row.gpus),
+            "since": row.since,
+            "until": row.until,
+            "cost": _micros_text(costs.get(row.resource.pk, Decimal(0))),
+            "currency": organization.currency,
+        }
+        for row in described
+    ]
+
+
+def _resource_costs(
+    organization: Organization, resource_ids: Sequence[UUID], *, now: datetime
+) -> dict[UUID, Decimal]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT used.resource_id,
+                   sum(used.quantity / coalesce(open.quantity, charged.quantity)
+                       * coalesce(open.micros, charged.amount_micros))
+            FROM {_PRICED_USAGE}
+            WHERE used.resource_id = ANY(%(resources)s) AND used.quantity > 0
+            GROUP BY used.resource_id
+            """,  # noqa: S608 (nothing but our own clause is put in)
+            {"resources": list(resource_ids), **_unposted(organization, now=now)},
+        )
+        return {resource_id: micros or Decimal(0) for resource_id, micros in cursor.fetchall()}
+
+
+def records_of(actor: Actor) -> QuerySet[ChargeHour]:
+    """Return the rated hours that an actor may see."""
+    return (
+        ChargeHour.objects.visible_to(actor)
+        .filter(quantity__gt=0)
+        .select_related("key__period", "key__price__version__book")
+        .prefetch_related("key__invoice_lines__invoice")
+    )
+
+
+def record_by_id(actor: Actor, record_id: UUID) -> ChargeHour:
+    """Return one rated hour that the actor may see, or raise NotFound."""
+    record = records_of(actor).filter(pk=record_id).first()
+    if record is None:
+        raise NotFound
+    return record
+
+
+def record_rows(records: Sequence[ChargeHour], currency: str) -> list[dict[str, Any]]:
+    """Return rated hours with their price version and the invoice that bills their key, if one does."""
+    units = unit_seconds()
+    return [
+        {
+            "id": record.id,
+            "period": record.key.period.label,
+            "hour": record.hour,
+            "meter": record.key.meter,
+            "sku": record.key.sku,
+            "region": record.key.region,
+            "quantity": money.in_unit(record.quantity, units.get(record.key.meter, 1)),
+            "amount": f"{money.from_micros(record.amount_micros):f}",
+            "currency": currency,
+            "price_version": str(record.key.price.version) if record.key.price else None,
+            "invoice": next(
+                (line.invoice.number for line in record.key.invoice_lines.all() if line.invoice.number), None
+            ),
+        }
+        for record in records
+    ]
+
+
+def _micros_text(micros: Decimal) -> str:
+    whole = int(micros.to_integral_value(context=money.EXACT))
+    return f"{money.from_micros(whole):f}"
+
+
+def _bound(parameters: Mapping[str, str], name: str, zone: str) -> datetime | None:
+    """Return a moment, or the start of a date in the organization's time zone."""
+    text = parameters.get(name)
+    if text is None:
+        return None
+    try:
+        if (date := parse_date(text)) is not None:
+            return datetime.combine(date, time.min, ZoneInfo(zone)).astimezone(UTC)
+        moment = parse_datetime(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidRequest(
+            _("`%(name)s` is a date, or a moment such as 2026-05-01T00:00:00Z.") % {"name": name},
+            parameter=name,
+        )
+    return moment

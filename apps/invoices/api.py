@@ -1,0 +1,138 @@
+"""REST: invoices, their lines, and the way from a line down to the events behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core.http.filters import CreatedFilterSet, refuse_unknown_parameters
+from apps.core.http.views import ListView, OrganizationView
+from apps.core.permissions import Permission
+from apps.invoices import explain, selectors
+from apps.invoices.models import Invoice, InvoiceLine, InvoiceState
+
+
+class InvoiceOutput(serializers.Serializer[Any]):
+    """An invoice; amounts are decimal strings in major units of `currency`."""
+
+    id = serializers.UUIDField()
+    number = serializers.CharField(allow_null=True)
+    state = serializers.CharField()
+    period = serializers.CharField()
+    period_start = serializers.DateTimeField()
+    period_end = serializers.DateTimeField()
+    currency = serializers.CharField()
+    subtotal = serializers.CharField()
+    discount = serializers.CharField()
+    tax = serializers.CharField()
+    total = serializers.CharField()
+    due = serializers.CharField(help_text="What credit did not pay when the invoice became final.")
+    paid = serializers.CharField(help_text="What was paid on it: from credit, or since.")
+    outstanding = serializers.CharField()
+    finalized_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+
+
+class InvoiceFilters(CreatedFilterSet):
+    state = filters.MultipleChoiceFilter(choices=InvoiceState.choices)
+    period = filters.CharFilter(field_name="period__label")
+    number = filters.CharFilter()
+
+
+class InvoiceList(ListView):
+    """The organization's invoices, newest first; `state=open&state=paid` narrows."""
+
+    permission = Permission.BILLING_READ
+    serializer_class = InvoiceOutput
+    filterset_class = InvoiceFilters
+    sortable: ClassVar = {"created_at": ("created_at", "id"), "period": ("period__starts_at", "id")}
+
+    def get_queryset(self) -> QuerySet[Invoice]:
+        return selectors.invoices_of(self.actor)
+
+    def render_rows(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        return [selectors.invoice_row(row) for row in rows]
+
+
+class InvoiceDetail(OrganizationView):
+    """One invoice."""
+
+    permission = Permission.BILLING_READ
+
+    @extend_schema(responses=InvoiceOutput)
+    def get(self, request: Request, **path: Any) -> Response:
+        refuse_unknown_parameters(request, set())
+        return Response(selectors.invoice_row(selectors.invoice_by_id(self.actor, path["invoice_id"])))
+
+
+class SplitOutput(serializers.Serializer[Any]):
+    project = serializers.CharField(allow_null=True)
+    api_key = serializers.CharField(allow_null=True)
+    quantity = serializers.CharField()
+    amount = serializers.CharField()
+
+
+class InvoiceLineOutput(serializers.Serializer[Any]):
+    """One line; an adjustment names the line that it corrects and carries the signed difference."""
+
+    id = serializers.UUIDField()
+    position = serializers.IntegerField()
+    kind = serializers.CharField()
+    usage_period = serializers.CharField()
+    corrects = serializers.UUIDField(allow_null=True)
+    meter = serializers.CharField()
+    sku = serializers.CharField()
+    region = serializers.CharField()
+    quantity = serializers.CharField()
+    gpu_seconds = serializers.CharField(allow_null=True)
+    unit_price = serializers.CharField(allow_null=True)
+    amount = serializers.CharField()
+    discount = serializers.CharField()
+    tax = serializers.CharField()
+    currency = serializers.CharField()
+    splits = SplitOutput(many=True)
+
+
+class InvoiceLineList(ListView):
+    """The lines of one invoice, in print order."""
+
+    permission = Permission.BILLING_READ
+    serializer_class = InvoiceLineOutput
+    ordering = ("position", "id")
+
+    def get_queryset(self) -> QuerySet[InvoiceLine]:
+        return selectors.lines_of(self.actor, self.kwargs["invoice_id"])
+
+    def render_rows(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        return selectors.line_rows(rows)
+
+
+class InvoiceExplain(OrganizationView):
+    """Why a line costs what it does: line → price version → hours → intervals → events.
+
+    Without `line`, every line with its price and arithmetic. With `line`, its hours. With `line` and `hour`, the
+    resources of that hour with their intervals and the raw events behind them.
+    """
+
+    permission = Permission.BILLING_READ
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("line", UUID, description="Id of a line."),
+            OpenApiParameter("hour", str, description="An hour of the line, as its list of hours names it."),
+        ],
+        responses={200: serializers.DictField()},
+    )
+    def get(self, request: Request, **path: Any) -> Response:
+        refuse_unknown_parameters(request, {"line", "hour"})
+        invoice = selectors.invoice_by_id(self.actor, path["invoice_id"])
+        wanted = explain.Wanted.parse(request.query_params)
+        return Response(explain.explain(invoice, wanted))

@@ -1,0 +1,169 @@
+"""Why a line costs what it does, one level at a time: price and arithmetic, hours, intervals, raw events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Self
+from uuid import UUID
+
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+
+from apps.billing.models import Burn, ChargeHour
+from apps.core import money
+from apps.core.errors import InvalidRequest, NotFound
+from apps.invoices import selectors
+from apps.invoices.models import Invoice, InvoiceLine
+from apps.ledger.selectors import transfers_of
+from apps.metering import selectors as metering
+from apps.metering.intervals import from_ms
+from apps.pricing import rating
+from apps.pricing import selectors as pricing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How deep to look: all lines, one line's hours, or one hour's events."""
+
+    line_id: UUID | None = None
+    hour: datetime | None = None
+
+    @classmethod
+    def parse(cls, parameters: Mapping[str, str]) -> Self:
+        """Return what a query string asks for, or raise InvalidRequest."""
+        line, hour = parameters.get("line"), parameters.get("hour")
+        try:
+            line_id = UUID(line) if line else None
+        except ValueError:
+            raise InvalidRequest(_("`line` is the id of a line."), parameter="line") from None
+        moment = parse_datetime(hour) if hour else None
+        if hour and (moment is None or moment.tzinfo is None or line_id is None):
+            raise InvalidRequest(
+                _("`hour` is a moment such as 2026-05-01T00:00:00Z, together with `line`."), parameter="hour"
+            )
+        return cls(line_id=line_id, hour=moment)
+
+
+def explain(invoice: Invoice, wanted: Wanted) -> dict[str, Any]:
+    """Return the explanation of an invoice, of one of its lines, or of one hour of a line."""
+    lines = InvoiceLine.objects.filter(invoice=invoice).select_related(
+        "invoice", "key__period", "key__price__version__book", "key__price__meter"
+    )
+    head = selectors.invoice_row(invoice)
+    if wanted.line_id is None:
+        return head | {"lines": [_line(line) for line in lines.order_by("position")]}
+    line = lines.filter(pk=wanted.line_id).first()
+    if line is None:
+        raise NotFound
+    if wanted.hour is None:
+        return head | {"line": _line(line) | {"hours": _hours(line)}}
+    return head | {"line": _line(line) | {"hour": _hour(line, wanted.hour)}}
+
+
+def _line(line: InvoiceLine) -> dict[str, Any]:
+    price = line.key.price
+    assert price is not None, "usage without a price is not invoiced"
+    terms = pricing.terms_of(price, book_id=price.version.book_id, unit_seconds=price.meter.unit_seconds)
+    (row,) = selectors.line_rows([line])
+    quantity = money.plain(line.quantity)
+    exact = rating.rate(terms, abs(line.quantity)) * (-1 if line.quantity < 0 else 1)
+    return row | {
+        "price": {
+            "book": price.version.book.name,
+            "version": price.version.number,
+            "effective_from": price.version.effective_from,
+            "effective_to": price.version.effective_to,
+            "model": price.model,
+            "unit_price": None if price.unit_price is None else money.plain(price.unit_price, decimals_min=2),
+            "tiers": price.tiers,
+        },
+        "arithmetic": {
+            "counted": quantity,
+            "divided_by": terms.unit_seconds,
+            "exact": f"{rating.round_half_up(exact, 12):f}" if line.corrects_id is None else None,
+            "rounded": row["amount"],
+        },
+    }
+
+
+def _hours(line: InvoiceLine) -> list[dict[str, Any]]:
+    """Return each hour of the line's key with its quantity, its amount and the cumulative sums behind it."""
+    hours = []
+    quantity, micros = Decimal(0), 0
+    for row in ChargeHour.objects.filter(key=line.key).order_by("hour"):
+        quantity = money.EXACT.add(quantity, row.quantity)
+        micros += row.amount_micros
+        hours.append(
+            {
+                "hour": row.hour,
+                "quantity": money.plain(row.quantity),
+                "amount": f"{money.from_micros(row.amount_micros):f}",
+                "cumulative_quantity": money.plain(quantity),
+                "cumulative_amount": f"{money.from_micros(micros):f}",
+            }
+        )
+    return hours
+
+
+def _hour(line: InvoiceLine, hour: datetime) -> dict[str, Any]:
+    """Return what paid an hour, and the resources, intervals and events that make up its quantity."""
+    key = line.key
+    row = ChargeHour.objects.filter(key=key, hour=hour).first()
+    if row is None:
+        raise NotFound
+    evidence = metering.events_behind(key.organization_id, key.meter, key.sku, key.region, hour)
+    burns = Burn.objects.filter(key=key, hour=hour).select_related("lot").order_by("id")
+    causes = dict(
+        transfers_of(key.organization_id)
+        .filter(pk__in=[burn.transfer_id for burn in burns])
+        .values_list("pk", "cause")
+    )
+    return {
+        "hour": row.hour,
+        "quantity": money.plain(row.quantity),
+        "amount": f"{money.from_micros(row.amount_micros):f}",
+        "paid_by": [
+            {
+                "pot": burn.lot.pot if burn.lot else "receivable",
+                "credit": burn.lot_id,
+                "amount": f"{money.from_micros(burn.amount_micros):f}",
+                "reversed": f"{money.from_micros(burn.reversed_micros):f}",
+                "transfer": causes[burn.transfer_id],
+            }
+            for burn in burns
+        ],
+        "resources": [
+            {
+                "resource": item.row.resource.subject,
+                "source": item.row.resource.source,
+                "project": item.row.project.slug if item.row.project else None,
+                "api_key": item.row.credential.public_id if item.row.credential else None,
+                "quantity": money.plain(item.row.quantity),
+                "intervals": [
+                    {
+                        "start": from_ms(segment.start),
+                        "end": from_ms(segment.end),
+                        "gpus": money.plain(Decimal(segment.milli_gpus).scaleb(-3)),
+                    }
+                    for segment in item.segments
+                ],
+                "events": [
+                    {
+                        "source": event.source,
+                        "id": event.event_id,
+                        "type": event.type,
+                        "time": event.time,
+                        "started_at": event.started_at,
+                        "ended_at": event.ended_at,
+                        "gpus": None if event.gpus is None else money.plain(event.gpus),
+                        "received_at": event.received_at,
+                    }
+                    for event in item.events
+                ],
+            }
+            for item in evidence
+        ],
+    }

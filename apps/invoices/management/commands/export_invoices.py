@@ -1,0 +1,24 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from apps.core.periods import is_label
+from apps.invoices import export
+
+
+class Command(BaseCommand):
+    help = "Write the final invoices of a period to standard output."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--period", required=True, metavar="YYYY-MM")
+        parser.add_argument("--format", choices=["json", "csv"], default="json")
+
+    def handle(self, *, period: str, format: str, **_options: Any) -> None:  # noqa: A002 (the option's name)
+        if not is_label(period):
+            raise CommandError(f"--period takes a month as YYYY-MM, not {period!r}.")
+        rows = export.final_invoices(period)
+        if format == "csv":
+            export.write_csv(rows, self.stdout)
+        else:
+            self.stdout.write(json.dumps(list(rows), indent=1, ensure_ascii=False))

@@ -1,0 +1,220 @@
+"""Invoices, their lines, their numbers and what was paid on them; a final invoice never changes but for its state."""
+
+from __future__ import annotations
+
+from typing import Self
+from uuid import UUID
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.actor import Actor
+from apps.core.ids import uuid7
+
+
+class InvoiceState(models.TextChoices):
+    """The life of an invoice; `void` is for drafts, everything else past draft is final."""
+
+    DRAFT = "draft", _("Draft")
+    OPEN = "open", _("Open")
+    PAID = "paid", _("Paid")
+    UNCOLLECTIBLE = "uncollectible", _("Uncollectible")
+    CANCELLED = "cancelled", _("Cancelled")
+    VOID = "void", _("Void")
+
+
+FINAL_STATES = (InvoiceState.OPEN, InvoiceState.PAID, InvoiceState.UNCOLLECTIBLE, InvoiceState.CANCELLED)
+
+
+class LineKind(models.TextChoices):
+    """A line bills a charge key for the first time, or corrects what was billed."""
+
+    USAGE = "usage", _("Usage")
+    ADJUSTMENT = "adjustment", _("Adjustment")
+
+
+class InvoiceCounter(models.Model):
+    """The last number given out of one series and year; locked last, in the transaction that uses it."""
+
+    id = models.BigAutoField(primary_key=True)
+    entity = models.CharField(max_length=32)
+    series = models.CharField(max_length=8)
+    year = models.PositiveSmallIntegerField()
+    last_number = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="invoices_invoicecounter_series", fields=["entity", "series", "year"]
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.entity} {self.series} {self.year}: {self.last_number}"
+
+
+class InvoiceQuerySet(models.QuerySet["Invoice"]):
+    def visible_to(self, actor: Actor) -> Self:
+        return self.filter(organization_id=actor.organization_id)
+
+    def final(self) -> Self:
+        return self.filter(state__in=FINAL_STATES)
+
+    def outstanding(self, organization_id: UUID) -> Self:
+        """Return an organization's open invoices, the oldest first."""
+        return self.filter(organization_id=organization_id, state=InvoiceState.OPEN).order_by(
+            "finalized_at", "id"
+        )
+
+
+class Invoice(models.Model):
+    """One invoice of one organization and period. All amounts are ISO 4217 minor units of its currency.
+
+    total = subtotal − discount + tax. due: the part that credit did not pay; total − due was paid from paid credit or
+    ahead of the invoice. The promotional credit used is the discount.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    period = models.ForeignKey(
+        "organizations.BillingPeriod", models.PROTECT, related_name="invoices", db_constraint=False
+    )
+    state = models.CharField(max_length=16, choices=InvoiceState.choices, default=InvoiceState.DRAFT)
+    entity = models.CharField(max_length=32, default="default")
+    series = models.CharField(max_length=8, default="INV")
+    number = models.CharField(max_length=32, null=True, blank=True, unique=True)
+    currency = models.CharField(max_length=3)
+    subtotal_minor = models.BigIntegerField(default=0)
+    discount_minor = models.BigIntegerField(default=0)
+    tax_minor = models.BigIntegerField(default=0)
+    total_minor = models.BigIntegerField(default=0)
+    due_minor = models.BigIntegerField(default=0)
+    drafted_at = models.DateTimeField()
+    finalized_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+
+    objects = InvoiceQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="invoices_invoice_in_organization", fields=["organization", "id"]),
+            models.UniqueConstraint(
+                name="invoices_invoice_one_per_period",
+                fields=["organization", "period"],
+                condition=~Q(state=InvoiceState.VOID),
+            ),
+            models.CheckConstraint(
+                name="invoices_invoice_state_known", condition=Q(state__in=InvoiceState.values)
+            ),
+            models.CheckConstraint(
+                name="invoices_invoice_final_is_numbered",
+                condition=Q(state__in=[InvoiceState.DRAFT, InvoiceState.VOID], number=None, finalized_at=None)
+                | Q(state__in=FINAL_STATES, number__isnull=False, finalized_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="invoices_invoice_total",
+                condition=Q(total_minor=F("subtotal_minor") - F("discount_minor") + F("tax_minor")),
+            ),
+            models.CheckConstraint(name="invoices_invoice_due_not_negative", condition=Q(due_minor__gte=0)),
+        ]
+        indexes = [
+            models.Index(name="invoices_invoice_organization", fields=["organization", "-created_at", "-id"])
+        ]
+
+    def __str__(self) -> str:
+        return self.number or f"draft {self.id}"
+
+
+class InvoiceLine(models.Model):
+    """One charge key on an invoice. Amounts are minor units; an adjustment carries the difference, signed.
+
+    quantity: in the meter's counting unit, GPU-seconds for `gpu_hours`.
+    ledger_micros: how much of the key's posted amount this line covers, so that the next line knows its residue.
+    splits: quantity and amount by project and credential, by quantity share, as they were; for display only.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="lines", db_constraint=False)
+    position = models.PositiveIntegerField()
+    kind = models.CharField(max_length=12, choices=LineKind.choices)
+    key = models.ForeignKey(
+        "billing.ChargeKey", models.PROTECT, related_name="invoice_lines", db_constraint=False
+    )
+    corrects = models.ForeignKey(
+        "self", models.PROTECT, related_name="corrections", db_constraint=False, null=True, blank=True
+    )
+    usage_period = models.CharField(max_length=7)
+    meter = models.CharField(max_length=64)
+    sku = models.CharField(max_length=120, blank=True)
+    region = models.CharField(max_length=64, blank=True)
+    quantity = models.DecimalField(max_digits=38, decimal_places=6)
+    unit_price = models.DecimalField(max_digits=20, decimal_places=10, null=True, blank=True)
+    amount_minor = models.BigIntegerField()
+    discount_minor = models.BigIntegerField(default=0)
+    tax_minor = models.BigIntegerField(default=0)
+    ledger_micros = models.BigIntegerField()
+    splits = models.JSONField(default=list, encoder=DjangoJSONEncoder)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="invoices_invoiceline_in_organization", fields=["organization", "id"]
+            ),
+            models.UniqueConstraint(name="invoices_invoiceline_position", fields=["invoice", "position"]),
+            models.UniqueConstraint(name="invoices_invoiceline_key_once", fields=["invoice", "key"]),
+            models.CheckConstraint(
+                name="invoices_invoiceline_kind_known", condition=Q(kind__in=LineKind.values)
+            ),
+            models.CheckConstraint(
+                name="invoices_invoiceline_adjustment_corrects",
+                condition=Q(kind=LineKind.USAGE, corrects=None)
+                | Q(kind=LineKind.ADJUSTMENT, corrects__isnull=False),
+            ),
+        ]
+        indexes = [models.Index(name="invoices_invoiceline_key", fields=["key"])]
+
+    def __str__(self) -> str:
+        return f"{self.meter} {self.sku} {self.region}"
+
+
+class InvoicePayment(models.Model):
+    """Money that was put to an invoice; the transfers of the payment share `batch_id`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="payments", db_constraint=False)
+    amount_micros = models.BigIntegerField()
+    batch_id = models.UUIDField()
+    paid_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="invoices_invoicepayment_once", fields=["invoice", "batch_id"]),
+            models.CheckConstraint(
+                name="invoices_invoicepayment_amount_positive", condition=Q(amount_micros__gt=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.invoice_id}: {self.amount_micros}"
+
+
+class PeriodClose(models.Model):
+    """The record that a period became final: with which invoice, and up to when its usage was counted."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    period = models.OneToOneField(
+        "organizations.BillingPeriod", models.PROTECT, related_name="close", db_constraint=False
+    )
+    invoice = models.OneToOneField(
+        Invoice, models.PROTECT, related_name="close", db_constraint=False, null=True, blank=True
+    )
+    closed_by = models.CharField(max_length=150)
+    closed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.period_id)

@@ -1,0 +1,96 @@
+"""What invoices add to `verify_ledger`: documents, numbers and receivable agree with the books."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db import connection
+
+from apps.core import money
+from apps.invoices.models import Invoice
+from apps.ledger.proofs import SAMPLES, Check, sql_check
+
+
+def prove_invoices() -> Iterator[Check]:
+    """Yield the checks on invoices."""
+    yield sql_check(
+        "Every invoice is the sum of its lines",
+        "SELECT count(*) FROM invoices_invoice WHERE state <> 'void'",
+        """
+        SELECT i.id || ' ' || coalesce(i.number, 'draft')
+        FROM invoices_invoice i
+        LEFT JOIN (
+            SELECT invoice_id, sum(amount_minor) AS amount, sum(discount_minor) AS discount, sum(tax_minor) AS tax
+            FROM invoices_invoiceline GROUP BY invoice_id
+        ) l ON l.invoice_id = i.id
+        WHERE i.state <> 'void' AND (
+            (i.subtotal_minor, i.discount_minor, i.tax_minor) IS DISTINCT FROM (l.amount, l.discount, l.tax)
+            OR i.total_minor <> i.subtotal_minor - i.discount_minor + i.tax_minor
+        )
+        """,
+    )
+    yield sql_check(
+        "Invoice numbers have no gap and no repeat",
+        "SELECT count(*) FROM invoices_invoice WHERE number IS NOT NULL",
+        """
+        SELECT c.series || ' ' || c.year || ': counted to ' || c.last_number || ', found ' || count(i.number)
+        FROM invoices_invoicecounter c
+        LEFT JOIN invoices_invoice i ON i.entity = c.entity AND i.series = c.series
+            AND i.number LIKE c.series || '-' || c.year || '-%'
+            AND right(i.number, 6)::int BETWEEN 1 AND c.last_number
+        GROUP BY c.id HAVING count(DISTINCT i.number) <> c.last_number
+        """,
+    )
+    yield sql_check(
+        "Every final period has its close, and every final invoice its period",
+        "SELECT count(*) FROM organizations_billingperiod WHERE state = 'final'",
+        """
+        SELECT p.organization_id || ' ' || p.label FROM organizations_billingperiod p
+        LEFT JOIN invoices_periodclose c ON c.period_id = p.id
+        WHERE (p.state = 'final') <> (c.id IS NOT NULL)
+        UNION ALL
+        SELECT i.number FROM invoices_invoice i
+        LEFT JOIN invoices_periodclose c ON c.invoice_id = i.id
+        WHERE i.number IS NOT NULL AND c.id IS NULL
+        """,
+    )
+    yield _prove_receivables()
+
+
+def _prove_receivables() -> Check:
+    """Prove that what an organization owes is its open invoices and its usage that is not invoiced yet."""
+    owed = {
+        row[0]: int(row[1])
+        for row in _rows(
+            "SELECT organization_id, -sum(balance_micros) FROM ledger_account WHERE kind = 'receivable' "
+            "GROUP BY organization_id"
+        )
+    }
+    expected: dict[object, int] = dict.fromkeys(owed, 0)
+    for organization_id, micros in _rows(
+        "SELECT organization_id, sum(receivable_micros - billed_receivable_micros) FROM billing_chargekey "
+        "GROUP BY organization_id UNION ALL "
+        "SELECT organization_id, -unbilled_receipts_micros FROM billing_billingprogress UNION ALL "
+        "SELECT organization_id, -sum(amount_micros) FROM invoices_invoicepayment GROUP BY organization_id"
+    ):
+        expected[organization_id] = expected.get(organization_id, 0) + int(micros)
+    for invoice in Invoice.objects.final().iterator():
+        expected[invoice.organization_id] = expected.get(invoice.organization_id, 0) + money.minor_to_micros(
+            invoice.due_minor, invoice.currency
+        )
+    failures = [
+        f"{organization_id}: owes {owed.get(organization_id, 0)}, documents say {micros}"
+        for organization_id, micros in expected.items()
+        if owed.get(organization_id, 0) != micros
+    ]
+    return Check(
+        name="What is owed is open invoices plus usage not invoiced yet",
+        rows=len(expected),
+        failures=tuple(failures[:SAMPLES]),
+    )
+
+
+def _rows(query: str) -> list[tuple[object, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall()

@@ -1,0 +1,145 @@
+"""Invoices as programs and pages read them, and the split of their lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import QuerySet, Sum
+
+from apps.billing.models import ChargeKey
+from apps.core import money
+from apps.core.actor import Actor
+from apps.core.errors import NotFound
+from apps.invoices.models import Invoice, InvoiceLine, InvoiceState
+from apps.pricing.selectors import unit_seconds
+
+SPLIT_ROWS_MAX = 200  # A line's split is for display; a longer one is cut, and `/usage` has the rest.
+
+
+def invoices_of(actor: Actor) -> QuerySet[Invoice]:
+    """Return the invoices that an actor may see, with what was paid on each; void drafts are none."""
+    return (
+        Invoice.objects.visible_to(actor)
+        .exclude(state=InvoiceState.VOID)
+        .select_related("period")
+        .annotate(payments_micros=Sum("payments__amount_micros", default=0))
+    )
+
+
+def invoice_by_id(actor: Actor, invoice_id: UUID) -> Invoice:
+    """Return one invoice that the actor may see, or raise NotFound."""
+    invoice = invoices_of(actor).filter(pk=invoice_id).first()
+    if invoice is None:
+        raise NotFound
+    return invoice
+
+
+def lines_of(actor: Actor, invoice_id: UUID) -> QuerySet[InvoiceLine]:
+    """Return the lines of one invoice that the actor may see, or raise NotFound."""
+    invoice = invoice_by_id(actor, invoice_id)
+    return InvoiceLine.objects.filter(invoice=invoice).select_related("invoice")
+
+
+def invoice_row(invoice: Invoice) -> dict[str, Any]:
+    """Return an invoice of `invoices_of` as data; amounts are decimal strings in major units."""
+    currency = invoice.currency
+    payments_minor = money.round_micros_to_minor(int(invoice.payments_micros), currency)  # type: ignore[attr-defined]
+    final = invoice.number is not None
+    outstanding = invoice.due_minor - payments_minor if invoice.state == InvoiceState.OPEN else 0
+    paid = invoice.total_minor - invoice.due_minor + payments_minor if final else 0
+    return {
+        "id": invoice.id,
+        "number": invoice.number,
+        "state": invoice.state,
+        "period": invoice.period.label,
+        "period_start": invoice.period.starts_at,
+        "period_end": invoice.period.ends_at,
+        "currency": currency,
+        "subtotal": _major(invoice.subtotal_minor, currency),
+        "discount": _major(invoice.discount_minor, currency),
+        "tax": _major(invoice.tax_minor, currency),
+        "total": _major(invoice.total_minor, currency),
+        "due": _major(invoice.due_minor, currency),
+        "paid": _major(paid, currency),
+        "outstanding": _major(outstanding, currency),
+        "finalized_at": invoice.finalized_at,
+        "created_at": invoice.created_at,
+    }
+
+
+def line_rows(lines: Sequence[InvoiceLine]) -> list[dict[str, Any]]:
+    """Return invoice lines as data; quantity is in the meter's unit, gpu_seconds exact, amounts in major units."""
+    units = unit_seconds()
+    return [
+        {
+            "id": line.id,
+            "position": line.position,
+            "kind": line.kind,
+            "usage_period": line.usage_period,
+            "corrects": line.corrects_id,
+            "meter": line.meter,
+            "sku": line.sku,
+            "region": line.region,
+            "quantity": money.in_unit(line.quantity, units.get(line.meter, 1)),
+            "gpu_seconds": money.plain(line.quantity) if line.meter == "gpu_hours" else None,
+            "unit_price": None if line.unit_price is None else money.plain(line.unit_price, decimals_min=2),
+            "amount": _major(line.amount_minor, line.invoice.currency),
+            "discount": _major(line.discount_minor, line.invoice.currency),
+            "tax": _major(line.tax_minor, line.invoice.currency),
+            "currency": line.invoice.currency,
+            "splits": line.splits,
+        }
+        for line in lines
+    ]
+
+
+def _major(minor: int, currency: str) -> str:
+    return f"{money.from_minor(minor, currency):f}"
+
+
+def splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
+    """Return for each charge key its quantity and amount by project and API key, the largest first.
+
+    Each hour's amount is spread by share of its quantity; the amounts are rounded to micros for display.
+    """
+    found: dict[UUID, list[dict[str, Any]]] = defaultdict(list)
+    if not keys:
+        return found
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT charged.key_id, project.slug, credential.public_id, sum(used.quantity),
+                   round(sum(used.quantity / charged.quantity * charged.amount_micros) / 1000000, 6)
+            FROM billing_chargehour charged
+            JOIN billing_chargekey key ON key.id = charged.key_id
+            JOIN metering_usagehour used
+                ON used.organization_id = key.organization_id AND used.meter = key.meter AND used.sku = key.sku
+                AND used.region = key.region AND used.hour = charged.hour AND used.quantity > 0
+            LEFT JOIN organizations_project project ON project.id = used.project_id
+            LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id
+            WHERE charged.key_id = ANY(%s) AND charged.quantity > 0
+            GROUP BY charged.key_id, project.slug, credential.public_id
+            ORDER BY charged.key_id, sum(used.quantity) DESC, project.slug, credential.public_id
+            """,
+            [[key.id for key in keys]],
+        )
+        for key_id, project, credential, quantity, amount in cursor.fetchall():
+            if len(found[key_id]) < SPLIT_ROWS_MAX:
+                found[key_id].append(
+                    {
+                        "project": project,
+                        "api_key": credential,
+                        "quantity": _text(quantity),
+                        "amount": _text(amount),
+                    }
+                )
+    return found
+
+
+def _text(value: Decimal) -> str:
+    return f"{value:f}"
