@@ -28,7 +28,7 @@ for theirs in (Authenticator, EmailAddress):
 class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Users are made without a password; they set one through the reset link of the login page."""
 
-    list_display = ("email", "name", "second_factor", "is_staff", "is_active", "last_login", "date_joined")
+    list_display = ("email", "name", "second_factor", "is_staff", "is_active", "last_login")
     list_filter = ("is_staff", "is_superuser", "is_active", "groups")
     search_fields = ("email", "name", "id")
     ordering = ("email",)
