@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -100,10 +100,6 @@ class PriceFilters(filters.FilterSet):
     sku = filters.CharFilter()
     region = filters.CharFilter()
 
-    class Meta:
-        model = Price
-        fields: ClassVar = []
-
 
 class PriceList(ListMixin, PricedView):
     """The price book in force, across all meters."""
@@ -157,10 +153,6 @@ class SkuFilters(filters.FilterSet):
     family = filters.CharFilter(lookup_expr="iexact")
     accelerator = filters.CharFilter(field_name="attributes__accelerator", lookup_expr="iexact")
 
-    class Meta:
-        model = Sku
-        fields: ClassVar = []
-
 
 class Catalog(ListMixin, PricedView):
     """Everything sold, with what it costs per hour."""
@@ -172,7 +164,7 @@ class Catalog(ListMixin, PricedView):
 
     def get_serializer_context(self) -> dict[str, Any]:
         """Add the prices in force, read once for the page."""
-        context = super().get_serializer_context()
+        context = dict(super().get_serializer_context())
         if getattr(self, "swagger_fake_view", False):
             return context
         now = timezone.now()
@@ -226,7 +218,7 @@ class ItemInput(Input):
 class EstimateInput(Input):
     """The usage of one billing period."""
 
-    items = ItemInput(many=True, allow_empty=False, max_length=ITEMS_MAX)
+    items = ItemInput(many=True, allow_empty=False, max_length=ITEMS_MAX)  # type: ignore[call-arg]
     price_book = serializers.CharField(max_length=150, default="", allow_blank=True, help_text="Name or id.")
     at = serializers.DateTimeField(default=None, allow_null=True, help_text="Default: now.")
 
