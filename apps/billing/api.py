@@ -127,7 +127,7 @@ class CreditOutput(serializers.Serializer[Any]):
     priority = serializers.IntegerField()
     effective_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # Field has an attribute of this name.
     reason = serializers.CharField()
     created_at = serializers.DateTimeField()
 
@@ -190,7 +190,7 @@ class UsageView(OrganizationView):
 
 class ResourceOutput(serializers.Serializer[Any]):
     resource = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # Field has an attribute of this name.
     state = serializers.CharField(help_text="running or stopped")
     sku = serializers.CharField()
     region = serializers.CharField()
@@ -211,7 +211,7 @@ class UsageResourceList(ListView):
     filterset_class = ResourceFilters
 
     def get_queryset(self) -> QuerySet[Any]:
-        return usage.resources_of(self.organization_id, now=timezone.now())
+        return usage.resources_of(self.organization_id)
 
     def render_rows(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         return usage.resource_rows(self.organization, rows, now=timezone.now())
@@ -255,7 +255,7 @@ class BillingRecordDetail(OrganizationView):
     permission = Permission.BILLING_READ
 
     @extend_schema(responses=BillingRecordOutput)
-    def get(self, request: Request, **path: str) -> Response:  # noqa: ARG002 (DRF's signature)
+    def get(self, request: Request, **path: Any) -> Response:  # noqa: ARG002 (DRF's signature)
         record = usage.record_by_id(self.actor, path["record_id"])
         return Response(usage.record_rows([record], self.organization.currency)[0])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from django_filters import rest_framework as filters
 
@@ -42,7 +41,7 @@ class ResourceFilters(filters.FilterSet):
         label="running or stopped",
     )
 
-    def filter_state(self, queryset: ResourceQuerySet, _name: str, value: str) -> QuerySet[object]:
+    def filter_state(self, queryset: ResourceQuerySet, _name: str, value: str) -> ResourceQuerySet:
         running = queryset.running_at(timezone.now())
         return running if value == "running" else queryset.exclude(pk__in=running.values("pk"))
 

@@ -1,7 +1,7 @@
 """Usage with what it costs: grouped, by resource, and hour by hour as it was rated.
 
-An hour's amount belongs to its charge key. Where a group holds only a part of the hour's quantity it gets the same share
-of the amount: for display, never summed into anything that is posted.
+An hour's amount belongs to its charge key. Where a group holds only a part of the hour's quantity it gets the same
+share of the amount: for display, never summed into anything that is posted.
 """
 
 from __future__ import annotations

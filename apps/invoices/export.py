@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from apps.core import money
 from apps.core.spreadsheets import neutral
@@ -15,6 +15,12 @@ LINE_COLUMNS = (
     "kind", "usage_period", "corrects", "meter", "sku", "region", "quantity", "gpu_seconds", "unit_price", "amount",
 )  # fmt: skip
 INVOICE_COLUMNS = ("number", "organization", "period", "currency", "subtotal", "discount", "tax", "total")
+
+
+class Writable(Protocol):
+    """Anything that text can be written to."""
+
+    def write(self, text: str, /) -> Any: ...
 
 
 def final_invoices(label: str) -> Iterator[dict[str, Any]]:
@@ -67,7 +73,7 @@ def line_row(line: InvoiceLine, currency: str, units: Mapping[str, int]) -> dict
     }
 
 
-def write_csv(rows: Iterable[dict[str, Any]], out: TextIO) -> None:
+def write_csv(rows: Iterable[dict[str, Any]], out: Writable) -> None:
     """Write invoices as CSV, one row a line with the invoice's head repeated; no cell can be read as a formula."""
     heads = [f"invoice_{name}" if name in LINE_COLUMNS else name for name in INVOICE_COLUMNS]
     writer = csv.writer(out, lineterminator="\n")

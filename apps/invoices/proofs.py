@@ -93,4 +93,4 @@ def _prove_receivables() -> Check:
 def _rows(query: str) -> list[tuple[object, int]]:
     with connection.cursor() as cursor:
         cursor.execute(query)
-        return cursor.fetchall()
+        return list(cursor.fetchall())
