@@ -6,6 +6,7 @@ from typing import Any
 
 import django_otp
 from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.login import record_authentication
 from allauth.mfa.models import Authenticator
 from allauth.mfa.signals import authenticator_added, authenticator_used
 from django.contrib.auth.signals import user_logged_in
@@ -38,7 +39,14 @@ def verify_session_at_step_up(request: HttpRequest, user: User, **_more: Any) ->
 
 
 @receiver(authenticator_added)
-def verify_session_at_enrolment(request: HttpRequest, authenticator: Authenticator, **_more: Any) -> None:
-    """Mark the session that enrolled a factor as verified: it has just shown a code of it."""
+def verify_session_at_enrolment(
+    request: HttpRequest, user: User, authenticator: Authenticator, **_more: Any
+) -> None:
+    """Mark the session that enrolled a factor as verified and stepped up: it has just shown a code of it.
+
+    Without the record, the recovery codes made along with it would be shown only after a second code.
+    """
     if authenticator.type in VERIFYING_TYPES:
+        proof = {"id": authenticator.pk, "type": authenticator.type, "reauthenticated": True}
+        record_authentication(request, user, "mfa", **proof)
         django_otp.login(request, services.device_of(authenticator))

@@ -36,7 +36,7 @@ class CodeRefused(DomainError):
 
 
 class CodesThrottled(DomainError):
-    """Too many wrong codes in a row; `retry_after_seconds` says when the next may be tried."""
+    """Too many wrong codes in a row; `retry_after` says in how many seconds the next may be tried."""
 
     code, http_status = "rate_limited", 429
     default_message = _("Too many wrong codes. Wait a little before the next one.")
@@ -197,7 +197,7 @@ def take_code(*, user: User, code: str, now: datetime) -> Authenticator:
         throttle = devices[0]
         locked_until = throttle.locked_until()
         if locked_until is not None:
-            raise CodesThrottled(retry_after_seconds=max(1, round((locked_until - now).total_seconds())))
+            raise CodesThrottled(retry_after=max(1, round((locked_until - now).total_seconds())))
         accepted = _accepting_authenticator(user, devices, code, now)
         if accepted is None:
             throttle.throttle_increment()
