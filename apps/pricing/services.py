@@ -124,8 +124,10 @@ def create_version(
 ) -> PriceBookVersion:
     """Make a draft with these rows, numbered after the book's newest version.
 
-    effective_from: what the draft proposes; publishing decides.
+    effective_from: what the draft proposes, a whole UTC hour; publishing decides.
     """
+    if effective_from is not None:
+        _check_effective_date(effective_from, rated_until=None)
     book = _locked(book)
     newest = book.versions.aggregate(number=Max("number"))["number"] or 0
     version = PriceBookVersion.objects.create(

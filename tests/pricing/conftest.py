@@ -1,4 +1,4 @@
-"""What the tests of prices share: how far usage is rated, without any usage."""
+"""What the tests of prices share."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from uuid import UUID
 
 import pytest
 
-RATED: dict[UUID, datetime] = {}
-
-
-def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
-    """Stand in for billing: what a test put into RATED."""
-    scope = book_id or organization_id
-    assert scope, "pricing asks for a book or an organization"
-    return RATED.get(scope)
+from tests.pricing.rated import RATED
 
 
 @pytest.fixture
 def rated(settings: Any) -> dict[UUID, datetime]:
     """Return a dictionary of what is rated until when, by id of the book or organization."""
     RATED.clear()
-    settings.RATED_UNTIL = "tests.pricing.conftest.rated_until"
+    settings.RATED_UNTIL = "tests.pricing.rated.rated_until"
     return RATED
