@@ -373,14 +373,18 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = (
-    # Without the last two a lost task comes back only after about 100 seconds whatever the timeout.
-    {"visibility_timeout": 120, "unacked_restore_interval": 10, "unacked_restore_throttle": 1}
-    if BROKER_URL.startswith("redis")
-    else {}
-)
 # A publisher that waits for a dead broker would hold the request; the sweep re-queues what was not sent.
 CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_CONNECTION_TIMEOUT = 1
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"max_retries": 0}
+if BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {
+        "socket_connect_timeout": 1,
+        # Without the last two a lost task comes back only after about 100 seconds whatever the timeout.
+        "visibility_timeout": 120,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+    }
 CELERY_BEAT_SCHEDULE = {
     "metering-tick": {
         "task": "billing.meter_all",

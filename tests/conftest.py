@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
+
+from apps.core import jobs
 
 # Rows that migrations made (content types, permissions, catalogue seeds), copied once per test database.
 SEEDS = "seeds"
@@ -24,6 +30,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_configure() -> None:
     # Each of many test users would take a third of a second with the real hasher.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # The workers of one run share the server, and would share its cache.
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 
 
@@ -36,6 +44,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(f"DROP SCHEMA IF EXISTS {SEEDS} CASCADE")  # There already with --reuse-db.
         cursor.execute(f"CREATE SCHEMA {SEEDS}")
         for table in _tables(cursor):
             cursor.execute(f'SELECT EXISTS (SELECT FROM public."{table}")')
@@ -47,7 +56,7 @@ def restore_database() -> None:
     """Bring every table back to what migrations left, append-only ones too.
 
     As superuser with `session_replication_role = replica`, under which no trigger and no foreign key acts. DELETE
-    rather than TRUNCATE: on a hundred nearly empty tables it is fifty times faster.
+    rather than TRUNCATE, which costs a new file for each of a hundred nearly empty tables.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [SEEDS])
@@ -72,3 +81,50 @@ def _restore_after_transactional_test(self: TransactionTestCase) -> None:
 
 # pytest-django's transactional tests are this class underneath; its flush is a TRUNCATE, which the ledger refuses.
 TransactionTestCase._fixture_teardown = _restore_after_transactional_test  # type: ignore[attr-defined]
+
+
+class Jobs:
+    """The jobs queued by a test, instead of the broker's."""
+
+    def __init__(self, *, commits: bool) -> None:
+        self._commits = commits
+        self._queued: list[tuple[str, dict[str, Any]]] = []
+
+    def take(self, task_name: str, arguments: dict[str, Any]) -> None:
+        """Stand in for the broker, which also sees JSON only."""
+        self._queued.append((task_name, json.loads(json.dumps(arguments))))
+
+    @property
+    def queued(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and arguments of each job whose transaction was not rolled back."""
+        # Inside a test's own transaction nothing commits, so what waits for the commit happens here.
+        while not self._commits and connection.run_on_commit:
+            _savepoints, callback, _robust = connection.run_on_commit.pop(0)
+            callback()
+        return self._queued
+
+    def run(self) -> list[str]:
+        """Run the queued jobs and those that they queue, in order, and return their names."""
+        done = []
+        while self.queued:
+            name, arguments = self._queued.pop(0)
+            current_app.tasks[name](**arguments)
+            done.append(name)
+        return done
+
+
+@pytest.fixture(autouse=True)
+def captured_jobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    """Keep every test from the broker: `captured_jobs.queued` is what it would have got, `.run()` does it."""
+    marker = request.node.get_closest_marker("django_db")
+    transactional = {"transactional_db", "live_server"} & set(request.fixturenames)
+    taken = Jobs(commits=bool(transactional or (marker and marker.kwargs.get("transaction"))))
+    monkeypatch.setattr(jobs, "send", taken.take)
+    yield taken
+    cache.clear()
+
+
+@pytest.fixture
+def run_jobs(captured_jobs: Jobs) -> Any:
+    """Return the function that does what is queued."""
+    return captured_jobs.run
