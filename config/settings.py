@@ -424,7 +424,13 @@ LOGGING = {
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *(
-                    [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+                    [
+                        structlog.dev.ConsoleRenderer(
+                            colors=sys.stderr.isatty(),
+                            # The default shows local variables, and a secret may be one.
+                            exception_formatter=structlog.dev.plain_traceback,
+                        )
+                    ]
                     if _console
                     else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
                 ),
