@@ -1,0 +1,356 @@
+"""Reads of usage: what metering counts from, what charging adds up, what pages and explanations show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import chain, pairwise
+from typing import Literal, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db import connection
+from django.db.models import Exists, OuterRef, Sum
+from django.db.models.functions import TruncDay, TruncHour, TruncMonth
+
+from apps.core.periods import HOUR, floor_hour
+from apps.metering import intervals
+from apps.metering.intervals import Fact, Segment, Usage, from_ms, to_ms
+from apps.metering.models import (
+    DirtyResource,
+    EventType,
+    MeteringState,
+    Resource,
+    UsageChange,
+    UsageEvent,
+    UsageHour,
+)
+from apps.organizations.models import BillingPeriod, Organization
+
+type GroupBy = Literal["sku", "project", "region", "credential", "resource"]
+type Interval = Literal["hour", "day", "month"]
+
+_COLUMNS: Mapping[str, str] = {
+    "sku": "sku",
+    "project": "project_id",
+    "region": "region",
+    "credential": "credential_id",
+    "resource": "resource_id",
+}
+_TRUNCATIONS = {"hour": TruncHour, "day": TruncDay, "month": TruncMonth}
+
+
+class UsageSlot(NamedTuple):
+    """One sum that is charged."""
+
+    meter: str
+    sku: str
+    region: str
+    hour: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """Usage added up. Fields that were not grouped by are None; `start` is None without an interval.
+
+    quantity: GPU-seconds for `gpu_hours`, seconds for `instance_hours`, else the meter's own unit.
+    """
+
+    start: datetime | None
+    meter: str
+    quantity: Decimal
+    sku: str | None = None
+    project_id: UUID | None = None
+    region: str | None = None
+    credential_id: UUID | None = None
+    resource_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceUsage:
+    """A resource as it is, or as it was when its usage ended.
+
+    since: start of the latest stretch of usage without a gap. until: its end, None while it runs.
+    gpus: to three decimals. The fields are empty for a resource without intervals, such as a meter reading.
+    """
+
+    resource: Resource
+    is_running: bool
+    sku: str
+    region: str
+    gpus: Decimal | None
+    project_id: UUID | None
+    credential_id: UUID | None
+    since: datetime | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Why a resource has usage in a piece of an hour.
+
+    segments: the intervals, cut to the piece. readings: ids of meter events in it. events: all that these rest on,
+    in order of time: those named as causes, those in the piece, and the next one, which proves that it ran on.
+    """
+
+    row: UsageHour
+    segments: Sequence[Segment]
+    events: Sequence[UsageEvent]
+
+
+def metered_until(organization_id: UUID) -> datetime | None:
+    """Return up to when an organization's usage is counted; None before its first tick."""
+    return MeteringState.objects.filter(pk=organization_id).values_list("metered_until", flat=True).first()
+
+
+def organizations_with_work(until: datetime) -> list[UUID]:
+    """Return the organizations that are not counted up to `until`, or that have news; those with news first.
+
+    A deleted organization has work only while events accepted before are not counted.
+    """
+    dirty = Exists(DirtyResource.objects.filter(organization=OuterRef("pk")))
+    counted = Exists(MeteringState.objects.filter(pk=OuterRef("pk"), metered_until__gte=until))
+    behind = Organization.objects.existing().filter(~counted).values_list("pk", flat=True)
+    with_news = Organization.objects.filter(dirty).order_by("pk").values_list("pk", flat=True)
+    return list(dict.fromkeys(chain(with_news, behind.order_by("pk"))))
+
+
+def load_facts(windows: Mapping[UUID, datetime | None]) -> dict[UUID, list[Fact]]:
+    """Return what metering needs of the resources' events to count from the given moments on; None is all.
+
+    Starts, stops and resizes are all read, but of heartbeats the last alone: any other lies between two events.
+    Finished intervals and readings are read from the moment on. One query.
+    """
+    if not windows:
+        return {}
+    columns = """
+        wanted.resource_id, event.event_id, event.type, (extract(epoch FROM event.time) * 1000)::bigint,
+        coalesce(event.gpus * 1000, 0)::bigint, event.sku, event.region, event.project_id, event.credential_id,
+        event.meter, coalesce(event.quantity * 1000000, 0)::bigint,
+        (extract(epoch FROM event.started_at) * 1000)::bigint, (extract(epoch FROM event.ended_at) * 1000)::bigint
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH wanted AS MATERIALIZED (
+                SELECT * FROM unnest(%s::uuid[], %s::timestamptz[]) AS given (resource_id, since)
+            )
+            SELECT {columns} FROM wanted JOIN metering_usageevent event
+                ON event.resource_id = wanted.resource_id
+               AND event.type IN ('allocation.started', 'allocation.resized', 'allocation.stopped')
+            UNION ALL
+            SELECT {columns} FROM wanted CROSS JOIN LATERAL (
+                SELECT * FROM metering_usageevent beat
+                 WHERE beat.resource_id = wanted.resource_id AND beat.type = 'allocation.heartbeat'
+                 ORDER BY beat.time DESC LIMIT 1
+            ) event
+            UNION ALL
+            SELECT {columns} FROM wanted JOIN metering_usageevent event
+                ON event.resource_id = wanted.resource_id AND event.type = 'usage.recorded'
+               AND coalesce(event.ended_at, event.time) >= wanted.since
+            """,  # noqa: S608  Only the constant columns are put in.
+            [list(windows), [since or from_ms(0) for since in windows.values()]],
+        )
+        facts: dict[UUID, list[Fact]] = defaultdict(list)
+        for resource_id, *fields in cursor:
+            facts[resource_id].append(Fact(*fields))
+    return facts
+
+
+def slot_quantities(organization_id: UUID, slots: Collection[UsageSlot]) -> dict[UsageSlot, Decimal]:
+    """Return the quantity of each slot that has hourly rows, all resources added up. One query."""
+    if not slots:
+        return {}
+    ordered = list(slots)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT slot.meter, slot.sku, slot.region, slot.hour, sum(counted.quantity)
+              FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[]) AS slot (meter, sku, region, hour)
+              JOIN metering_usagehour counted
+                ON counted.organization_id = %s AND counted.meter = slot.meter AND counted.sku = slot.sku
+               AND counted.region = slot.region AND counted.hour = slot.hour
+             GROUP BY slot.meter, slot.sku, slot.region, slot.hour
+            """,
+            [
+                [slot.meter for slot in ordered],
+                [slot.sku for slot in ordered],
+                [slot.region for slot in ordered],
+                [slot.hour for slot in ordered],
+                organization_id,
+            ],
+        )
+        return {
+            UsageSlot(meter, sku, region, hour): quantity for meter, sku, region, hour, quantity in cursor
+        }
+
+
+def pending_slots(organization_id: UUID, *, open_from: datetime | None) -> set[UsageSlot]:
+    """Return what is not charged yet: the queued changes, and every slot of the hours from a moment on (None: all)."""
+    columns = ("meter", "sku", "region", "hour")
+    queued = UsageChange.objects.filter(organization_id=organization_id).values_list(*columns)
+    hours = UsageHour.objects.filter(organization_id=organization_id)
+    if open_from is not None:
+        hours = hours.filter(hour__gte=open_from)
+    return {UsageSlot(*row) for row in chain(queued, hours.values_list(*columns).distinct())}
+
+
+def usage_rows(
+    organization_id: UUID,
+    start: datetime,
+    end: datetime,
+    group_by: Collection[GroupBy] = (),
+    interval: Interval | None = None,
+    zone: str = "UTC",
+) -> list[UsageRow]:
+    """Return the usage of the pieces that start in [start, end), by meter and whatever else is asked.
+
+    interval: hours, days or months of the time zone. Ordered by time, then meter, then the columns in their order.
+    """
+    columns = [column for name, column in _COLUMNS.items() if name in group_by]
+    hours = UsageHour.objects.filter(organization_id=organization_id, hour__gte=start, hour__lt=end)
+    if interval:
+        hours = hours.annotate(start=_TRUNCATIONS[interval]("hour", tzinfo=ZoneInfo(zone)))
+        columns = ["start", "meter", *columns]
+    else:
+        columns = ["meter", *columns]
+    rows = hours.values(*columns).annotate(total=Sum("quantity")).filter(total__gt=0).order_by(*columns)
+    return [
+        UsageRow(
+            start=row.get("start"),
+            quantity=row["total"],
+            **{column: row[column] for column in columns if column != "start"},
+        )
+        for row in rows
+    ]
+
+
+def running_resources(organization_id: UUID, now: datetime) -> list[ResourceUsage]:
+    """Return the resources that run, as of the last tick, longest first."""
+    running = Resource.objects.filter(organization_id=organization_id).running_at(now).order_by("pk")
+    found = [item for item in describe_resources(running, now) if item.is_running]
+    return sorted(found, key=lambda item: (item.since or now, item.resource.pk))
+
+
+def describe_resources(resources: Iterable[Resource], now: datetime) -> list[ResourceUsage]:
+    """Return what each resource is or was last, in the given order. One query."""
+    known = list(resources)
+    facts = load_facts(dict.fromkeys((resource.pk for resource in known), None))
+    return [_describe(resource, facts.get(resource.pk, ()), now) for resource in known]
+
+
+def intervals_of(resource: Resource, cutoff: datetime) -> Usage:
+    """Return the intervals of a resource up to a cut-off, and which of its events were ignored."""
+    events = UsageEvent.objects.of_resources([resource.pk])
+    return intervals.claims([_fact(event) for event in events], to_ms(cutoff))
+
+
+def events_behind(organization_id: UUID, meter: str, sku: str, region: str, hour: datetime) -> list[Evidence]:
+    """Return, for each resource with usage in the slot, its intervals in the piece and the events behind them."""
+    rows = list(
+        UsageHour.objects.filter(
+            organization_id=organization_id, meter=meter, sku=sku, region=region, hour=hour
+        )
+        .counted()
+        .select_related("resource", "project", "credential")
+        .order_by("resource__source", "resource__subject", "pk")
+    )
+    events: dict[UUID, list[UsageEvent]] = defaultdict(list)
+    for event in UsageEvent.objects.of_resources({row.resource_id for row in rows}).order_by(
+        "time", "event_id"
+    ):
+        events[event.resource_id].append(event)
+    end = _piece_end(organization_id, hour)
+    return [_evidence(row, events[row.resource_id], to_ms(hour), to_ms(end)) for row in rows]
+
+
+def backlog() -> int:
+    """Return how many dirty rows wait for a tick."""
+    return DirtyResource.objects.count()
+
+
+def _describe(resource: Resource, facts: Iterable[Fact], now: datetime) -> ResourceUsage:
+    usage = intervals.claims(facts, to_ms(now))
+    if not usage.segments:
+        return ResourceUsage(
+            resource=resource,
+            is_running=False,
+            sku="",
+            region="",
+            gpus=None,
+            project_id=None,
+            credential_id=None,
+            since=None,
+            until=None,
+        )
+    last = usage.segments[-1]
+    since = last.start
+    for earlier, later in pairwise(reversed(usage.segments)):
+        if later.end != earlier.start:
+            break
+        since = later.start
+    is_running = usage.running_until is not None and usage.running_until > to_ms(now)
+    return ResourceUsage(
+        resource=resource,
+        is_running=is_running,
+        sku=last.sku,
+        region=last.region,
+        gpus=Decimal(last.milli_gpus).scaleb(-3),
+        project_id=last.project,
+        credential_id=last.credential,
+        since=from_ms(since),
+        until=None if is_running else from_ms(last.end),
+    )
+
+
+def _fact(event: UsageEvent) -> Fact:
+    return Fact(
+        id=event.event_id,
+        type=event.type,
+        time=to_ms(event.time),
+        milli_gpus=int((event.gpus or 0) * 1000),
+        sku=event.sku,
+        region=event.region,
+        project=event.project_id,
+        credential=event.credential_id,
+        meter=event.meter,
+        quantity=int((event.quantity or 0) * 1_000_000),
+        started=None if event.started_at is None else to_ms(event.started_at),
+        ended=None if event.ended_at is None else to_ms(event.ended_at),
+    )
+
+
+def _piece_end(organization_id: UUID, hour: datetime) -> datetime:
+    end = floor_hour(hour) + HOUR
+    cut = (
+        BillingPeriod.objects.of(organization_id)
+        .filter(starts_at__gt=hour, starts_at__lt=end)
+        .values_list("starts_at", flat=True)
+        .first()
+    )
+    return cut or end
+
+
+def _evidence(row: UsageHour, events: Sequence[UsageEvent], start: int, end: int) -> Evidence:
+    usage = intervals.claims([_fact(event) for event in events], end)
+    segments = [
+        segment._replace(start=max(segment.start, start), end=min(segment.end, end))
+        for segment in usage.segments
+        if segment.end > start
+        and (segment.sku, segment.region, segment.project, segment.credential)
+        == (row.sku, row.region, row.project_id, row.credential_id)
+    ]
+    causes = {cause for segment in segments for cause in segment.causes}
+    causes |= {
+        reading.id for reading in usage.readings if reading.meter == row.meter and start <= reading.time < end
+    }
+    if row.meter in {intervals.GPU_HOURS, intervals.INSTANCE_HOURS}:
+        turns = [event for event in events if event.type != EventType.RECORDED]
+        causes |= {event.event_id for event in turns if start <= to_ms(event.time) < end}
+        causes |= {event.event_id for event in [e for e in turns if to_ms(e.time) >= end][:1]}
+    return Evidence(
+        row=row, segments=segments, events=[event for event in events if event.event_id in causes]
+    )

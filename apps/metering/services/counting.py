@@ -1,0 +1,319 @@
+"""The tick: from events to hourly usage, one organization at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from apps.core import failpoints
+from apps.core.money import EXACT
+from apps.core.periods import floor_hour
+from apps.metering import intervals
+from apps.metering.intervals import HourKey, Usage, from_ms, to_ms
+from apps.metering.models import DirtyResource, MeteringState, Resource
+from apps.metering.selectors import load_facts
+from apps.organizations import services as organizations
+from apps.organizations.models import BillingPeriod
+
+# A step may take longer than other locks are waited for; whoever comes second still wants its turn.
+LOCK_WAIT_MS = 60_000
+_MILLIONTHS = -6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeteringStep:
+    """What one step did.
+
+    resources: how many were counted. more: whether another step is needed now.
+    metered_until: how far the organization is counted; it moves with the last step only.
+    """
+
+    resources: int
+    more: bool
+    metered_until: datetime | None
+
+
+class _Counted(NamedTuple):
+    """The usage of one resource, of which hours from `since` on were computed; all of them when it is None."""
+
+    resource: Resource
+    since: datetime | None
+    usage: Usage
+
+
+class _Row(NamedTuple):
+    """One hour of one resource: as stored, with its id, or as it should be."""
+
+    resource_id: UUID
+    key: HourKey
+
+
+@transaction.atomic
+def lock_metering(*, organization_id: UUID) -> MeteringState:
+    """Return the organization's metering state, locked until the transaction ends.
+
+    Metering, charging and closing of one organization wait for each other here, up to `LOCK_WAIT_MS`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO metering_meteringstate (organization_id) VALUES (%s) ON CONFLICT DO NOTHING",
+            [organization_id],
+        )
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(LOCK_WAIT_MS)])
+        state = MeteringState.objects.select_for_update(no_key=True).get(pk=organization_id)
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(settings.LOCK_TIMEOUT_MS)])
+    return state
+
+
+@transaction.atomic
+def meter_organization(
+    *, organization_id: UUID, until: datetime, now: datetime, limit: int = 500
+) -> MeteringStep:
+    """Count up to `limit` resources of an organization that have news or that run on; call again while `more`.
+
+    until: the cut-off; one before the last is taken as the last, so that counted usage never shrinks by itself.
+    Each step is a transaction of its own. What it claims it deletes; what commits later keeps its own claim.
+    """
+    state = lock_metering(organization_id=organization_id)
+    cutoff = max(until.astimezone(UTC), state.metered_until or until)
+    claimed, news = _claim_news(organization_id, limit)
+    failpoints.reach("metering.after_claim")
+    resources = list(Resource.objects.filter(organization_id=organization_id, pk__in=news).order_by("pk"))
+    unfinished = list(
+        Resource.objects.filter(organization_id=organization_id)
+        .unfinished(cutoff)
+        .exclude(pk__in=news)
+        .order_by("metered_until", "pk")[: max(limit - claimed, 0) + 1]
+    )
+    more = claimed >= limit or len(unfinished) > limit - claimed
+    resources += unfinished[: max(limit - claimed, 0)]
+
+    counted = _count(resources, news, cutoff)
+    rows = _hourly(organization_id, counted, now=now)
+    failpoints.reach("metering.before_write")
+    _write_hours(organization_id, counted, rows)
+    _write_resources(counted, cutoff)
+    if not more:
+        state.metered_until = cutoff
+        state.save(update_fields=["metered_until"])
+    failpoints.reach("metering.before_commit")
+    return MeteringStep(resources=len(resources), more=more, metered_until=state.metered_until)
+
+
+def _claim_news(organization_id: UUID, limit: int) -> tuple[int, dict[UUID, datetime]]:
+    """Delete the oldest dirty rows; return how many, and for each resource the earliest moment concerned.
+
+    Exactly the rows that the statement saw are deleted: an event that commits from now on has a row of its own.
+    """
+    oldest = DirtyResource.objects.filter(organization_id=organization_id).order_by("pk")[:limit]
+    ids = list(oldest.values_list("pk", "resource_id", "since"))
+    DirtyResource.objects.filter(pk__in=[pk for pk, _resource_id, _since in ids]).delete()
+    news: dict[UUID, datetime] = {}
+    for _pk, resource_id, since in ids:
+        news[resource_id] = min(since, news.get(resource_id, since))
+    return len(ids), news
+
+
+def _count(resources: Iterable[Resource], news: Mapping[UUID, datetime], cutoff: datetime) -> list[_Counted]:
+    """Return the usage of each resource, reading only the events that the changed hours depend on."""
+    windows = {resource: _changed_since(resource, news.get(resource.pk)) for resource in resources}
+    facts = load_facts({resource.pk: since for resource, since in windows.items()})
+    return [
+        _Counted(resource, since, intervals.claims(facts.get(resource.pk, ()), to_ms(cutoff)))
+        for resource, since in windows.items()
+    ]
+
+
+def _changed_since(resource: Resource, news_since: datetime | None) -> datetime | None:
+    """Return the start of the first hour that may differ from what is stored; None for all.
+
+    Usage before all of these is settled: the new events, the last cut-off, and the end of an open run, whose
+    continuity beyond it a new event can prove.
+    """
+    if resource.metered_until is None:
+        return None
+    moments = [news_since, resource.metered_until, resource.running_until]
+    return floor_hour(min(moment for moment in moments if moment is not None))
+
+
+def _hourly(
+    organization_id: UUID, counted: Sequence[_Counted], *, now: datetime
+) -> dict[UUID, dict[HourKey, int]]:
+    """Return the millionths of each resource's hours, cut at the organization's billing periods."""
+    moments = []
+    for item in counted:
+        since = 0 if item.since is None else to_ms(item.since)
+        for segment in item.usage.segments:
+            if segment.end > since:
+                moments += [max(segment.start, since), segment.end - 1]
+        moments += [fact.time for fact in item.usage.readings]
+    boundaries: list[int] = []
+    if moments:
+        starts = _period_starts(organization_id, from_ms(min(moments)), from_ms(max(moments)), now=now)
+        boundaries = [to_ms(start) for start in starts]
+    return {
+        item.resource.pk: intervals.hours(
+            item.usage, boundaries, None if item.since is None else to_ms(item.since)
+        )
+        for item in counted
+    }
+
+
+def _period_starts(
+    organization_id: UUID, earliest: datetime, latest: datetime, *, now: datetime
+) -> list[datetime]:
+    """Return the starts of all billing periods, made as far as the usage needs them.
+
+    Usage before a first period that is final has none; its hours are whole.
+    """
+    for moment in (earliest, latest):
+        try:
+            organizations.ensure_periods(organization_id=organization_id, covering=moment, now=now)
+        except organizations.PeriodsFinal:
+            continue
+    return list(BillingPeriod.objects.of(organization_id).values_list("starts_at", flat=True))
+
+
+def _write_hours(
+    organization_id: UUID, counted: Sequence[_Counted], wanted: Mapping[UUID, Mapping[HourKey, int]]
+) -> None:
+    """Bring the stored hours to the wanted quantities and queue every sum that changed for charging."""
+    stored = _stored_hours(counted)
+    changed: list[tuple[int, int]] = []
+    added: list[tuple[_Row, int]] = []
+    sums: dict[tuple[str, str, str, int], int] = defaultdict(int)
+
+    def note(key: HourKey, difference: int) -> None:
+        sums[key.meter, key.sku, key.region, key.hour] += difference
+
+    for resource_id, hours in wanted.items():
+        for key, quantity in hours.items():
+            pk, before = stored.pop(_Row(resource_id, key), (None, 0))
+            if pk is None:
+                added.append((_Row(resource_id, key), quantity))
+            elif quantity != before:
+                changed.append((pk, quantity))
+            note(key, quantity - before)
+    for row, (pk, before) in stored.items():
+        if before:
+            changed.append((pk, 0))
+            note(row.key, -before)
+
+    _insert_hours(organization_id, added)
+    _update_hours(changed)
+    _queue_changes(organization_id, sorted(slot for slot, difference in sums.items() if difference))
+
+
+def _stored_hours(counted: Sequence[_Counted]) -> dict[_Row, tuple[int, int]]:
+    """Return the stored hours of the windows as (id, millionths), in one query."""
+    if not counted:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT stored.id, stored.resource_id, stored.meter, stored.project_id, stored.sku, stored.region,
+                   stored.credential_id, (extract(epoch FROM stored.hour) * 1000)::bigint,
+                   trunc(stored.quantity * 1000000)
+              FROM metering_usagehour stored
+              JOIN unnest(%s::uuid[], %s::timestamptz[]) AS counted (resource_id, since)
+                ON stored.resource_id = counted.resource_id AND stored.hour >= counted.since
+            """,
+            [[item.resource.pk for item in counted], [item.since or from_ms(0) for item in counted]],
+        )
+        return {
+            _Row(resource_id, HourKey(meter, project, sku, region, credential, hour)): (pk, int(quantity))
+            for pk, resource_id, meter, project, sku, region, credential, hour, quantity in cursor
+        }
+
+
+def _insert_hours(organization_id: UUID, rows: Collection[tuple[_Row, int]]) -> None:
+    if not rows:
+        return
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY metering_usagehour (organization_id, resource_id, meter, sku, region, project_id, credential_id,"
+            " hour, quantity, revision) FROM STDIN"
+        ) as copy,
+    ):
+        for row, quantity in rows:
+            key = row.key
+            copy.write_row(
+                (
+                    organization_id,
+                    row.resource_id,
+                    key.meter,
+                    key.sku,
+                    key.region,
+                    key.project,
+                    key.credential,
+                    from_ms(key.hour),
+                    _decimal(quantity),
+                    1,
+                )
+            )
+
+
+def _update_hours(rows: Sequence[tuple[int, int]]) -> None:
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE metering_usagehour stored SET quantity = counted.quantity, revision = revision + 1
+              FROM unnest(%s::bigint[], %s::numeric[]) AS counted (id, quantity)
+             WHERE stored.id = counted.id
+            """,
+            [[pk for pk, _quantity in rows], [_decimal(quantity) for _pk, quantity in rows]],
+        )
+
+
+def _queue_changes(organization_id: UUID, slots: Collection[tuple[str, str, str, int]]) -> None:
+    if not slots:
+        return
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY metering_usagechange (organization_id, meter, sku, region, hour) FROM STDIN"
+        ) as copy,
+    ):
+        for meter, sku, region, hour in slots:
+            copy.write_row((organization_id, meter, sku, region, from_ms(hour)))
+
+
+def _write_resources(counted: Sequence[_Counted], cutoff: datetime) -> None:
+    """Remember of each resource where its usage ends, so that the next tick knows whether it runs on."""
+    if not counted:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE metering_resource stored
+               SET live_until = counted.live_until, running_until = counted.running_until, metered_until = %s
+              FROM unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[])
+                   AS counted (id, live_until, running_until)
+             WHERE stored.id = counted.id
+            """,
+            [
+                cutoff,
+                [item.resource.pk for item in counted],
+                [_moment(item.usage.live_until) for item in counted],
+                [_moment(item.usage.running_until) for item in counted],
+            ],
+        )
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else from_ms(milliseconds)
+
+
+def _decimal(millionths: int) -> Decimal:
+    return Decimal(millionths).scaleb(_MILLIONTHS, EXACT)

@@ -1,0 +1,218 @@
+"""The tick, on the database: hours, revisions, queues, and that nothing is counted twice or missed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from apps.metering import selectors, services
+from apps.metering.models import DirtyResource, MeteringState, Resource, UsageChange, UsageHour
+from apps.organizations.models import BillingPeriod
+from tests import build
+from tests.metering.events import (
+    EARLIER,
+    NOW,
+    heartbeat,
+    minutes,
+    reading,
+    recorded,
+    resized,
+    send,
+    started,
+    stopped,
+    tick,
+    usage,
+)
+
+
+def test_counts_a_finished_run_by_the_hour(lab):
+    send(started("a", EARLIER + minutes(30)), stopped("a", EARLIER + minutes(90)))
+
+    tick(lab.pk)
+
+    assert usage(lab.pk) == {
+        ("gpu_hours", "h100", "a", "05-15 09:00"): "14400",
+        ("gpu_hours", "h100", "a", "05-15 10:00"): "14400",
+    }
+    assert not DirtyResource.objects.exists()
+    assert MeteringState.objects.get().metered_until == NOW
+
+
+def test_a_tick_without_news_moves_the_cutoff_and_writes_nothing_else(lab):
+    send(recorded("a", EARLIER, EARLIER + minutes(10)))
+    tick(lab.pk)
+    changes = UsageChange.objects.count()
+
+    tick(lab.pk, NOW + minutes(1))
+
+    assert MeteringState.objects.get().metered_until == NOW + minutes(1)
+    assert UsageChange.objects.count() == changes == 1
+    assert UsageHour.objects.get().revision == 1
+
+
+def test_a_running_resource_is_counted_up_to_each_cutoff(lab):
+    send(started("a", NOW - minutes(2), gpus=1), heartbeat("a", NOW - minutes(1)))
+
+    tick(lab.pk, NOW - minutes(1.5))
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 11:00"): "30"}
+    tick(lab.pk, NOW - minutes(0.5))
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 11:00"): "90"}
+    tick(lab.pk, NOW + minutes(30))
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 11:00"): "120"}
+    assert UsageHour.objects.get().revision == 3
+
+
+def test_silence_ends_a_run_and_a_late_event_proves_that_it_went_on(lab):
+    send(started("a", EARLIER, gpus=1))
+    tick(lab.pk)
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "60"}
+
+    send(heartbeat("a", EARLIER + minutes(90)))
+    tick(lab.pk)
+
+    assert usage(lab.pk) == {
+        ("gpu_hours", "h100", "a", "05-15 09:00"): "3600",
+        ("gpu_hours", "h100", "a", "05-15 10:00"): "1860",
+    }
+
+
+def test_usage_that_vanishes_stays_as_a_row_of_zero(lab):
+    send(started("a", EARLIER), heartbeat("a", EARLIER + minutes(90)))
+    tick(lab.pk)
+    UsageChange.objects.all().delete()
+
+    send(stopped("a", EARLIER + minutes(30)))
+    tick(lab.pk)
+
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "14400"}
+    gone = UsageHour.objects.get(hour=EARLIER + minutes(60))
+    assert (gone.quantity, gone.revision) == (Decimal(0), 2)
+    assert set(UsageChange.objects.values_list("sku", "hour")) == {
+        ("h100", EARLIER),
+        ("h100", EARLIER + minutes(60)),
+    }
+
+
+def test_a_resize_splits_the_run_exactly(lab):
+    send(
+        started("a", EARLIER), resized("a", EARLIER + minutes(15), "0.5"), stopped("a", EARLIER + minutes(30))
+    )
+
+    tick(lab.pk)
+
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "7650"}
+
+
+def test_no_gpus_are_instance_seconds(lab):
+    send(recorded("a", EARLIER, EARLIER + timedelta(milliseconds=1500), gpus=0))
+
+    tick(lab.pk)
+
+    assert usage(lab.pk) == {("instance_hours", "h100", "a", "05-15 09:00"): "1.5"}
+
+
+def test_readings_add_up_at_their_time(lab):
+    send(
+        reading(EARLIER, "egress_gb", "1.5", subject="bucket"),
+        reading(EARLIER + minutes(59), "egress_gb", "0.000001", subject="bucket"),
+        reading(NOW, "egress_gb", 3, subject="bucket"),
+        reading(NOW + minutes(1), "egress_gb", 7, subject="bucket"),
+    )
+
+    tick(lab.pk)
+    assert usage(lab.pk) == {
+        ("egress_gb", "", "bucket", "05-15 09:00"): "1.500001",
+        ("egress_gb", "", "bucket", "05-15 12:00"): "3",
+    }
+    tick(lab.pk, NOW + minutes(1))
+    assert usage(lab.pk)["egress_gb", "", "bucket", "05-15 12:00"] == "10"
+
+
+def test_an_earlier_cutoff_takes_nothing_back(lab):
+    send(started("a", NOW - minutes(1), gpus=1))
+    tick(lab.pk)
+
+    tick(lab.pk, NOW - minutes(30))
+
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 11:00"): "60"}
+    assert MeteringState.objects.get().metered_until == NOW
+
+
+def test_hours_split_where_a_month_ends_in_the_organizations_zone(db):
+    # Kathmandu is 5:45 ahead: its May began at 18:15 UTC.
+    kathmandu = build.organization("lab", now=datetime(2026, 5, 2, tzinfo=UTC), timezone="Asia/Kathmandu")
+    evening = datetime(2026, 4, 30, 18, tzinfo=UTC)
+    send(recorded("a", evening, evening + minutes(60), gpus=1))
+
+    tick(kathmandu.pk)
+
+    assert usage(kathmandu.pk) == {
+        ("gpu_hours", "h100", "a", "04-30 18:00"): "900",
+        ("gpu_hours", "h100", "a", "04-30 18:15"): "2700",
+    }
+    assert list(BillingPeriod.objects.of(kathmandu.pk).values_list("label", flat=True)) == [
+        "2026-04",
+        "2026-05",
+    ]
+
+
+def test_only_sums_that_change_are_queued_for_charging(lab):
+    build.project(lab, "one")
+    send(recorded("a", EARLIER, EARLIER + minutes(10)))
+    tick(lab.pk)
+    UsageChange.objects.all().delete()
+
+    # The same time under another project wins by its id: the sum of the hour stays.
+    send(recorded("a", EARLIER, EARLIER + minutes(10), id="z", project="one"))
+    tick(lab.pk)
+
+    assert UsageHour.objects.counted().get().project.slug == "one"
+    assert not UsageChange.objects.exists()
+
+
+def test_steps_are_limited_and_add_up(lab):
+    send(*(recorded(f"r{number}", EARLIER, EARLIER + minutes(1), gpus=1) for number in range(7)))
+    send(*(started(f"s{number}", NOW, gpus=1) for number in range(5)))
+
+    assert tick(lab.pk, NOW, limit=3) == 5
+    assert len(usage(lab.pk)) == 7
+    assert tick(lab.pk, NOW + minutes(1), limit=3) == 2
+    assert len(usage(lab.pk)) == 12
+
+
+def test_a_step_reads_the_same_number_of_queries_however_many_resources(lab, django_assert_num_queries):
+    send(*(recorded(f"r{number}", EARLIER, EARLIER + minutes(1)) for number in range(50)))
+    tick(lab.pk, NOW - minutes(1))
+    send(*(recorded(f"r{number}", EARLIER + minutes(1), EARLIER + minutes(2)) for number in range(50)))
+
+    # Savepoints 4; state: make, set wait, lock, reset wait 4; news: read, delete 2; resources: with news, unfinished 2;
+    # events 1; periods: earliest, latest, starts 3; hours: read, write 2; changes 1; resources 1; state 1.
+    with django_assert_num_queries(21):
+        services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW)
+
+
+def test_organizations_with_work_are_those_behind_or_with_news(lab):
+    other = build.organization("other", now=EARLIER)
+    tick(lab.pk)
+    tick(other.pk)
+    assert selectors.organizations_with_work(NOW) == []
+
+    send(recorded("a", EARLIER, EARLIER + minutes(1)))
+
+    assert selectors.organizations_with_work(NOW) == [lab.pk]
+    assert set(selectors.organizations_with_work(NOW + minutes(1))) == {lab.pk, other.pk}
+
+
+def test_the_same_subject_in_two_organizations_is_two_resources(lab):
+    other = build.organization("other", now=EARLIER)
+    send(
+        recorded("a", EARLIER, EARLIER + minutes(1), gpus=1),
+        recorded("a", EARLIER, EARLIER + minutes(2), gpus=1, organization="other"),
+    )
+
+    tick(lab.pk)
+    tick(other.pk)
+
+    assert Resource.objects.count() == 2
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "60"}
+    assert usage(other.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "120"}
