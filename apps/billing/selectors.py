@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import Max, Q
+from django.db.models import Max
 
 from apps.billing import charging
 from apps.billing.burning import LotState, burn
@@ -160,10 +160,12 @@ def burn_rate_micros(organization: Organization, *, now: datetime) -> int:
 def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
     """Return the end of the latest hour that was charged by a price of a book, or to an organization, or None.
 
-    Pricing asks for it: no version of the book, and no assignment of the organization, may take effect before it.
+    Pricing asks for it: no version or assignment may take effect before it.
     """
-    charged = Q(key__price__version__book_id=book_id) if book_id else Q(organization_id=organization_id)
-    last = ChargeHour.objects.filter(charged, key__price__isnull=False, quantity__gt=0).aggregate(
-        last=Max("hour")
-    )["last"]
+    rated = ChargeHour.objects.filter(key__price__isnull=False, quantity__gt=0)
+    if book_id is not None:
+        rated = rated.filter(key__price__version__book_id=book_id)
+    if organization_id is not None:
+        rated = rated.filter(organization_id=organization_id)
+    last = rated.aggregate(last=Max("hour"))["last"]
     return floor_hour(last) + HOUR if last else None

@@ -1,0 +1,200 @@
+"""The demonstration of `make run`: three organizations whose provisioner reports allocations through the API.
+
+The organizations, prices and credit are made by the same services as real ones; the provisioner is an ordinary client
+of `/usage/events` with the integration key of `bootstrap`. It exists only while DEBUG.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from apps.billing import services as billing
+from apps.billing.models import CreditLot, Pot
+from apps.core.actor import system_actor
+from apps.core.ids import uuid7
+from apps.core.money import MICROS_PER_UNIT
+from apps.core.periods import floor_hour
+from apps.organizations import services as organizations
+from apps.organizations.models import Organization, Project
+from apps.pricing import files
+from apps.pricing import services as pricing
+from apps.pricing.models import BookAssignment, Meter
+
+SOURCE = "demonstration/provisioner"
+HEARTBEAT = timedelta(seconds=15)
+REGIONS = ("eu-north1", "eu-west1", "us-central1", "us-east1")
+PRICES = {"h200": "3.49", "h100": "2.49", "a100": "1.49", "l40s": "0.89"}
+BOOK = "Demonstration"
+HISTORY_DAYS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """One organization of the demonstration: what it buys and how it pays, in major units."""
+
+    slug: str
+    name: str
+    skus: tuple[str, ...]
+    projects: tuple[str, ...]
+    fleet: int
+    paid: int = 0
+    promo: int = 0
+
+
+TENANTS = (
+    Tenant(
+        slug="aurora-imaging",
+        name="Aurora Imaging",
+        skus=("h100", "a100"),
+        projects=("training", "inference"),
+        fleet=4,
+        paid=20_000,
+        promo=500,
+    ),
+    Tenant(
+        slug="borealis-robotics",
+        name="Borealis Robotics",
+        skus=("l40s", "a100"),
+        projects=("simulation", "perception"),
+        fleet=3,
+        paid=2_000,
+    ),
+    Tenant(
+        slug="cirrus-language-lab",
+        name="Cirrus Language Lab",
+        skus=("h200", "h100"),
+        projects=("pretraining",),
+        fleet=2,
+    ),
+)
+
+
+def set_up(*, now: datetime) -> list[Organization]:
+    """Make the demonstration's price book, organizations, projects and credit where they are missing."""
+    actor = system_actor("demonstration")
+    content = files.read_json(json.dumps(_book()), meters=Meter.objects.values_list("code", flat=True))
+    book = pricing.import_price_book(
+        actor=actor, content=content, publish=True, is_demonstration=True, now=now
+    ).book
+    made = []
+    for tenant in TENANTS:
+        organization = Organization.objects.filter(slug=tenant.slug).first()
+        if organization is None:
+            organization = organizations.create_organization(
+                actor=actor, name=tenant.name, slug=tenant.slug, is_demonstration=True, now=now
+            )
+        if not BookAssignment.objects.filter(organization=organization).exists():
+            pricing.assign_book(
+                actor=actor,
+                organization=organization,
+                book=book,
+                effective_from=floor_hour(now - timedelta(days=10 * HISTORY_DAYS)),
+                now=now,
+            )
+        for slug in tenant.projects:
+            if not Project.objects.filter(organization=organization, slug=slug).exists():
+                organizations.create_project(actor=actor, organization=organization, slug=slug, now=now)
+        if not CreditLot.objects.filter(organization=organization, source="demonstration").exists():
+            _grant(organization, tenant, now=now)
+        made.append(organization)
+    return made
+
+
+def _book() -> dict[str, Any]:
+    return {
+        "name": BOOK,
+        "currency": "USD",
+        "effective_from": "1970-01-01T00:00:00Z",
+        "prices": [
+            {"meter": "gpu_hours", "sku": sku, "region": region, "model": "per_unit", "unit_price": price}
+            for sku, price in PRICES.items()
+            for region in REGIONS
+        ],
+    }
+
+
+def _grant(organization: Organization, tenant: Tenant, *, now: datetime) -> None:
+    for pot, amount in ((Pot.PAID, tenant.paid), (Pot.PROMO, tenant.promo)):
+        if amount:
+            billing.grant_credit(
+                actor=system_actor("demonstration"),
+                organization_id=organization.id,
+                amount_micros=amount * MICROS_PER_UNIT,
+                pot=pot,
+                source="demonstration",
+                reason="Credit of the demonstration",
+                now=now,
+            )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Allocation:
+    subject: str
+    stops_at: datetime
+    gpus: int
+
+
+@dataclass(slots=True)
+class Provisioner:
+    """A simulated provisioner: what it reports is decided by its random numbers and the time alone."""
+
+    tenant: Tenant
+    numbers: random.Random
+    running: list[_Allocation] = field(default_factory=list)
+
+    def history(self, *, now: datetime) -> Iterator[dict[str, Any]]:
+        """Yield the events of allocations that ran and stopped in the weeks before."""
+        for day in range(HISTORY_DAYS, 0, -1):
+            if self.numbers.random() < 0.6:
+                start = now - timedelta(days=day, minutes=self.numbers.randrange(600))
+                end = min(start + timedelta(minutes=self.numbers.randrange(90, 2_000)), now)
+                subject = f"{self.tenant.slug}-history-{day}"
+                yield self._event("started", subject, start, **self._machine())
+                yield self._event("stopped", subject, end)
+
+    def report(self, *, now: datetime) -> list[dict[str, Any]]:
+        """Return the events since the last report: stops, resizes, starts, and a heartbeat for what runs on."""
+        events = []
+        for allocation in list(self.running):
+            if allocation.stops_at <= now:
+                self.running.remove(allocation)
+                events.append(self._event("stopped", allocation.subject, now))
+            elif allocation.gpus > 1 and self.numbers.random() < 0.02:
+                allocation.gpus = self.numbers.choice((1, 2, 4, 8))
+                events.append(self._event("resized", allocation.subject, now, gpus=str(allocation.gpus)))
+            else:
+                events.append(self._event("heartbeat", allocation.subject, now))
+        if len(self.running) < self.tenant.fleet and (not self.running or self.numbers.random() < 0.5):
+            machine = self._machine()
+            allocation = _Allocation(
+                subject=f"{self.tenant.slug}-{uuid7().hex[-8:]}",
+                stops_at=now + timedelta(seconds=self.numbers.randrange(120, 1_800)),
+                gpus=int(machine["gpus"]),
+            )
+            self.running.append(allocation)
+            events.append(self._event("started", allocation.subject, now, **machine))
+        return events
+
+    def _machine(self) -> dict[str, str]:
+        return {
+            "sku": self.numbers.choice(self.tenant.skus),
+            "region": self.numbers.choice(REGIONS),
+            "gpus": str(self.numbers.choice((1, 2, 4, 8))),
+            "project": self.numbers.choice(self.tenant.projects),
+        }
+
+    def _event(self, what: str, subject: str, moment: datetime, **data: str) -> dict[str, Any]:
+        return {
+            "specversion": "1.0",
+            "id": str(uuid7()),
+            "source": SOURCE,
+            "type": f"allocation.{what}",
+            "subject": subject,
+            "time": moment.isoformat(timespec="milliseconds"),
+            "data": {"organization": self.tenant.slug, **data},
+        }
