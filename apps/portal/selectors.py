@@ -18,6 +18,7 @@ from django_otp.oath import totp
 
 from apps.billing import selectors as billing
 from apps.billing.models import ChargeHour
+from apps.credentials import bootstrap
 from apps.metering import selectors as metering
 from apps.metering.models import MeteringState, UsageEvent
 from apps.organizations.models import BillingPeriod, Organization
@@ -107,7 +108,7 @@ def logins() -> dict[str, Any] | None:
     if not settings.DEBUG:
         return None
     try:
-        return dict(json.loads((settings.VAR / "bootstrap.json").read_text(encoding="utf-8")))
+        return dict(json.loads(bootstrap.kept_in().read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
 

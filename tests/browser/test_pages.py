@@ -1,0 +1,131 @@
+"""Every page of the first slice: accessible in light and dark, narrow and wide, and silent in the console."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from apps.core.actor import system_actor
+from apps.identity import services as identity
+from tests import build
+from tests.browser.conftest import PASSWORD, enter_code, enter_password
+
+WIDTHS = (360, 1280)
+SCHEMES = ("light", "dark")
+
+
+def check(page: Page) -> None:
+    """Assert that the open page has no accessibility finding and no sideways scrolling in any of its looks."""
+    findings = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            for found in Axe().run(page).response["violations"]:
+                nodes = "; ".join(node["html"][:120] for node in found["nodes"][:3])
+                findings.append(f"{page.url} {width} {scheme}: {found['id']}: {nodes}")
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if overflow > 0:
+            findings.append(f"{page.url} is {overflow} px too wide for {width}")
+    assert findings == []
+
+
+@pytest.fixture
+def development(settings, tmp_path, live_server):
+    settings.DEBUG = True
+    settings.VAR = tmp_path
+    logins = {
+        "staff": {"email": "ada@example.com", "password": PASSWORD, "totp_secret": "JBSWY3DPEHPK3PXP"},
+        "owner": {"email": "owner@example.com", "password": PASSWORD},
+        "organization": {"id": "0197", "slug": "demo"},
+        "api_key": "ch_live_api",
+        "integration_key": "ch_live_integration",
+    }
+    (tmp_path / "bootstrap.json").write_text(json.dumps(logins))
+    for name in ("Aurora Labs", "Borealis Robotics"):
+        build.organization(name=name, is_demonstration=True)
+
+
+def test_start_page(open_page, development):
+    page = open_page()
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Countinghouse is running")
+    expect(page.locator("#staff-code")).to_have_text(re.compile(r"\d{3} \d{3}"))
+    check(page)
+
+
+def test_start_page_moves_by_itself(open_page, development):
+    page = open_page()
+    page.goto("/")
+    expect(page.get_by_text("Ceres Genomics")).to_have_count(0)
+
+    build.organization(name="Ceres Genomics", is_demonstration=True)
+
+    expect(page.get_by_text("Ceres Genomics")).to_have_count(1, timeout=10_000)
+
+
+def test_doors(open_page, live_server):
+    page = open_page()
+    for path in ("/", "/accounts/login/", "/accounts/password/reset/", "/accounts/signup/", "/nothing-here"):
+        page.goto(path)
+        check(page)
+    page.goto("/accounts/login/")
+    enter_password(page, "nobody@example.com")
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page)
+
+
+def test_from_the_password_to_the_staff_admin(open_page, staff):
+    page = open_page()
+    page.goto("/admin/")
+    enter_password(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Enter your code")
+    check(page)
+    enter_code(page, staff[1])
+    expect(page.get_by_role("heading", level=1)).to_have_text("Back office")
+    check(page)
+    for path in ("/admin/identity/user/", f"/admin/identity/user/{staff[0].pk}/change/", "/accounts/2fa/"):
+        page.goto(path)
+        check(page)
+
+
+def test_enrolment(open_page, live_server):
+    user = identity.create_user(email="ada@example.com", password=PASSWORD, now=datetime.now(UTC))
+    identity.change_user(
+        actor=system_actor("tests"), user_id=user.id, changes={"is_staff": True, "is_superuser": True}
+    )
+    page = open_page()
+    page.goto("/admin/")
+    enter_password(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Set up your authenticator")
+    check(page)
+    enter_code(page, page.locator("#totp-secret").inner_text(), "Set up")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Recovery codes")
+    check(page)
+    page.get_by_role("link", name="to the staff admin").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Back office")
+
+
+def test_without_javascript(open_page, staff, development):
+    page = open_page(java_script_enabled=False)
+    page.goto("/")
+    assert page.get_by_text("Aurora Labs").count() == 1
+    assert not page.get_by_role("button", name="Copy").first.is_visible()
+    page.get_by_role("link", name="Open the staff admin").click()
+    enter_password(page)
+    enter_code(page, staff[1])
+    expect(page.get_by_role("heading", level=1)).to_have_text("Back office")
+
+
+def test_the_colours_can_be_chosen_and_stay(open_page, live_server):
+    page = open_page(color_scheme="light")
+    page.goto("/")
+    page.get_by_role("button", name="Colours: system").click()
+    page.reload()
+
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"

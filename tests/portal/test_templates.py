@@ -1,0 +1,30 @@
+"""What every template keeps: nothing inline, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.template import engines
+
+TEMPLATES = sorted((Path(settings.ROOT) / "templates").rglob("*.html"))
+INLINE = re.compile(r"<style|\sstyle=|\son[a-z]+=\"|<script(?![^>]*\ssrc=)|hx-on|javascript:", re.IGNORECASE)
+ELSEWHERE = re.compile(r"(?:src|href|action)=\"(?:https?:)?//", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(settings.ROOT)))
+def test_nothing_is_inline_or_foreign_and_all_compile(path):
+    text = path.read_text(encoding="utf-8")
+
+    assert not INLINE.search(text)
+    assert not ELSEWHERE.search(text)
+    engines["django"].get_template(str(path.relative_to(Path(settings.ROOT) / "templates")))
+
+
+@pytest.mark.parametrize("name", ["500.html", "503.html"])
+def test_the_pages_of_an_outage_need_no_database(name):
+    page = engines["django"].get_template(name).render()
+
+    assert "Countinghouse" in page
