@@ -123,6 +123,8 @@ def locate(var: Path) -> Home:
         inside.mkdir(mode=0o711, exist_ok=True)
         if Home(var, inside, nobody).can_run('cd "$1"', str(inside)):
             return Home(var, inside, nobody)
+        with contextlib.suppress(OSError):
+            inside.rmdir()
     _private_folder(private)
     return Home(var, private, nobody)
 
