@@ -211,6 +211,7 @@ class PriceBookVersion(models.Model):
     class Meta:
         verbose_name = _("version")
         verbose_name_plural = _("versions")
+        permissions = [("publish_pricebookversion", _("Can publish, retire and add to versions"))]
         constraints = [
             models.UniqueConstraint(fields=["book", "number"], name="pricing_pricebookversion_number"),
             models.CheckConstraint(

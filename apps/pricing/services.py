@@ -30,6 +30,7 @@ from apps.pricing.files import BookContent, SkuFacts
 from apps.pricing.models import (
     ANY,
     BookAssignment,
+    Meter,
     Price,
     PriceBook,
     PriceBookVersion,
@@ -137,6 +138,15 @@ def create_version(
     audit.record(actor=actor, action="price_book.version_created", target=version, diff={"prices": len(rows)})
     outbox.publish("pricing.version_created", _version_facts(version))
     return version
+
+
+@transaction.atomic
+def start_draft(*, actor: Actor, book: PriceBook, now: datetime) -> PriceBookVersion:
+    """Make a draft with the rows of the book's newest version, to be edited."""
+    book = _locked(book)
+    newest = book.versions.order_by("-number").first()
+    rows = [row_of(price) for price in newest.prices.order_by("meter", "sku", "region")] if newest else []
+    return create_version(actor=actor, book=book, rows=rows, now=now)
 
 
 @transaction.atomic
@@ -356,6 +366,16 @@ def _first_date(book: PriceBook) -> datetime:
     if book.versions.ever_published().exists():
         raise EffectiveDateRefused(_("Say from when these prices apply: others are published already."))
     return FIRST_EFFECTIVE_FROM
+
+
+@transaction.atomic
+def save_entry(*, actor: Actor, entry: Meter | Sku | Region) -> None:
+    """Store a new or changed meter, SKU or region. A meter keeps its code and unit; the database sees to it."""
+    kind = entry._meta.model_name
+    action = f"catalog.{kind}_created" if entry._state.adding else f"catalog.{kind}_changed"
+    entry.save()
+    audit.record(actor=actor, action=action, target=entry, diff={"name": entry.name})
+    outbox.publish("pricing.catalog_changed", {"kind": kind, "code": entry.code})
 
 
 def _locked(book: PriceBook) -> PriceBook:

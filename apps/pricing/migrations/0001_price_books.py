@@ -128,6 +128,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "version",
                 "verbose_name_plural": "versions",
+                "permissions": [("publish_pricebookversion", "Can publish, retire and add to versions")],
             },
         ),
         migrations.CreateModel(

@@ -1,0 +1,282 @@
+"""Prices in the staff admin: every page opens, drafts are edited, steps go through the services."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django_otp import DEVICE_ID_SESSION_KEY
+
+from apps.audit.models import AuditEvent
+from apps.identity import services as identity
+from apps.identity.models import MfaDevice, User
+from apps.pricing.models import BookAssignment, Meter, Price, PriceBook, PriceBookVersion, Sku, VersionState
+from tests import build
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("rated")]
+
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+TIERS = '[{"up_to": "10", "unit_price": "3"}, {"up_to": null, "unit_price": "2"}]'
+
+
+def verified(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    session = client.session
+    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
+    session.save()
+    return client
+
+
+@pytest.fixture
+def staff() -> Client:
+    user, _secret = identity.create_staff(email="ada@example.com", password="correct horse", now=build.NOW)
+    return verified(user)
+
+
+@pytest.fixture
+def published() -> PriceBookVersion:
+    return build.price_book({"sku": "h100", "unit_price": "2.49"}, name="Standard", effective_from=SINCE)
+
+
+@pytest.fixture
+def draft(staff: Client, published: PriceBookVersion) -> PriceBookVersion:
+    data = {"action": "start_drafts", "_selected_action": [str(published.book_id)]}
+    staff.post(reverse("admin:pricing_pricebook_changelist"), data)
+    return PriceBookVersion.objects.get(state=VersionState.DRAFT)
+
+
+def change_url(row: Any) -> str:
+    return reverse(f"admin:pricing_{row._meta.model_name}_change", args=[row.pk])
+
+
+def step_url(version: PriceBookVersion, step: str) -> str:
+    return reverse(f"admin:pricing_version_{step}", args=[version.pk])
+
+
+def rows(*prices: dict[str, Any], existing: int = 0) -> dict[str, Any]:
+    """Return the fields of the inline formset."""
+    data = {"prices-TOTAL_FORMS": len(prices), "prices-INITIAL_FORMS": existing}
+    for index, price in enumerate(prices):
+        given = {"meter": "gpu_hours", "sku": "*", "region": "*", "model": "per_unit", **price}
+        data |= {f"prices-{index}-{name}": value for name, value in given.items()}
+    return data
+
+
+@pytest.mark.parametrize(
+    "model", ["meter", "sku", "region", "pricebook", "pricebookversion", "price", "bookassignment"]
+)
+def test_every_list_and_page_opens(staff: Client, published: PriceBookVersion, model: str) -> None:
+    organization = build.organization()
+    staff.post(
+        reverse("admin:pricing_bookassignment_add"),
+        {
+            "organization": str(organization.pk),
+            "book": str(published.book_id),
+            "effective_from_0": "2026-05-01",
+            "effective_from_1": "00:00:00",
+        },
+    )
+    build.price_book({"unit_price": "1", "region": "eu"})
+    row = {
+        "meter": Meter,
+        "sku": Sku,
+        "region": Sku,
+        "pricebook": PriceBook,
+        "pricebookversion": PriceBookVersion,
+        "price": Price,
+        "bookassignment": BookAssignment,
+    }[model]._default_manager.first()
+    assert row is not None
+
+    listed = staff.get(reverse(f"admin:pricing_{model}_changelist"), {"q": "a"})
+    assert listed.status_code == 200
+    assert staff.get(reverse(f"admin:pricing_{model}_changelist")).status_code == 200
+    if model != "region":
+        assert staff.get(change_url(row)).status_code == 200
+
+
+def test_links_between_lists_are_allowed(staff: Client, published: PriceBookVersion) -> None:
+    prices, versions = (
+        reverse(f"admin:pricing_{model}_changelist") for model in ("price", "pricebookversion")
+    )
+
+    for url in (
+        f"{prices}?version__id__exact={published.pk}",
+        f"{prices}?sku__exact=h100",
+        f"{prices}?meter__exact=gpu_hours",
+        f"{versions}?book__id__exact={published.book_id}",
+    ):
+        answer = staff.get(url)
+        assert answer.status_code == 200
+        assert answer.context["cl"].result_count == 1
+
+
+def test_a_draft_copies_the_newest_version(draft: PriceBookVersion) -> None:
+    assert (draft.number, draft.prices.get().unit_price) == (2, Decimal("2.49"))
+
+
+def test_the_rows_of_a_draft_are_edited_as_a_whole(staff: Client, draft: PriceBookVersion) -> None:
+    old = draft.prices.get()
+    page = staff.get(change_url(draft))
+    assert page.status_code == 200
+
+    answer = staff.post(
+        change_url(draft),
+        rows(
+            {"id": str(old.pk), "version": str(draft.pk), "sku": "h100", "unit_price": "2.60"},
+            {"version": str(draft.pk), "model": "graduated", "tiers": TIERS},
+            existing=1,
+        ),
+    )
+
+    assert answer.status_code == 302, answer.context["errors"]
+    priced = {price.sku: (price.unit_price, price.tiers) for price in draft.prices.all()}
+    assert priced == {
+        "h100": (Decimal("2.6"), None),
+        "*": (
+            None,
+            [
+                {"up_to": "10", "unit_price": "3", "flat_fee": "0"},
+                {"up_to": None, "unit_price": "2", "flat_fee": "0"},
+            ],
+        ),
+    }
+    assert AuditEvent.objects.filter(
+        action="price_book.draft_changed", actor_label="ada@example.com"
+    ).exists()
+
+
+def test_a_row_is_removed_from_a_draft(staff: Client, draft: PriceBookVersion) -> None:
+    old = draft.prices.get()
+
+    staff.post(
+        change_url(draft),
+        rows(
+            {
+                "id": str(old.pk),
+                "version": str(draft.pk),
+                "sku": "h100",
+                "unit_price": "2.49",
+                "DELETE": "on",
+            },
+            {"version": str(draft.pk), "unit_price": "1"},
+            existing=1,
+        ),
+    )
+
+    assert [(price.sku, price.unit_price) for price in draft.prices.all()] == [("*", 1)]
+
+
+@pytest.mark.parametrize(
+    ("price", "complaint"),
+    [
+        ({"unit_price": "-1"}, "This must not be negative."),
+        ({"unit_price": ""}, "This field is missing."),
+        ({"unit_price": "1", "tiers": TIERS}, "A per_unit price has no such field."),
+        ({"model": "volume", "tiers": '[{"up_to": "1", "unit_price": "1"}]'}, "The last tier is open"),
+        ({"sku": "nobody", "unit_price": "1"}, "nobody is not one of the available choices"),
+    ],
+)
+def test_a_wrong_row_is_shown_and_not_stored(
+    staff: Client, draft: PriceBookVersion, price: dict[str, Any], complaint: str
+) -> None:
+    answer = staff.post(change_url(draft), rows({"version": str(draft.pk), **price}))
+
+    assert answer.status_code == 200
+    assert complaint in answer.content.decode()
+    assert draft.prices.get().sku == "h100"
+
+
+def test_a_draft_is_published_from_a_date(
+    staff: Client, published: PriceBookVersion, draft: PriceBookVersion
+) -> None:
+    assert "Publish…" in staff.get(change_url(draft)).content.decode()
+    url = step_url(draft, "publish")
+    assert staff.get(url).status_code == 200
+
+    refused = staff.post(url, {"moment_0": "2026-06-01", "moment_1": "00:30"})
+    assert "whole UTC hours" in refused.content.decode()
+    answer = staff.post(url, {"moment_0": "2026-06-01", "moment_1": "00:00"})
+
+    assert answer.status_code == 302
+    draft.refresh_from_db()
+    published.refresh_from_db()
+    assert (draft.state, draft.effective_from) == (VersionState.PUBLISHED, datetime(2026, 6, 1, tzinfo=UTC))
+    assert published.effective_to == draft.effective_from
+
+
+def test_a_published_version_is_read_only(staff: Client, published: PriceBookVersion) -> None:
+    page = staff.get(change_url(published)).content.decode()
+    assert 'name="prices-0-unit_price"' not in page
+    assert "2.49" in page
+
+    price = published.prices.get()
+    data = rows(
+        {"id": str(price.pk), "version": str(published.pk), "sku": "h100", "unit_price": "1"}, existing=1
+    )
+    staff.post(change_url(published), data)
+
+    assert published.prices.get().unit_price == Decimal("2.49")
+
+
+def test_a_price_is_added_where_none_matches(staff: Client, published: PriceBookVersion) -> None:
+    url = step_url(published, "add-price")
+    assert staff.get(url).status_code == 200
+    row = {"meter": "gpu_hours", "sku": "h100", "region": "*", "model": "per_unit", "unit_price": "3"}
+
+    assert "already prices h100" in staff.post(url, row).content.decode()
+    assert staff.post(url, {**row, "sku": "*"}).status_code == 302
+    assert published.prices.get(sku="*").unit_price == 3
+
+
+def test_a_version_retires(staff: Client, published: PriceBookVersion) -> None:
+    url = step_url(published, "retire")
+
+    assert staff.get(url).status_code == 200
+    assert staff.post(url, {"moment_0": "2026-06-01", "moment_1": "00:00"}).status_code == 302
+    published.refresh_from_db()
+    assert published.state == VersionState.RETIRED
+
+
+def test_steps_need_a_permission_of_their_own(published: PriceBookVersion) -> None:
+    user, _secret = identity.create_staff(
+        email="eve@example.com", password="correct horse", superuser=False, now=build.NOW
+    )
+
+    assert verified(user).get(step_url(published, "retire")).status_code == 403
+
+
+def test_books_and_entries_are_added_through_services(staff: Client, published: PriceBookVersion) -> None:
+    assert (
+        staff.post(reverse("admin:pricing_pricebook_add"), {"name": "Special", "currency": "EUR"}).status_code
+        == 302
+    )
+    assert PriceBook.objects.get(name="Special").currency == "EUR"
+    answer = staff.post(
+        reverse("admin:pricing_pricebook_add"), {"name": "Moon", "currency": "XXQ"}, follow=True
+    )
+    assert "is no ISO 4217 currency" in answer.content.decode()
+    data = {"code": "gpu-x", "name": "X", "family": "", "attributes": "{}"}
+    assert staff.post(reverse("admin:pricing_sku_add"), data).status_code == 302
+    assert Sku.objects.get(code="gpu-x").name == "X"
+    assert AuditEvent.objects.filter(action="catalog.sku_created").count() == 1
+
+
+def test_an_assignment_that_is_refused_is_explained(staff: Client, published: PriceBookVersion) -> None:
+    organization = build.organization(currency="EUR")
+    data = {
+        "organization": str(organization.pk),
+        "book": str(published.book_id),
+        "effective_from_0": "2026-05-01",
+        "effective_from_1": "00:00:00",
+    }
+
+    answer = staff.post(reverse("admin:pricing_bookassignment_add"), data, follow=True)
+
+    assert "The organization is billed in EUR, the book is in USD." in answer.content.decode()
+    assert not BookAssignment.objects.exists()
