@@ -71,7 +71,8 @@ class BackofficeSite(OTPAdminSite):
         """Show the numbers that ask for somebody, then every list."""
         found = _selector("apps.backoffice.selectors.facts_for")(request.user, now=timezone.now())
         facts = [{"fact": fact, "url": self._list_url(fact.model, fact.query)} for fact in found]
-        return super().index(request, {**(extra_context or {}), "facts": facts})
+        page: HttpResponse = super().index(request, {**(extra_context or {}), "facts": facts})
+        return page
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
         """Return the lists by concept, in the order of the main job; libraries' lists stand under ours."""

@@ -7,8 +7,8 @@ from typing import Any
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
-from django.forms import ModelForm
+from django.db.models import Exists, ManyToManyField, OuterRef, QuerySet
+from django.forms import CheckboxSelectMultiple, ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -32,7 +32,8 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("is_staff", "is_superuser", "is_active", "groups")
     search_fields = ("email", "name", "id")
     ordering = ("email",)
-    filter_horizontal = ("groups",)
+    # Django's two-column chooser has labels that screen readers may not have.
+    formfield_overrides = {ManyToManyField: {"widget": CheckboxSelectMultiple}}
     add_fieldsets = ((None, {"fields": ("email", "name")}),)
     fieldsets = (
         (None, {"fields": ("email", "name", "is_active")}),
@@ -42,7 +43,8 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         factors = Authenticator.objects.filter(user=OuterRef("pk"), type__in=VERIFYING_TYPES)
-        return super().get_queryset(request).annotate(has_factor=Exists(factors))
+        users: QuerySet[User] = super().get_queryset(request)
+        return users.annotate(has_factor=Exists(factors))
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         return super().get_fieldsets(request, obj) if obj else self.add_fieldsets

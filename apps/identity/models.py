@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django_otp.models import Device, DeviceManager, ThrottlingMixin
+from django_otp.models import Device, ThrottlingMixin
 from django_otp.oath import TOTP
 
 from apps.core.ids import uuid7
@@ -44,7 +44,7 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, **{"is_staff": True, "is_superuser": True, **fields})
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(AbstractBaseUser, PermissionsMixin):  # type: ignore[django-manager-missing] # django-otp has no types.
     """A person, known by an e-mail address that is stored in lower case."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -93,7 +93,12 @@ class User(AbstractBaseUser, PermissionsMixin):
 class MfaDeviceQuerySet(models.QuerySet["MfaDevice"]):
     """Devices in one order, so that two logins of one person lock them alike."""
 
+    def devices_for_user(self, user: User, confirmed: bool | None = None) -> Self:
+        """Return a person's devices; django-otp asks by this name. All are confirmed: allauth saves no others."""
+        return self.none() if confirmed is False else self.filter(user=user)
+
     def locked_for(self, user: User) -> Self:
+        """Return a person's devices with their rows locked."""
         return self.filter(user=user).select_for_update(no_key=True).order_by("pk")
 
 
@@ -107,7 +112,9 @@ class MfaDevice(ThrottlingMixin, Device):
     authenticator = models.OneToOneField(Authenticator, models.CASCADE, related_name="device")
     last_step = models.BigIntegerField(default=0)
 
-    objects = DeviceManager.from_queryset(MfaDeviceQuerySet)()
+    throttling_failure_count: int  # From the mixin, which has no types.
+
+    objects = MfaDeviceQuerySet.as_manager()
 
     class Meta(Device.Meta):
         verbose_name = _("second factor")
@@ -134,7 +141,12 @@ class MfaDevice(ThrottlingMixin, Device):
 
     def verify_token(self, token: str) -> bool:
         """Return whether the code holds, using it up; django-otp calls this with the row locked."""
-        return self.spend_code(token, now=timezone.now())
+        if self.locked_until() is not None:
+            return False
+        accepted = self.spend_code(token, now=timezone.now())
+        if not accepted:
+            self.throttle_increment()
+        return accepted
 
     def spend_code(self, code: str, *, now: datetime) -> bool:
         """Return whether this is a TOTP code newer than every accepted one, and use it up.

@@ -12,4 +12,4 @@ VERIFYING_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
 def has_second_factor(user: User) -> bool:
     """Return whether this user has enrolled a factor that can verify a session."""
-    return Authenticator.objects.filter(user_id=user.pk, type__in=VERIFYING_TYPES).exists()
+    return bool(Authenticator.objects.filter(user_id=user.pk, type__in=VERIFYING_TYPES).exists())

@@ -146,7 +146,7 @@ def credentials_work(email: str, password: str) -> bool:
     user = User.objects.filter(email=email.strip().lower(), is_active=True).first()
     if user is None or not user.check_password(password):
         return False
-    return EmailAddress.objects.filter(user=user, email=user.email, verified=True).exists()
+    return bool(EmailAddress.objects.filter(user=user, email=user.email, verified=True).exists())
 
 
 def totp_secret_works(email: str, secret: str) -> bool:
@@ -162,6 +162,7 @@ def device_of(authenticator: Authenticator) -> MfaDevice:
 
     The code shown at enrolment, and any before it, counts as used: allauth checked it without us.
     """
+    device: MfaDevice
     device, _made = MfaDevice.objects.get_or_create(
         authenticator=authenticator,
         defaults={

@@ -39,7 +39,9 @@ def staff():
 
 
 def log_in(client: Client, email: str = "ada@example.com", password: str = PASSWORD):
-    return client.post("/accounts/login/?next=/admin/", {"login": email, "password": password, "next": "/admin/"})
+    return client.post(
+        "/accounts/login/?next=/admin/", {"login": email, "password": password, "next": "/admin/"}
+    )
 
 
 def enter(client: Client, code: str):
@@ -116,7 +118,9 @@ def test_a_recovery_code_opens_it_once(client, staff, clock):
 def test_staff_without_a_factor_enrol_and_are_in(client):
     user = services.create_user(email="ada@example.com", password=PASSWORD, now=START)
     services.change_user(
-        actor=services.system_actor("tests"), user_id=user.id, changes={"is_staff": True, "is_superuser": True}
+        actor=services.system_actor("tests"),
+        user_id=user.id,
+        changes={"is_staff": True, "is_superuser": True},
     )
     log_in(client)
     assert client.get("/admin/", follow=True).redirect_chain[-1][0].startswith("/accounts/2fa/totp/activate/")
@@ -171,7 +175,9 @@ def test_its_own_login_takes_nothing(client, staff):
     assert "_auth_user_id" not in client.session
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/admin/login/?next=/admin/login/"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/admin/login/?next=/admin/login/"]
+)
 def test_it_redirects_to_its_own_pages_only(client, staff, target):
     log_in(client)
     enter(client, code_at(staff[1], START))
@@ -202,5 +208,7 @@ def test_the_sixth_wrong_password_is_limited_whatever_the_forwarded_address(clie
 
 def test_signing_up_is_closed_and_says_so(client):
     assert "Signing up is closed" in client.get("/accounts/signup/").content.decode()
-    client.post("/accounts/signup/", {"email": "new@example.com", "password1": PASSWORD, "password2": PASSWORD})
+    client.post(
+        "/accounts/signup/", {"email": "new@example.com", "password1": PASSWORD, "password2": PASSWORD}
+    )
     assert not services.User.objects.exists()

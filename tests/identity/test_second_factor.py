@@ -43,9 +43,16 @@ def test_a_code_passes_once_whatever_its_age_and_separators(staff, clock):
     code = code_at(secret, START)
 
     assert services.take_code(user=user, code=code, now=START).type == Authenticator.Type.TOTP
-    for seconds, spelling in ((0, code), (10, f"{code[:3]} {code[3:]}"), (31, f"{code[:3]}-{code[3:]}"), (61, code)):
+    for seconds, spelling in (
+        (0, code),
+        (10, f"{code[:3]} {code[3:]}"),
+        (31, f"{code[:3]}-{code[3:]}"),
+        (61, code),
+    ):
         moment = START + timedelta(seconds=seconds)
-        clock.move_to(moment + timedelta(hours=seconds))  # Past the throttle; the code is tried as of `moment`.
+        clock.move_to(
+            moment + timedelta(hours=seconds)
+        )  # Past the throttle; the code is tried as of `moment`.
         with pytest.raises(services.CodeRefused):
             services.take_code(user=user, code=spelling, now=moment)
 
