@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -145,7 +144,7 @@ class SkuOutput(serializers.Serializer[Any]):
 
     @extend_schema(responses=SkuPriceOutput(many=True))
     def get_prices(self, sku: Sku) -> list[dict[str, Any]]:
-        rows = hourly_prices(self.context["rows"], sku.code)
+        rows = selectors.hourly_prices(self.context["rows"], sku.code)
         return [dict(SkuPriceOutput(row).data) for row in rows]
 
 
@@ -275,18 +274,6 @@ class EstimateCreate(PricedView):
                 "currency": estimate.currency,
             }
         )
-
-
-def hourly_prices(rows: Iterable[PriceTerms], sku: str) -> list[PriceTerms]:
-    """Return the rows that price a SKU's time: its own, and those for any SKU that none of its own hides."""
-    hourly = [row for row in rows if row.unit_seconds == 3600 and row.sku in (sku, ANY)]
-    own = {(row.meter, row.region) for row in hourly if row.sku == sku}
-    everywhere = {meter for meter, region in own if region == ANY}
-    return [
-        row
-        for row in hourly
-        if row.sku == sku or ((row.meter, row.region) not in own and row.meter not in everywhere)
-    ]
 
 
 def _rendered(line: estimates.Line) -> dict[str, Any]:

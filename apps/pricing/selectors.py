@@ -142,6 +142,18 @@ def rows_in_force(*, organization_id: UUID | None, currency: str, at: datetime) 
     return found.rows_at(start)
 
 
+def hourly_prices(rows: Iterable[PriceTerms], sku: str) -> list[PriceTerms]:
+    """Return the rows that price a SKU's time: its own, and those for any SKU that none of its own hides."""
+    hourly = [row for row in rows if row.unit_seconds > 1 and row.sku in (sku, ANY)]
+    own = {(row.meter, row.region) for row in hourly if row.sku == sku}
+    everywhere = {meter for meter, region in own if region == ANY}
+    return [
+        row
+        for row in hourly
+        if row.sku == sku or ((row.meter, row.region) not in own and row.meter not in everywhere)
+    ]
+
+
 def schedule_of_book(*, book: PriceBook, at: datetime) -> PriceSchedule:
     """Return the prices of one book in the hour that contains a moment, whoever it is assigned to."""
     start = floor_hour(at)

@@ -222,6 +222,17 @@ def test_an_organization_sees_its_own_book(special: tuple[Organization, APIClien
     assert len(build.client().get("/api/v1/pricing").json()["data"]) == 5
 
 
+def test_lists_take_a_fixed_number_of_queries(standard: Any, django_assert_num_queries: Any) -> None:
+    rows = [{"sku": f"sku-{number}", "unit_price": "1"} for number in range(30)]
+    build.price_book(*rows, name="Standard", effective_from=SINCE.replace(month=2))
+    client = build.client()
+
+    with django_assert_num_queries(2):  # The version in force, its rows.
+        assert len(client.get("/api/v1/pricing").json()["data"]) == 30
+    with django_assert_num_queries(3):  # The SKUs, the version in force, its rows.
+        assert len(client.get("/api/v1/catalog").json()["data"]) == 32
+
+
 def test_a_wrong_key_is_refused_even_where_none_is_needed(standard: Any) -> None:
     assert build.client("ch_live_00000000_nonsense").get("/api/v1/pricing").status_code == 401
 
