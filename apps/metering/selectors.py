@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain, pairwise
+from itertools import batched, chain, pairwise
 from typing import Literal, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -354,3 +354,32 @@ def _evidence(row: UsageHour, events: Sequence[UsageEvent], start: int, end: int
     return Evidence(
         row=row, segments=segments, events=[event for event in events if event.event_id in causes]
     )
+
+
+def recount(
+    organization_id: UUID, start: datetime, end: datetime, cutoff: datetime
+) -> dict[UsageSlot, Decimal]:
+    """Return the quantity of every slot in [start, end) from the raw events alone, trusting no stored usage.
+
+    cutoff: up to when the organization is counted. Reads the events of all its resources, some hundreds at a time.
+    """
+    boundaries = [
+        to_ms(moment)
+        for moment in BillingPeriod.objects.of(organization_id).values_list("starts_at", flat=True)
+    ]
+    sums: dict[tuple[str, str, str, int], int] = defaultdict(int)
+    resources = (
+        Resource.objects.filter(organization_id=organization_id).order_by("pk").iterator(chunk_size=500)
+    )
+    for chunk in batched(resources, 500):
+        facts = load_facts(dict.fromkeys((resource.pk for resource in chunk), None))
+        for of_resource in facts.values():
+            usage = intervals.claims(of_resource, to_ms(cutoff))
+            for key, quantity in intervals.hours(usage, boundaries).items():
+                if to_ms(start) <= key.hour < to_ms(end):
+                    sums[key.meter, key.sku, key.region, key.hour] += quantity
+    return {
+        UsageSlot(meter, sku, region, from_ms(hour)): Decimal(quantity).scaleb(-6)
+        for (meter, sku, region, hour), quantity in sums.items()
+        if quantity
+    }

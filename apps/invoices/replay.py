@@ -1,0 +1,116 @@
+"""Recompute a closed period from its raw events and hold it against the invoices: the proof that trusts nothing stored.
+
+Usage comes from the events, prices from the published rows, the arithmetic from `rating`. What final invoices say of
+the period's keys, adjustments on later invoices included, must be the same to the minor unit and to the millionth.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Sum
+
+from apps.core import money
+from apps.core.periods import HOUR
+from apps.invoices.composing import line_total_minor
+from apps.invoices.models import FINAL_STATES, InvoiceLine
+from apps.metering import selectors as metering
+from apps.organizations.models import BillingPeriod, Organization
+from apps.pricing import selectors as pricing
+from apps.pricing.rating import PriceTerms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One charge key on which the recomputation and the invoices disagree."""
+
+    meter: str
+    sku: str
+    region: str
+    computed_quantity: Decimal
+    invoiced_quantity: Decimal
+    computed_minor: int
+    invoiced_minor: int
+
+    def describe(self, currency: str) -> str:
+        """Return the difference as a line for people."""
+        return (
+            f"{self.meter} {self.sku} {self.region}: computed "
+            f"{money.from_minor(self.computed_minor, currency):f} for {money.plain(self.computed_quantity)}, invoiced "
+            f"{money.from_minor(self.invoiced_minor, currency):f} for {money.plain(self.invoiced_quantity)}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a replay found: how many keys and hours it recomputed, and where it differs."""
+
+    keys: int
+    hours: int
+    total_minor: int
+    differences: tuple[Difference, ...]
+
+
+def replay(organization: Organization, period: BillingPeriod) -> Replay:
+    """Return how a period looks computed anew from events, beside what its final invoices say."""
+    counted_until = metering.metered_until(organization.id)
+    assert counted_until is not None, "a closed period was metered"
+    slots = metering.recount(organization.id, period.starts_at, period.ends_at, counted_until)
+    schedule = pricing.schedule(
+        organization_id=organization.id,
+        currency=organization.currency,
+        start=period.starts_at,
+        end=period.ends_at + HOUR,
+    )
+    quantities: dict[tuple[str, str, str, UUID | None], Decimal] = defaultdict(Decimal)
+    terms_of: dict[tuple[str, str, str, UUID | None], PriceTerms] = {}
+    for slot, quantity in slots.items():
+        terms = schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, period.starts_at)
+        if terms is None:
+            continue
+        key = (slot.meter, slot.sku, slot.region, terms.key_id)
+        terms_of[key] = terms
+        quantities[key] = money.EXACT.add(quantities[key], quantity)
+    computed = {
+        key: (quantity, line_total_minor(terms_of[key], quantity, organization.currency))
+        for key, quantity in quantities.items()
+    }
+    invoiced = _invoiced(period)
+    nothing = (Decimal(0), 0)
+    differences = [
+        Difference(
+            meter=key[0],
+            sku=key[1],
+            region=key[2],
+            computed_quantity=computed.get(key, nothing)[0],
+            invoiced_quantity=invoiced.get(key, nothing)[0],
+            computed_minor=computed.get(key, nothing)[1],
+            invoiced_minor=invoiced.get(key, nothing)[1],
+        )
+        for key in sorted(computed.keys() | invoiced.keys(), key=str)
+        if computed.get(key, nothing) != invoiced.get(key, nothing)
+    ]
+    return Replay(
+        keys=len(computed),
+        hours=len(slots),
+        total_minor=sum(minor for _quantity, minor in computed.values()),
+        differences=tuple(differences),
+    )
+
+
+def _invoiced(period: BillingPeriod) -> dict[tuple[str, str, str, UUID | None], tuple[Decimal, int]]:
+    rows = (
+        InvoiceLine.objects.filter(key__period=period, invoice__state__in=FINAL_STATES)
+        .values("meter", "sku", "region", "key__price_key_id")
+        .annotate(quantity_sum=Sum("quantity"), amount_sum=Sum("amount_minor"))
+    )
+    return {
+        (row["meter"], row["sku"], row["region"], row["key__price_key_id"]): (
+            row["quantity_sum"],
+            int(row["amount_sum"]),
+        )
+        for row in rows
+    }
