@@ -40,7 +40,7 @@ class EventInput(serializers.Serializer[Any]):
 
     specversion = serializers.ChoiceField(choices=["1.0"])
     id = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  A field named like an attribute of DRF's.
     type = serializers.ChoiceField(choices=EventType.choices)
     subject = serializers.CharField(
         required=False, help_text="The allocation; required but for usage.recorded."
@@ -48,7 +48,7 @@ class EventInput(serializers.Serializer[Any]):
     time = serializers.DateTimeField(
         required=False, help_text="Required unless `ended_at` says when. At most milliseconds."
     )
-    data = EventDataInput()
+    data = EventDataInput()  # type: ignore[assignment]
 
 
 class RejectionOutput(serializers.Serializer[Any]):
@@ -66,7 +66,7 @@ class OutcomeOutput(serializers.Serializer[Any]):
     accepted = serializers.IntegerField()
     duplicates = serializers.IntegerField()
     rejected = serializers.IntegerField()
-    errors = RejectionOutput(many=True)
+    errors = RejectionOutput(many=True)  # type: ignore[assignment]
 
 
 class UsageEventsCreate(ApiView):

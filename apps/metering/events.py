@@ -45,6 +45,7 @@ QUANTITY_MAX = 10**12
 INTERVAL_MAX = timedelta(days=5 * 366)
 YEAR_MIN, YEAR_MAX = 2000, 2100
 NAME_LENGTH_MAX = 63
+TYPE_LENGTH_MAX = 64
 LABELS_MAX = 64
 LABEL_LENGTH_MAX = 255
 
@@ -97,10 +98,6 @@ class CloudEvent(msgspec.Struct, gc=False):
     data: EventData
     subject: str | None = None
     time: str | None = None
-
-
-class _Named(msgspec.Struct, gc=False):
-    id: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,11 +215,12 @@ def _split(body: bytes, kind: str) -> Sequence[Any]:
 
 
 def _lenient(text: bytes) -> Any:
-    """Return JSON that is wrong only in writing NaN or Infinity, so that just those events are refused; else None."""
-    if b"NaN" not in text and b"Infinity" not in text:
-        return None
+    """Return what is JSON but for NaN, Infinity or half a surrogate pair, so that just those events are refused.
+
+    None if it is no JSON in any case.
+    """
     try:
-        return json.loads(text, parse_constant=_Constant, parse_float=Decimal)
+        return json.loads(text.decode(), parse_constant=_Constant, parse_float=Decimal)
     except (ValueError, RecursionError):
         return None
 
@@ -244,7 +242,7 @@ def _typed(event: Any) -> CloudEvent:
     except msgspec.ValidationError as error:
         raise _Wrong(_explain(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if isinstance(event, bytes) and (lenient := _lenient(event)) is not None:
+        if isinstance(event, (bytes, msgspec.Raw)) and (lenient := _lenient(bytes(event))) is not None:
             return _typed(lenient)
         raise _Wrong(_("This event is not valid JSON: %(why)s.") % {"why": error}) from error
 
@@ -270,13 +268,10 @@ def _explain(error: msgspec.ValidationError) -> str:
 
 
 def _id_of(event: Any) -> str | None:
-    try:
-        if isinstance(event, (bytes, msgspec.Raw)):
-            found = msgspec.json.decode(event, type=_Named).id
-        else:
-            found = event.get("id") if isinstance(event, dict) else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    """Return the event's id as far as it can be read and shown."""
+    if isinstance(event, (bytes, msgspec.Raw)):
+        event = _lenient(bytes(event))
+    found = event.get("id") if isinstance(event, dict) else None
     return found[:EVENT_ID_LENGTH_MAX] if isinstance(found, str) and found.isprintable() else None
 
 
@@ -287,6 +282,7 @@ def _checked(event: CloudEvent) -> Received:
         raise _Wrong(_("specversion must be 1.0."))
     _check_text("id", event.id, EVENT_ID_LENGTH_MAX)
     _check_text("source", event.source, SOURCE_LENGTH_MAX)
+    _check_text("type", event.type, TYPE_LENGTH_MAX)
     _check_text("data.organization", data.organization, NAME_LENGTH_MAX)
     for name, text, length_max in (
         ("subject", event.subject, SUBJECT_LENGTH_MAX),
@@ -312,7 +308,7 @@ def _checked(event: CloudEvent) -> Received:
     elif event.type == RECORDED:
         _check_recorded(event, time, started, ended, milli_gpus, quantity)
     else:
-        raise _Wrong(_("type %(type)s is not known.") % {"type": event.type[:64]})
+        raise _Wrong(_("type %(type)s is not known.") % {"type": event.type})
 
     payload = (
         event.type,

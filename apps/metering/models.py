@@ -187,9 +187,6 @@ class UsageEvent(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["source", "event_id"], name="metering_usageevent_once"),
             models.CheckConstraint(
-                name="metering_usageevent_type_known", condition=Q(type__in=EventType.values)
-            ),
-            models.CheckConstraint(
                 name="metering_usageevent_complete",
                 condition=Q(
                     type=EventType.STARTED, gpus__isnull=False, quantity=None, started_at=None, ended_at=None

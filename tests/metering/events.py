@@ -19,7 +19,14 @@ INTEGRATION = uuid7()
 
 
 def event(
-    kind: str, subject: str | None, at: datetime | None, /, *, id: str = "", source: str = "prov", **data: Any
+    kind: str,
+    subject: str | None,
+    at: datetime | None,
+    /,
+    *,
+    id: str = "",  # noqa: A002  The envelope's own word.
+    source: str = "prov",
+    **data: Any,
 ):
     """Return one CloudEvent; `kind` may leave the prefix `allocation.` out."""
     kind = kind if "." in kind else f"allocation.{kind}"

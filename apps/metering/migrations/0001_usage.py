@@ -365,24 +365,6 @@ class Migration(migrations.Migration):
             model_name="usageevent",
             constraint=models.CheckConstraint(
                 condition=models.Q(
-                    (
-                        "type__in",
-                        [
-                            "allocation.started",
-                            "allocation.heartbeat",
-                            "allocation.resized",
-                            "allocation.stopped",
-                            "usage.recorded",
-                        ],
-                    )
-                ),
-                name="metering_usageevent_type_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="usageevent",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
                     models.Q(
                         ("ended_at", None),
                         ("gpus__isnull", False),

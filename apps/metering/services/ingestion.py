@@ -129,7 +129,9 @@ class _Resolved(NamedTuple):
 
 
 class _Item(NamedTuple):
-    index: int
+    """An event with its place in the batch."""
+
+    place: int
     event: Received
     resolved: _Resolved | _Refusal
 
@@ -182,13 +184,13 @@ def ingest_events(
         if isinstance(item.resolved, _Resolved):
             staged.setdefault(item.identity, item)
     taken = _store(list(staged.values()), integration_id=integration_id, now=now)
-    accepted = {item.index for item in staged.values() if item.identity not in taken}
+    accepted = {item.place for item in staged.values() if item.identity not in taken}
     failpoints.reach("ingest.before_commit")
 
     stored = {
-        identity: item.event.payload_hash for identity, item in staged.items() if item.index in accepted
+        identity: item.event.payload_hash for identity, item in staged.items() if item.place in accepted
     }
-    others = [item for item in items if item.index not in accepted]
+    others = [item for item in items if item.place not in accepted]
     stored |= _known_hashes({item.identity for item in others} - stored.keys())
     outcome = Outcome(accepted=len(accepted))
     for item in others:
@@ -196,14 +198,14 @@ def ingest_events(
         if known == item.event.payload_hash:
             outcome.duplicates += 1
         elif known is not None:
-            errors[item.index] = _Refusal(
+            errors[item.place] = _Refusal(
                 CONFLICT, _("An event with this source and id, but other content, was accepted before.")
             )
         else:
             assert isinstance(item.resolved, _Refusal), (
                 "an acceptable event is staged or its identity is known"
             )
-            errors[item.index] = item.resolved
+            errors[item.place] = item.resolved
     outcome.errors = [
         Rejection(index=index, id=received[index].id, code=refusal.code, message=refusal.message)
         for index, refusal in sorted(errors.items())
