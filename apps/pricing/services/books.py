@@ -1,12 +1,9 @@
-"""Every write to prices: books, versions, rows, assignments, imports."""
+"""Writing price books: versions, rows, assignments, and the catalog that they name."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -26,7 +23,6 @@ from apps.ledger.services import CurrencyMismatch
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.pricing import selectors
-from apps.pricing.files import BookContent, SkuFacts
 from apps.pricing.models import (
     ANY,
     BookAssignment,
@@ -40,8 +36,6 @@ from apps.pricing.models import (
 )
 from apps.pricing.rows import PriceRow, row_of
 
-# A book's first version prices everything since ever, unless told otherwise.
-FIRST_EFFECTIVE_FROM = datetime(1970, 1, 1, tzinfo=UTC)
 BULK_ROWS = 1_000
 
 
@@ -83,16 +77,6 @@ class PriceExists(Conflict):
     code = "price_exists"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """What an import did: `changed` is False when the same content was there already."""
-
-    book: PriceBook
-    version: PriceBookVersion
-    changed: bool
-    messages: tuple[str, ...]
-
-
 @transaction.atomic
 def create_book(
     *, actor: Actor, name: str, currency: str, is_demonstration: bool = False, now: datetime
@@ -129,7 +113,7 @@ def create_version(
     """
     if effective_from is not None:
         _check_effective_date(effective_from, rated_until=None)
-    book = _locked(book)
+    book = lock_book(book)
     newest = book.versions.aggregate(number=Max("number"))["number"] or 0
     version = PriceBookVersion.objects.create(
         book=book, number=newest + 1, effective_from=effective_from, checksum=checksum, created_at=now
@@ -143,7 +127,7 @@ def create_version(
 @transaction.atomic
 def start_draft(*, actor: Actor, book: PriceBook, now: datetime) -> PriceBookVersion:
     """Make a draft with the rows of the book's newest version, to be edited."""
-    book = _locked(book)
+    book = lock_book(book)
     newest = book.versions.order_by("-number").first()
     rows = [row_of(price) for price in newest.prices.order_by("meter", "sku", "region")] if newest else []
     return create_version(actor=actor, book=book, rows=rows, now=now)
@@ -154,7 +138,7 @@ def replace_prices(
     *, actor: Actor, version: PriceBookVersion, rows: Sequence[PriceRow], now: datetime
 ) -> PriceBookVersion:
     """Give a draft exactly these rows. Raises VersionNotDraft, ValidationFailed."""
-    _locked(version.book)
+    lock_book(version.book)
     version = PriceBookVersion.objects.select_related("book").get(pk=version.pk)
     if version.state != VersionState.DRAFT:
         raise VersionNotDraft
@@ -184,7 +168,7 @@ def publish_version(
     Raises VersionNotDraft, VersionEmpty, EffectiveDateRefused.
     """
     selectors.exclude_charging()
-    book = _locked(version.book)
+    book = lock_book(version.book)
     version = PriceBookVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
     if version.state != VersionState.DRAFT:
         raise VersionNotDraft
@@ -221,7 +205,7 @@ def retire_version(
     Raises VersionNotPublished, EffectiveDateRefused.
     """
     selectors.exclude_charging()
-    book = _locked(version.book)
+    book = lock_book(version.book)
     version = PriceBookVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
     if version.state != VersionState.PUBLISHED:
         raise VersionNotPublished(_("Only a published version can be retired."))
@@ -248,7 +232,7 @@ def add_price_to_published(*, actor: Actor, version: PriceBookVersion, row: Pric
     costs.
     """
     selectors.exclude_charging()
-    _locked(version.book)
+    lock_book(version.book)
     version = PriceBookVersion.objects.select_related("book").get(pk=version.pk)
     if version.state == VersionState.DRAFT:
         raise VersionNotPublished(_("A draft is edited, not added to."))
@@ -307,68 +291,6 @@ def assign_book(
 
 
 @transaction.atomic
-def import_price_book(
-    *,
-    actor: Actor,
-    content: BookContent,
-    effective_from: datetime | None = None,
-    publish: bool,
-    is_demonstration: bool = False,
-    now: datetime,
-) -> ImportResult:
-    """Make the book, its SKUs and regions, and a draft with the content; publish it when asked.
-
-    The same content again changes nothing. Other content for the same name becomes a new version, and
-    publishing that needs a date.
-    effective_from: comes before what the content says.
-    Raises what `publish_version` raises, CurrencyMismatch and ValidationFailed.
-    """
-    effective_from = effective_from or content.effective_from
-    checksum = _checksum(content)
-    book = PriceBook.objects.filter(name=content.name).first() or create_book(
-        actor=actor,
-        name=content.name,
-        currency=content.currency,
-        is_demonstration=is_demonstration,
-        now=now,
-    )
-    book = _locked(book)
-    if book.currency != content.currency:
-        message = _("The price book “%(name)s” is in %(currency)s.")
-        raise CurrencyMismatch(message % {"name": book.name, "currency": book.currency})
-    messages = list(content.notes)
-    version = _version_with(book, checksum, effective_from)
-    changed = version is None
-    if version is None:
-        _ensure_catalog(content.skus, (row.region for row in content.rows))
-        version = create_version(
-            actor=actor,
-            book=book,
-            rows=content.rows,
-            effective_from=effective_from,
-            checksum=checksum,
-            now=now,
-        )
-        facts = {"version": version, "prices": len(content.rows)}
-        messages.append(_("%(version)s: a draft with %(prices)d prices.") % facts)
-    if publish and version.state == VersionState.DRAFT:
-        start = effective_from or version.effective_from or _first_date(book)
-        version = publish_version(actor=actor, version=version, effective_from=start, now=now)
-        changed = True
-        facts = {"version": version, "moment": start.isoformat()}
-        messages.append(_("%(version)s: published, in force from %(moment)s.") % facts)
-    if not changed:
-        messages.append(_("Nothing changed: %(version)s has exactly these prices.") % {"version": version})
-    return ImportResult(book=book, version=version, changed=changed, messages=tuple(messages))
-
-
-def _first_date(book: PriceBook) -> datetime:
-    if book.versions.ever_published().exists():
-        raise EffectiveDateRefused(_("Say from when these prices apply: others are published already."))
-    return FIRST_EFFECTIVE_FROM
-
-
-@transaction.atomic
 def save_entry(*, actor: Actor, entry: Meter | Sku | Region) -> None:
     """Store a new or changed meter, SKU or region. A meter keeps its code and unit; the database sees to it."""
     kind = entry._meta.model_name
@@ -378,7 +300,8 @@ def save_entry(*, actor: Actor, entry: Meter | Sku | Region) -> None:
     outbox.publish("pricing.catalog_changed", {"kind": kind, "code": entry.code})
 
 
-def _locked(book: PriceBook) -> PriceBook:
+def lock_book(book: PriceBook) -> PriceBook:
+    """Return the book, locked until the transaction ends: its versions are numbered and dated under this lock."""
     return PriceBook.objects.select_for_update(no_key=True).get(pk=book.pk)
 
 
@@ -465,41 +388,6 @@ def _check_codes(rows: Sequence[PriceRow]) -> None:
         seen.add(row.place)
     if errors:
         raise ValidationFailed(fields=errors)
-
-
-def _ensure_catalog(skus: Iterable[SkuFacts], regions: Iterable[str]) -> None:
-    """Make the SKUs and regions that do not exist; those that do keep what staff wrote."""
-    Sku.objects.bulk_create(
-        [Sku(code=sku.code, name=sku.code, family=sku.family, attributes=sku.attributes) for sku in skus],
-        batch_size=BULK_ROWS,
-        ignore_conflicts=True,
-    )
-    codes = sorted({region for region in regions if region != ANY})
-    Region.objects.bulk_create([Region(code=code, name=code) for code in codes], ignore_conflicts=True)
-
-
-def _version_with(book: PriceBook, checksum: str, effective_from: datetime | None) -> PriceBookVersion | None:
-    """Return the version that an import of this content would repeat.
-
-    The newest one, any draft, or an older one that was published for the very date asked for. Without a date
-    the prices of an older version are a return to them, so they make a new version.
-    """
-    versions = list(book.versions.order_by("-number"))
-    for version in versions:
-        same_date = effective_from is not None and version.effective_from == effective_from
-        if version.checksum == checksum and (
-            version is versions[0] or version.state == VersionState.DRAFT or same_date
-        ):
-            return version
-    return None
-
-
-def _checksum(content: BookContent) -> str:
-    rows = sorted(
-        (row.as_json() for row in content.rows), key=lambda row: (row["meter"], row["sku"], row["region"])
-    )
-    canonical = json.dumps([content.currency, rows], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _version_facts(version: PriceBookVersion) -> dict[str, str | int | None]:

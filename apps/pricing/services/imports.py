@@ -1,0 +1,135 @@
+"""Importing a price book: the same content again changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from apps.core.actor import Actor
+from apps.ledger.services import CurrencyMismatch
+from apps.pricing.files import BookContent, SkuFacts
+from apps.pricing.models import ANY, PriceBook, PriceBookVersion, Region, Sku, VersionState
+from apps.pricing.services.books import (
+    BULK_ROWS,
+    EffectiveDateRefused,
+    create_book,
+    create_version,
+    lock_book,
+    publish_version,
+)
+
+# A book's first version prices everything since ever, unless told otherwise.
+FIRST_EFFECTIVE_FROM = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """What an import did: `changed` is False when the same content was there already."""
+
+    book: PriceBook
+    version: PriceBookVersion
+    changed: bool
+    messages: tuple[str, ...]
+
+
+@transaction.atomic
+def import_price_book(
+    *,
+    actor: Actor,
+    content: BookContent,
+    effective_from: datetime | None = None,
+    publish: bool,
+    is_demonstration: bool = False,
+    now: datetime,
+) -> ImportResult:
+    """Make the book, its SKUs and regions, and a draft with the content; publish it when asked.
+
+    The same content again changes nothing. Other content for the same name becomes a new version, and
+    publishing that needs a date.
+    effective_from: comes before what the content says.
+    Raises what `publish_version` raises, CurrencyMismatch and ValidationFailed.
+    """
+    effective_from = effective_from or content.effective_from
+    checksum = _checksum(content)
+    book = PriceBook.objects.filter(name=content.name).first() or create_book(
+        actor=actor,
+        name=content.name,
+        currency=content.currency,
+        is_demonstration=is_demonstration,
+        now=now,
+    )
+    book = lock_book(book)
+    if book.currency != content.currency:
+        message = _("The price book “%(name)s” is in %(currency)s.")
+        raise CurrencyMismatch(message % {"name": book.name, "currency": book.currency})
+    messages = list(content.notes)
+    version = _version_with(book, checksum, effective_from)
+    changed = version is None
+    if version is None:
+        _ensure_catalog(content.skus, (row.region for row in content.rows))
+        version = create_version(
+            actor=actor,
+            book=book,
+            rows=content.rows,
+            effective_from=effective_from,
+            checksum=checksum,
+            now=now,
+        )
+        facts = {"version": version, "prices": len(content.rows)}
+        messages.append(_("%(version)s: a draft with %(prices)d prices.") % facts)
+    if publish and version.state == VersionState.DRAFT:
+        start = effective_from or version.effective_from or _first_date(book)
+        version = publish_version(actor=actor, version=version, effective_from=start, now=now)
+        changed = True
+        facts = {"version": version, "moment": start.isoformat()}
+        messages.append(_("%(version)s: published, in force from %(moment)s.") % facts)
+    if not changed:
+        messages.append(_("Nothing changed: %(version)s has exactly these prices.") % {"version": version})
+    return ImportResult(book=book, version=version, changed=changed, messages=tuple(messages))
+
+
+def _first_date(book: PriceBook) -> datetime:
+    if book.versions.ever_published().exists():
+        raise EffectiveDateRefused(_("Say from when these prices apply: others are published already."))
+    return FIRST_EFFECTIVE_FROM
+
+
+def _ensure_catalog(skus: Iterable[SkuFacts], regions: Iterable[str]) -> None:
+    """Make the SKUs and regions that do not exist; those that do keep what staff wrote."""
+    Sku.objects.bulk_create(
+        [Sku(code=sku.code, name=sku.code, family=sku.family, attributes=sku.attributes) for sku in skus],
+        batch_size=BULK_ROWS,
+        ignore_conflicts=True,
+    )
+    codes = sorted({region for region in regions if region != ANY})
+    Region.objects.bulk_create([Region(code=code, name=code) for code in codes], ignore_conflicts=True)
+
+
+def _version_with(book: PriceBook, checksum: str, effective_from: datetime | None) -> PriceBookVersion | None:
+    """Return the version that an import of this content would repeat.
+
+    The newest one, any draft, or an older one that was published for the very date asked for. Without a date
+    the prices of an older version are a return to them, so they make a new version.
+    """
+    versions = list(book.versions.order_by("-number"))
+    for version in versions:
+        same_date = effective_from is not None and version.effective_from == effective_from
+        if version.checksum == checksum and (
+            version is versions[0] or version.state == VersionState.DRAFT or same_date
+        ):
+            return version
+    return None
+
+
+def _checksum(content: BookContent) -> str:
+    rows = sorted(
+        (row.as_json() for row in content.rows), key=lambda row: (row["meter"], row["sku"], row["region"])
+    )
+    canonical = json.dumps([content.currency, rows], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
