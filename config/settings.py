@@ -142,6 +142,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = USAGE_BODY_BYTES_MAX
 
 # What a lower app asks of a higher one, by dotted name.
 CELERY_APP = "config.celery"
+ENVIRONMENT_CLASS = "config.environment.Environment"
 ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
 LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prove_invoices"]
 RATED_UNTIL = "apps.billing.selectors.rated_until"

@@ -66,7 +66,7 @@ def create_api_key(
     also ends no later than that key.
     """
     _check(name=name, scopes=scopes, known=set(Permission), expires_at=expires_at, now=now)
-    networks = _networks(allowed_addresses)
+    networks = parse_networks(allowed_addresses)
     created_by_id, expires_at = _within_own(actor, scopes, expires_at)
     secret = secrets.generate(ApiKey.marker)
     key = ApiKey.objects.create(
@@ -99,7 +99,7 @@ def create_integration(
     assert actor.kind in {ActorKind.STAFF, ActorKind.SYSTEM}, "only the operator makes integrations"
     known: set[str] = {*IntegrationScope, *Permission}
     _check(name=name, scopes=scopes, known=known, expires_at=expires_at, now=now)
-    networks = _networks(allowed_addresses)
+    networks = parse_networks(allowed_addresses)
     secret = secrets.generate(Integration.marker)
     integration = Integration.objects.create(
         created_by_label=actor.label,
@@ -236,7 +236,7 @@ def _check(
         )
 
 
-def _networks(addresses: Sequence[str]) -> list[str]:
+def parse_networks(addresses: Sequence[str]) -> list[str]:
     """Return addresses and networks in their one spelling."""
     networks, wrong = [], []
     for index, text in enumerate(addresses):

@@ -98,8 +98,8 @@ def create_organization(
     """
     currency = currency or settings.DEFAULT_CURRENCY
     _check(
-        name=_wrong_name(name),
-        slug=None if slug is None else _wrong_slug(slug),
+        name=wrong_name(name),
+        slug=None if slug is None else wrong_slug(slug),
         currency=None if money.is_currency(currency) else _("This is not an ISO 4217 currency code."),
         timezone=_wrong_timezone(timezone),
     )
@@ -163,7 +163,7 @@ def create_project(
     *, actor: Actor, organization: Organization, slug: str, name: str = "", now: datetime
 ) -> Project:
     """Create a project; its slug is unique within the organization, archived ones included."""
-    _check(slug=_wrong_slug(slug), name=_wrong_name(name) if name else None)
+    _check(slug=wrong_slug(slug), name=wrong_name(name) if name else None)
     try:
         with transaction.atomic():
             project = Project.objects.create(
@@ -366,7 +366,7 @@ def _slugs_from(name: str) -> Iterable[str]:
     """Yield slugs for a name: its own, then with a number that is not taken by somebody of the same name."""
     words = [word for word in slugify(name).replace("_", "-").split("-") if word]
     base = "-".join(words)[: SLUG_LENGTH_MAX - 5].strip("-") or "organization"
-    if _wrong_slug(base):
+    if wrong_slug(base):
         base = f"organization-{base}"[: SLUG_LENGTH_MAX - 5]
     yield base
     for number in range(2, 10_000):
@@ -383,7 +383,8 @@ def _check(**problems: str | Promise | None) -> None:
         raise ValidationFailed(fields=fields)
 
 
-def _wrong_name(name: str) -> str | Promise | None:
+def wrong_name(name: str) -> str | Promise | None:
+    """Return what is wrong with a name, or None."""
     if not name.strip() or len(name) > NAME_LENGTH_MAX:
         return _("A name has 1 to 150 characters.")
     if any(unicodedata.category(character).startswith("C") for character in name):
@@ -391,7 +392,8 @@ def _wrong_name(name: str) -> str | Promise | None:
     return None
 
 
-def _wrong_slug(slug: str) -> str | Promise | None:
+def wrong_slug(slug: str) -> str | Promise | None:
+    """Return what is wrong with a slug's form, or None."""
     if (
         len(slug) > SLUG_LENGTH_MAX
         or not re.fullmatch(SLUG_PATTERN, slug)

@@ -50,7 +50,7 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
         if row is not None:
             self.row = row
             # What is stored is what was read: shortest decimals, every tier with its fee.
-            cleaned.update({name: value for name, value in row.as_columns().items() if name in TERMS})
+            cleaned |= {name: value for name, value in row.as_columns().items() if name in TERMS}
         return cleaned
 
 

@@ -1,6 +1,5 @@
 from django.db import migrations, models
 
-import apps.core.actor
 import apps.core.ids
 from apps.core.db import append_only
 
@@ -25,11 +24,11 @@ class Migration(migrations.Migration):
                     "actor_kind",
                     models.CharField(
                         choices=[
-                            (apps.core.actor.ActorKind["USER"], "User"),
-                            (apps.core.actor.ActorKind["API_KEY"], "API key"),
-                            (apps.core.actor.ActorKind["INTEGRATION"], "Integration"),
-                            (apps.core.actor.ActorKind["STAFF"], "Staff"),
-                            (apps.core.actor.ActorKind["SYSTEM"], "System"),
+                            ("user", "User"),
+                            ("api_key", "API key"),
+                            ("integration", "Integration"),
+                            ("staff", "Staff"),
+                            ("system", "System"),
                         ],
                         max_length=16,
                         verbose_name="kind of actor",

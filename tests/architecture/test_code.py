@@ -1,0 +1,128 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+from celery import current_app
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command
+
+ROOT = Path(settings.ROOT)
+INTERFACES = {
+    "api",
+    "views",
+    "admin",
+    "tasks",
+    "webhooks",
+    "urls",
+    "forms",
+    "receivers",
+    "middleware",
+    "mixins",
+}
+WRITES = {
+    "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create", "update_or_create",
+}  # fmt: skip
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in (ROOT / "apps").rglob("*.py") if "migrations" not in path.parts)
+
+
+def is_interface(path: Path) -> bool:
+    parts = path.relative_to(ROOT / "apps").with_suffix("").parts[1:]
+    return bool(set(parts) & INTERFACES) or "management" in parts
+
+
+def test_import_contracts_hold():
+    done = subprocess.run(
+        [ROOT / ".venv/bin/lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if is_interface(path)], ids=str)
+def test_interfaces_write_nothing_themselves(path):
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WRITES
+        ):
+            continue
+        called = ast.unparse(node.func)
+        if not called.startswith("super()"):
+            found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {called}")
+
+    assert not found, "call a service instead"
+
+
+def test_every_job_that_is_queued_exists():
+    app_tasks = set(current_app.tasks)
+    missing = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"jobs.enqueue", "enqueue"}:
+                name = node.args[0]
+                assert isinstance(name, ast.Constant), f"{path}: a job's name is written out"
+                if name.value not in app_tasks:
+                    missing.append(f"{path.relative_to(ROOT)}: {name.value}")
+    beats = {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}
+    missing += [f"CELERY_BEAT_SCHEDULE: {name}" for name in beats - app_tasks]
+
+    assert not missing
+
+
+def test_tasks_accept_what_a_newer_caller_sends():
+    import inspect
+
+    for name, task in current_app.tasks.items():
+        if not task.run.__module__.startswith("apps."):
+            continue
+        kinds = {parameter.kind for parameter in inspect.signature(task.run).parameters.values()}
+        assert inspect.Parameter.VAR_KEYWORD in kinds, f"{name} lacks **_newer"
+        assert inspect.Parameter.POSITIONAL_OR_KEYWORD not in kinds, f"{name} takes positional arguments"
+        assert name.split(".")[0] == task.run.__module__.split(".")[1], f"{name} is not named after its app"
+
+
+def test_dotted_names_in_settings_lead_somewhere():
+    from django.utils.module_loading import import_string
+
+    names = [
+        settings.ORGANIZATION_RESOLVER,
+        settings.RATED_UNTIL,
+        settings.ENVIRONMENT_CLASS,
+        *settings.LEDGER_PROOFS,
+    ]
+    for name in names:
+        assert import_string(name), name
+
+
+def test_every_app_says_what_it_is():
+    for config in apps.get_app_configs():
+        if config.name.startswith("apps."):
+            assert config.label == config.name.removeprefix("apps.")
+
+
+@pytest.mark.parametrize("command", ["settings_reference", "errors_reference"])
+def test_generated_references_have_not_drifted(command):
+    call_command(command, "--check")
+
+
+def test_migrations_have_not_drifted(db):
+    call_command("makemigrations", "--check", "--dry-run", verbosity=1)
+
+
+def test_migrations_import_no_app_code_but_ids_and_operations():
+    allowed = {"apps.core.ids", "apps.core.db"}
+    for path in (ROOT / "apps").rglob("migrations/0*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            wrong = [name for name in names if name.startswith("apps.") and name not in allowed]
+            assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"

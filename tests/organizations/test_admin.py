@@ -1,0 +1,137 @@
+"""Staff find organizations, keys and what happened, and make the two things that only staff make."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+from django_otp import DEVICE_ID_SESSION_KEY
+
+from apps.audit.models import AuditEvent
+from apps.credentials.models import ApiKey, Integration
+from apps.identity import services as identity
+from apps.identity.models import MfaDevice
+from apps.organizations.models import Membership, Organization, OrganizationSlug
+from tests import build
+
+pytestmark = pytest.mark.django_db
+OURS = ("organizations", "credentials", "audit", "outbox")
+
+
+@pytest.fixture
+def staff():
+    user, _secret = identity.create_staff(email="staff@example.com", password="correct horse", now=build.NOW)
+    client = Client()
+    client.force_login(user)
+    session = client.session
+    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
+    session.save()
+    return client
+
+
+@pytest.fixture
+def rows(db):
+    organization = build.organization("lab", name="The lab")
+    build.member(organization)
+    build.project(organization)
+    build.api_key(organization, name="ci")
+    build.integration(name="provisioner")
+    return organization
+
+
+def test_every_list_and_every_row_opens_and_can_be_searched(staff, rows):
+    opened = 0
+    for model, model_admin in admin.site._registry.items():
+        if model._meta.app_label not in OURS:
+            continue
+        name = f"{model._meta.app_label}_{model._meta.model_name}"
+        assert staff.get(reverse(f"admin:{name}_changelist"), {"q": "lab"}).status_code == 200, name
+        assert staff.get(reverse(f"admin:{name}_changelist"), {"q": rows.id}).status_code == 200, name
+        row = model._default_manager.first()
+        answer = staff.get(reverse(f"admin:{name}_change", args=[row.pk]))
+        assert answer.status_code == 200, name
+        assert "digest" not in answer.text, name
+        opened += 1
+        assert not model_admin.has_delete_permission(answer.wsgi_request)
+    assert opened == 8
+
+
+def test_an_organization_is_made_by_the_service(staff):
+    answer = staff.post(
+        reverse("admin:organizations_organization_add"),
+        {"name": "New lab", "slug": "", "currency": "EUR", "timezone": "Europe/Oslo", "billing_email": ""},
+    )
+
+    assert answer.status_code == 302, re.findall(r"errorlist.*", answer.text)
+    organization = Organization.objects.get(slug="new-lab")
+    assert (organization.currency, organization.timezone) == ("EUR", "Europe/Oslo")
+    assert organization.periods.count() == 1
+    assert AuditEvent.objects.get(action="organization.created").actor_kind == "staff"
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"slug": "lab"}, "taken"),
+        ({"slug": "A b"}, "lower-case"),
+        ({"currency": "XXY"}, "ISO 4217"),
+        ({"name": " "}, "required"),
+    ],
+)
+def test_mistakes_are_shown_beside_the_field(staff, rows, fields, wrong):
+    form = {"name": "New", "slug": "", "currency": "EUR", "timezone": "UTC", "billing_email": ""}
+
+    answer = staff.post(reverse("admin:organizations_organization_add"), form | fields)
+
+    assert answer.status_code == 200
+    assert wrong in answer.text
+    assert Organization.objects.count() == 1
+
+
+def test_a_new_integration_shows_its_secret_once(staff):
+    answer = staff.post(
+        reverse("admin:credentials_integration_add"),
+        {
+            "name": "provisioner",
+            "scopes": ["usage:write"],
+            "allowed_addresses": "10.0.0.0/8\n127.0.0.1",
+            "expires_at_0": "",
+            "expires_at_1": "",
+        },
+    )
+
+    integration = Integration.objects.get()
+    secret = re.search(r"ch_int_\w+", answer.text)[0]
+    assert integration.allowed_addresses == ["10.0.0.0/8", "127.0.0.1/32"]
+    assert build.client(secret).get("/api/v1/me").json()["credential"]["name"] == "provisioner"
+    assert "no-store" in answer["Cache-Control"]
+    assert secret not in str(answer.cookies)
+    assert (
+        secret not in staff.get(reverse("admin:credentials_integration_change", args=[integration.pk])).text
+    )
+    assert secret not in str(AuditEvent.objects.values())
+
+
+def test_a_key_is_revoked_by_an_action(staff, rows):
+    key = ApiKey.objects.get()
+
+    staff.post(
+        reverse("admin:credentials_apikey_changelist"),
+        {"action": "revoke_selected", "_selected_action": [str(key.pk)]},
+    )
+
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert AuditEvent.objects.filter(action="api_key.revoked", actor_kind="staff").count() == 1
+
+
+def test_slugs_are_listed_with_the_organization(staff, rows):
+    OrganizationSlug.objects.create(slug="old-lab", organization=rows, retired_at=build.NOW)
+
+    answer = staff.get(reverse("admin:organizations_organization_changelist"), {"q": "old-lab"})
+
+    assert "The lab" in answer.text
+    assert Membership.objects.count() == 1
