@@ -6,17 +6,26 @@ import itertools
 import json
 from collections.abc import Collection
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from apps.billing import services as billing
+from apps.billing.models import Pot
+from apps.billing.services import ChargeStep, Grant
 from apps.core.actor import Actor, ActorKind, system_actor
+from apps.core.money import to_micros
 from apps.core.permissions import IntegrationScope, Permission, Role
 from apps.credentials import services as credentials
 from apps.identity import services as identity
 from apps.identity.models import User
+from apps.invoices import services as invoices
+from apps.invoices.services import ClosedPeriod
 from apps.organizations import services as organizations
+from apps.metering import services as metering
+from apps.metering.services import Outcome
 from apps.organizations.models import Organization, Project
 from apps.pricing import files as price_files
 from apps.pricing import selectors as pricing_selectors
@@ -120,3 +129,76 @@ def client(secret: str = "", **headers: str) -> APIClient:
     if secret:
         found.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
     return found
+
+
+def events(*sent: dict[str, Any], now: datetime = NOW) -> Outcome:
+    """Send CloudEvents as an integration with all its scopes would; every one of them must be taken."""
+    sender = Actor(
+        kind=ActorKind.INTEGRATION, id=None, label="provisioner", permissions=frozenset(IntegrationScope)
+    )
+    outcome = metering.ingest_body(
+        actor=sender, body=json.dumps(sent).encode(), content_type="application/json", now=now
+    )
+    assert not outcome.errors, outcome.errors
+    return outcome
+
+
+def usage(
+    organization: Organization,
+    start: datetime,
+    end: datetime,
+    *,
+    gpus: str = "1",
+    sku: str = "h100",
+    region: str = "eu",
+    subject: str | None = None,
+    now: datetime = NOW,
+    **data: Any,
+) -> str:
+    """Send one finished interval and return the event's id; by default each is a resource of its own."""
+    name = f"event-{next(_numbers)}"
+    event = {
+        "specversion": "1.0",
+        "id": name,
+        "source": "tests",
+        "type": "usage.recorded",
+        "data": {
+            "organization": organization.slug,
+            "sku": sku,
+            "region": region,
+            "gpus": gpus,
+            "started_at": start.isoformat(),
+            "ended_at": end.isoformat(),
+            **data,
+        },
+    }
+    events(event if subject is None else event | {"subject": subject}, now=now)
+    return name
+
+
+def credit(
+    organization: Organization, amount: str, *, pot: Pot = Pot.PAID, now: datetime = NOW, **fields: Any
+) -> Grant:
+    """Grant credit in major units; fields are those of `grant_credit`."""
+    return billing.grant_credit(
+        actor=actor(organization),
+        organization_id=organization.id,
+        amount_micros=to_micros(Decimal(amount)),
+        pot=pot,
+        now=now,
+        **{"reason": "tests", **fields},
+    )
+
+
+def metered(organization: Organization, until: datetime = NOW, *, now: datetime | None = None) -> ChargeStep:
+    """Count and charge an organization's usage up to a moment."""
+    return billing.meter_and_charge(organization_id=organization.id, until=until, now=now or until)
+
+
+def closed(
+    organization: Organization, label: str, *, finalize: bool = True, now: datetime = NOW
+) -> ClosedPeriod:
+    """Make the invoice of a period, final unless told."""
+    return invoices.close_period(
+        actor=actor(organization), organization_id=organization.id, label=label, finalize=finalize, now=now
+    )

@@ -76,6 +76,15 @@ def prove_charges() -> Iterator[Check]:
         """,
     )
     yield sql_check(
+        "Every lot began with a transfer of its amount",
+        "SELECT count(*) FROM billing_creditlot",
+        """
+        SELECT l.id || ': ' || l.amount_micros || ', transferred ' || coalesce(t.amount_micros, 0)
+        FROM billing_creditlot l LEFT JOIN ledger_transfer t ON t.cause = 'lot:' || l.id || ':1'
+        WHERE t.id IS NULL OR (t.amount_micros, t.credit_id) <> (l.amount_micros, l.account_id)
+        """,
+    )
+    yield sql_check(
         "Every burn is the transfer that it names",
         "SELECT count(*) FROM billing_burn",
         """

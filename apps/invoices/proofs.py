@@ -37,7 +37,7 @@ def prove_invoices() -> Iterator[Check]:
         FROM invoices_invoicecounter c
         LEFT JOIN invoices_invoice i ON i.entity = c.entity AND i.series = c.series
             AND i.number LIKE c.series || '-' || c.year || '-%'
-            AND right(i.number, 6)::int BETWEEN 1 AND c.last_number
+            AND split_part(i.number, '-', 3)::int BETWEEN 1 AND c.last_number
         GROUP BY c.id HAVING count(DISTINCT i.number) <> c.last_number
         """,
     )
