@@ -40,7 +40,8 @@ class EventInput(serializers.Serializer[Any]):
 
     specversion = serializers.ChoiceField(choices=["1.0"])
     id = serializers.CharField()
-    source = serializers.CharField()  # type: ignore[assignment]  A field named like an attribute of DRF's.
+    # DRF has attributes of these names, which its metaclass takes the fields out of the way of.
+    source = serializers.CharField()  # type: ignore[assignment]
     type = serializers.ChoiceField(choices=EventType.choices)
     subject = serializers.CharField(
         required=False, help_text="The allocation; required but for usage.recorded."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from uuid import UUID
 
 from hypothesis import given, settings
@@ -29,43 +30,42 @@ HOUR = 3_600_000
 
 def model(events: list[Fact], cutoff: int, boundaries: list[int], tick: int) -> dict[HourKey, int]:
     """Ask at each tick who is using the resource; slow, and written from the rules rather than from the code."""
-    turns = sorted((e for e in events if e.type != RECORDED), key=lambda e: (e.time, TURNS[e.type], e.id))
     found: dict[HourKey, int] = defaultdict(int)
 
-    def piece(moment: int) -> int:
-        return max([moment // HOUR * HOUR, *[b for b in boundaries if b <= moment]])
-
-    def end_of(index: int) -> int:
-        for later in turns[index + 1 :]:
-            if later.type == STOPPED:
-                return later.time
-        return turns[-1].time + 60_000
+    def add(meter: str, event: Fact, moment: int, quantity: int) -> None:
+        piece = max([moment // HOUR * HOUR, *[b for b in boundaries if b <= moment]])
+        found[HourKey(meter, event.project, event.sku, event.region, event.credential, piece)] += quantity
 
     times = [cutoff, *[e.time for e in events], *[e.ended for e in events if e.ended is not None]]
     for moment in range(min(times), min(cutoff, max(times) + 60_000), tick):
-        contenders = []
-        for index, event in enumerate(turns):
-            if event.type == STARTED and event.time <= moment < end_of(index):
-                gpus = event.milli_gpus
-                for later in turns[index + 1 :]:
-                    if later.type == RESIZED and later.time <= moment:
-                        gpus = later.milli_gpus
-                contenders.append((event.time, gpus, event.id, event))
-        for event in events:
-            if event.ended is not None and event.started <= moment < event.ended:
-                contenders.append((event.started, event.milli_gpus, event.id, event))
-        if contenders:
-            _since, gpus, _id, event = max(contenders, key=lambda c: c[:3])
-            meter, weight = (GPU_HOURS, gpus) if gpus else (INSTANCE_HOURS, 1000)
-            key = HourKey(meter, event.project, event.sku, event.region, event.credential, piece(moment))
-            found[key] += tick * weight
+        if contenders := contenders_at(moment, events):
+            _since, gpus, _id, event = max(contenders, key=lambda contender: contender[:3])
+            if gpus:
+                add(GPU_HOURS, event, moment, tick * gpus)
+            else:
+                add(INSTANCE_HOURS, event, moment, tick * 1000)
     for event in events:
         if event.meter and event.time <= cutoff and event.quantity:
-            key = HourKey(
-                event.meter, event.project, event.sku, event.region, event.credential, piece(event.time)
-            )
-            found[key] += event.quantity
+            add(event.meter, event, event.time, event.quantity)
     return dict(found)
+
+
+def contenders_at(moment: int, events: list[Fact]) -> list[tuple[int, int, str, Fact]]:
+    """Return (since, GPUs, id, event) of everything that claims a moment."""
+    turns = sorted((e for e in events if e.type != RECORDED), key=lambda e: (e.time, TURNS[e.type], e.id))
+    found = [
+        (event.started, event.milli_gpus, event.id, event)
+        for event in events
+        if event.ended is not None and event.started <= moment < event.ended
+    ]
+    for index, event in enumerate(turns):
+        later = turns[index + 1 :]
+        stops = [other.time for other in later if other.type == STOPPED]
+        end = stops[0] if stops else turns[-1].time + 60_000
+        if event.type == STARTED and event.time <= moment < end:
+            sizes = [other.milli_gpus for other in later if other.type == RESIZED and other.time <= moment]
+            found.append((event.time, [event.milli_gpus, *sizes][-1], event.id, event))
+    return found
 
 
 def facts(tick: int, span: int) -> st.SearchStrategy[list[Fact]]:
@@ -162,7 +162,7 @@ def test_segments_never_overlap(events):
     segments = claims(events, 10**12).segments
 
     assert all(segment.start < segment.end for segment in segments)
-    assert all(earlier.end <= later.start for earlier, later in zip(segments, segments[1:], strict=False))
+    assert all(earlier.end <= later.start for earlier, later in pairwise(segments))
 
 
 @settings(deadline=None)
