@@ -1,6 +1,7 @@
 """manage.py on its own, as a person types it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def var(parent):
-    yield parent / "var"
-    manage(parent / "var", "-m", "config.supervisor", "stop")
+    folder = parent / "var"
+    yield folder
+    manage(folder, "-m", "config.supervisor", "stop")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def manage(var, *arguments):

@@ -89,9 +89,8 @@ class Run:
 
 
 def environment_of(var, port, **more):
-    inherited = {
-        key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", "PROCESS_KIND")
-    }
+    unwanted = ("DATABASE_URL", "CELERY_BROKER_URL", "PUBLIC_URL", "PROCESS_KIND", "DJANGO_SETTINGS_MODULE")
+    inherited = {key: value for key, value in os.environ.items() if key not in unwanted}
     return {**inherited, "COUNTINGHOUSE_VAR": str(var), "PORT": str(port), "WEB_CONCURRENCY": "1", **more}
 
 
