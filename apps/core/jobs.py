@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -34,10 +35,10 @@ def enqueue(task_name: str, **arguments: JobArgument) -> None:
     transaction.on_commit(lambda: send(task_name, sendable))
 
 
-def send(task_name: str, arguments: dict[str, object]) -> None:
+def send(task_name: str, arguments: Mapping[str, object]) -> None:
     """Hand a message to the broker now, or log that it did not take it."""
     try:
-        current_app.send_task(task_name, kwargs=arguments)
+        current_app.send_task(task_name, kwargs=dict(arguments))
     except (OperationalError, OSError) as error:
         UNSENT.labels(task=task_name).inc()
         logger.warning("job_unsent", task=task_name, reason=str(error))

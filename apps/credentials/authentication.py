@@ -61,6 +61,9 @@ class CredentialScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyp
     target_class = "apps.credentials.authentication.CredentialAuthentication"
     name = ["bearer", "apiKey"]
 
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[str]]]:  # noqa: ARG002
+        return [{"bearer": []}, {"apiKey": []}]  # Either, not both.
+
     def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:  # noqa: ARG002
         return [
             {"type": "http", "scheme": "bearer"},

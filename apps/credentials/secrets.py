@@ -59,7 +59,7 @@ def digest(text: str) -> bytes:
     return hmac.new(settings.API_KEY_PEPPER, text.encode(), hashlib.sha256).digest()
 
 
-def matches(text: str, stored: bytes) -> bool:
+def matches(text: str, stored: bytes | memoryview) -> bool:
     """Return whether a secret is the stored one, in constant time."""
     return hmac.compare_digest(digest(text), bytes(stored))
 

@@ -6,9 +6,11 @@ import ipaddress
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import cast
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
@@ -205,7 +207,7 @@ def _note_use(credential: AnyCredential, address: str, now: datetime) -> None:
 
 def _within_own(
     actor: Actor, scopes: Collection[str], expires_at: datetime | None
-) -> tuple[object, datetime | None]:
+) -> tuple[UUID | None, datetime | None]:
     """Return the person behind a new key and its end, or refuse scopes that the actor does not have."""
     if actor.kind in {ActorKind.STAFF, ActorKind.SYSTEM}:
         return None, expires_at
@@ -213,6 +215,7 @@ def _within_own(
         raise PermissionDenied(_("A key cannot have permissions that you do not have."), permissions=beyond)
     if actor.kind == ActorKind.USER:
         return actor.id, expires_at
+    assert actor.credential_id is not None, "a key is its own credential"
     own = ApiKey.objects.get(pk=actor.credential_id)
     ends = [moment for moment in (own.expires_at, expires_at) if moment is not None]
     return own.created_by_id, min(ends, default=None)
@@ -221,7 +224,7 @@ def _within_own(
 def _check(
     *, name: str, scopes: Collection[str], known: set[str], expires_at: datetime | None, now: datetime
 ) -> None:
-    problems = []
+    problems: list[tuple[str, str | Promise]] = []
     if not name.strip() or len(name) > NAME_LENGTH_MAX:
         problems.append(("name", _("A name has 1 to 150 characters.")))
     if not scopes:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -106,6 +107,7 @@ class InvoiceLineList(ListView):
 
     permission = Permission.BILLING_READ
     serializer_class = InvoiceLineOutput
+    queryset = InvoiceLine.objects.none()  # For the schema, which asks without an invoice.
     ordering = ("position", "id")
 
     def get_queryset(self) -> QuerySet[InvoiceLine]:
@@ -129,7 +131,7 @@ class InvoiceExplain(OrganizationView):
             OpenApiParameter("line", UUID, description="Id of a line."),
             OpenApiParameter("hour", str, description="An hour of the line, as its list of hours names it."),
         ],
-        responses={200: serializers.DictField()},
+        responses={200: OpenApiTypes.OBJECT},
     )
     def get(self, request: Request, **path: Any) -> Response:
         refuse_unknown_parameters(request, {"line", "hour"})

@@ -108,7 +108,8 @@ class OrganizationAdmin(ReadOnlyAdmin):
         obj.__dict__ |= made.__dict__
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
-        return super().get_queryset(request).annotate(member_count=Count("memberships", distinct=True))
+        rows: QuerySet[Organization] = super().get_queryset(request)
+        return rows.annotate(member_count=Count("memberships", distinct=True))
 
     @admin.display(description=_("Members"), ordering="member_count")
     def members(self, organization: Organization) -> SafeString:

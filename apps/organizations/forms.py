@@ -22,7 +22,11 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         help_text=_("Empty: made from the name. A slug is never issued twice."),
     )
-    timezone = forms.ChoiceField(label=_("Time zone"), initial="UTC")
+    timezone = forms.ChoiceField(
+        label=_("Time zone"),
+        initial="UTC",
+        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+    )
 
     class Meta:
         model = Organization
@@ -30,19 +34,18 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["timezone"].choices = [(name, name) for name in sorted(available_timezones())]
         self.fields["currency"].initial = settings.DEFAULT_CURRENCY
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if problem := wrong_name(name):
-            raise forms.ValidationError(problem)
+            raise forms.ValidationError(str(problem))
         return name
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
         if slug and (problem := wrong_slug(slug)):
-            raise forms.ValidationError(problem)
+            raise forms.ValidationError(str(problem))
         if OrganizationSlug.objects.filter(slug=slug).exists():
             raise forms.ValidationError(_("This slug is taken. Choose another one."))
         return slug

@@ -325,7 +325,7 @@ def resolve_for_actor(
 
 
 def _default_reference(actor: Actor) -> str | None:
-    if actor.kind != ActorKind.USER:
+    if actor.kind != ActorKind.USER or actor.id is None:
         return None
     membership = Membership.objects.filter(user_id=actor.id, is_default=True).first()
     return str(membership.organization_id) if membership else None
@@ -334,6 +334,7 @@ def _default_reference(actor: Actor) -> str | None:
 def _permissions_in(organization: Organization, actor: Actor) -> frozenset[str]:
     """Return what the actor may do in an organization; NotFound if that is not theirs."""
     if actor.kind == ActorKind.USER:
+        assert actor.id is not None, "a person has an id"
         membership = Membership.objects.in_force(clock.now()).filter(
             organization=organization, user_id=actor.id
         )

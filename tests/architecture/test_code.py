@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import subprocess
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import yaml
 from celery import current_app
 from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
+from openapi_spec_validator import validate
 
 ROOT = Path(settings.ROOT)
 INTERFACES = {
@@ -126,3 +129,23 @@ def test_migrations_import_no_app_code_but_ids_and_operations():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             wrong = [name for name in names if name.startswith("apps.") and name not in allowed]
             assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_openapi_document_is_valid_and_has_not_drifted():
+    out = StringIO()
+    call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
+
+    assert out.getvalue() == (ROOT / "openapi.yaml").read_text(), "manage.py spectacular --file openapi.yaml"
+    validate(yaml.safe_load(out.getvalue()))
+
+
+def test_the_openapi_document_and_its_page_are_served(client):
+    answer = client.get("/api/v1/openapi.json")
+    page = client.get("/api/docs")
+
+    assert answer.json()["openapi"] == "3.1.1"
+    assert answer["Access-Control-Allow-Origin"] == "*"
+    assert all(path.startswith("/api/v1/") for path in answer.json()["paths"])
+    assert page.status_code == 200
+    assert "<script>" not in page.text
+    assert "style=" not in page.text

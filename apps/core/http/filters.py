@@ -33,7 +33,8 @@ class FilterBackend(filters.DjangoFilterBackend):
         if not filterset.is_valid():
             problems = {name: [str(text) for text in texts] for name, texts in filterset.errors.items()}
             raise InvalidRequest(_("A filter has a value that cannot be read."), parameters=problems)
-        return filterset.qs
+        filtered: QuerySet[Any] = filterset.qs
+        return filtered
 
 
 def refuse_unknown_parameters(request: Request, known: frozenset[str] | set[str]) -> None:

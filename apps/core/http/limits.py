@@ -59,5 +59,5 @@ def _is_too_large(request: HttpRequest, limit: int) -> bool:
             drained += len(chunk)
         return True
     request.META["CONTENT_LENGTH"] = str(len(body))
-    request._stream = BytesIO(body)  # type: ignore[attr-defined]
+    request._stream = BytesIO(body)
     return False

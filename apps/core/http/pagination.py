@@ -27,7 +27,7 @@ class CursorPagination(BasePagination):
     def __init__(self) -> None:
         self._next: str | None = None
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         return self.page(queryset, request, sort_order(request, view))
 
     def page(self, queryset: QuerySet[Any], request: Request, order: Sequence[str]) -> list[Any]:

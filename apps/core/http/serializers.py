@@ -47,7 +47,7 @@ class Input(serializers.Serializer[Any]):
         return dict(serializer.validated_data)
 
     def to_internal_value(self, data: Any) -> Any:
-        wrong = {
+        wrong: dict[str, Any] = {
             name: [problem]
             for name, field in self.fields.items()
             if isinstance(data, dict)

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from rest_framework import request as drf
@@ -92,7 +91,7 @@ class ApiView(APIView):
         if request.method == "OPTIONS":
             return
         rule = self.rule_for(request.method or "GET")
-        self._set_actor(request.user or ANONYMOUS)
+        self._set_actor(cast("Actor | None", request.user) or ANONYMOUS)
         if self.actor is ANONYMOUS:
             if rule is not PUBLIC:
                 raise Unauthenticated
@@ -113,12 +112,10 @@ class ApiView(APIView):
         if self.actor.organization_id:
             self._resolve(path=None)
 
-    def options(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002  Django's signature.
         return Response(status=204)
 
-    def finalize_response(
-        self, request: drf.Request, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
+    def finalize_response(self, request: drf.Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         # Whatever is behind a credential must not stay in any cache on the way.
         if "Cache-Control" not in response.headers:
             response.headers["Cache-Control"] = "no-store"
@@ -193,7 +190,8 @@ class ListMixin(ListModelMixin, GenericAPIView):  # type: ignore[type-arg]
 
     def render_rows(self, rows: Sequence[Any]) -> Sequence[Any]:
         """Return a page's rows as data; a list that needs more than each row by itself overrides it."""
-        return self.get_serializer(rows, many=True).data
+        data: Sequence[Any] = self.get_serializer(rows, many=True).data
+        return data
 
 
 class ListView(ListMixin, OrganizationView):
