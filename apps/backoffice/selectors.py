@@ -36,7 +36,7 @@ def facts_for(user: User, *, now: datetime) -> list[Fact]:
     if user.has_perm("invoices.view_invoice"):
         found += [
             _invoices(InvoiceState.OPEN, _("Open invoices")),
-            _invoices(InvoiceState.DRAFT, _("Drafts")),
+            _invoices(InvoiceState.DRAFT, _("Draft invoices")),
         ]
     if user.has_perm("billing.view_chargekey"):
         found.append(_unpriced())

@@ -20,7 +20,7 @@ from apps.billing import selectors as billing
 from apps.billing.models import ChargeHour
 from apps.credentials import bootstrap
 from apps.metering import selectors as metering
-from apps.metering.models import MeteringState, UsageEvent
+from apps.metering.models import EventType, MeteringState, UsageEvent
 from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing.models import Price
 
@@ -72,11 +72,9 @@ def demonstration(*, now: datetime) -> Demonstration:
     tenants = [_tenant(organization, now) for organization in organizations]
     currencies = {tenant.organization.currency for tenant in tenants}
     names = {organization.id: organization for organization in organizations}
-    events = list(
-        UsageEvent.objects.filter(organization__in=names)
-        .select_related("resource")
-        .order_by("-id")[:EVENTS_SHOWN]
-    )
+    # Heartbeats say only that nothing changed, and there are many.
+    changes = UsageEvent.objects.filter(organization__in=names).exclude(type=EventType.HEARTBEAT)
+    events = list(changes.select_related("resource").order_by("-id")[:EVENTS_SHOWN])
     for event in events:
         event.organization = names[event.organization_id]
     return Demonstration(

@@ -2,6 +2,7 @@
 
 const COPIED_MS = 1600;
 const BUSY_AFTER_MS = 300;
+const SENT_MS = 3000;
 
 async function copy(button) {
   const source = document.querySelector(button.dataset.copy);
@@ -29,6 +30,11 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => button.setAttribute("aria-busy", "true"), BUSY_AFTER_MS);
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "1";
+  // A form that answers with a file leaves its page open.
+  setTimeout(() => {
+    delete event.target.dataset.sent;
+    button.removeAttribute("aria-busy");
+  }, SENT_MS);
 });
 
 // A page restored by the Back button may be sent again.
