@@ -28,4 +28,7 @@ class CorrelationMiddleware:
         structlog.contextvars.bind_contextvars(address=client_address(request))
         response = self.get_response(request)
         response[HEADER] = correlation_id
+        if request.method == "HEAD" and not response.streaming:
+            # Content-Length stays that of GET; the server would drop the body with a warning.
+            response.content = b""
         return response

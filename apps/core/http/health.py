@@ -40,7 +40,7 @@ class Readyz(ApiView):
         down = [name for name, answers in checks.items() if not answers]
         if down:
             raise Unavailable(
-                _("Not ready: %(names)s does not answer.") % {"names": ", ".join(down)},
+                _("Not answering: %(names)s.") % {"names": ", ".join(down)},
                 checks={name: "ok" if answers else "down" for name, answers in checks.items()},
             )
         return Response({"status": "ok", "checks": dict.fromkeys(checks, "ok")})
