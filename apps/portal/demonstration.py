@@ -19,11 +19,12 @@ from apps.core.actor import system_actor
 from apps.core.ids import uuid7
 from apps.core.money import MICROS_PER_UNIT
 from apps.core.periods import floor_hour
+from apps.credentials import bootstrap
 from apps.organizations import services as organizations
 from apps.organizations.models import Organization, Project
 from apps.pricing import files
 from apps.pricing import services as pricing
-from apps.pricing.models import BookAssignment, Meter
+from apps.pricing.models import BookAssignment, Meter, PriceBook
 
 SOURCE = "demonstration/provisioner"
 HEARTBEAT = timedelta(seconds=15)
@@ -88,21 +89,28 @@ def set_up(*, now: datetime) -> list[Organization]:
             organization = organizations.create_organization(
                 actor=actor, name=tenant.name, slug=tenant.slug, is_demonstration=True, now=now
             )
-        if not BookAssignment.objects.filter(organization=organization).exists():
-            pricing.assign_book(
-                actor=actor,
-                organization=organization,
-                book=book,
-                effective_from=floor_hour(now - timedelta(days=10 * HISTORY_DAYS)),
-                now=now,
-            )
+        _assign(book, organization, now=now)
         for slug in tenant.projects:
             if not Project.objects.filter(organization=organization, slug=slug).exists():
                 organizations.create_project(actor=actor, organization=organization, slug=slug, now=now)
         if not CreditLot.objects.filter(organization=organization, source="demonstration").exists():
             _grant(organization, tenant, now=now)
         made.append(organization)
+    # The organization of the start page's examples has usage to price as well.
+    if example := Organization.objects.filter(slug=bootstrap.SLUG).first():
+        _assign(book, example, now=now)
     return made
+
+
+def _assign(book: PriceBook, organization: Organization, *, now: datetime) -> None:
+    if not BookAssignment.objects.filter(organization=organization).exists():
+        pricing.assign_book(
+            actor=system_actor("demonstration"),
+            organization=organization,
+            book=book,
+            effective_from=floor_hour(now - timedelta(days=10 * HISTORY_DAYS)),
+            now=now,
+        )
 
 
 def _book() -> dict[str, Any]:
