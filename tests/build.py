@@ -23,9 +23,9 @@ from apps.identity import services as identity
 from apps.identity.models import User
 from apps.invoices import services as invoices
 from apps.invoices.services import ClosedPeriod
-from apps.organizations import services as organizations
 from apps.metering import services as metering
 from apps.metering.services import Outcome
+from apps.organizations import services as organizations
 from apps.organizations.models import Organization, Project
 from apps.pricing import files as price_files
 from apps.pricing import selectors as pricing_selectors

@@ -56,8 +56,8 @@ class ChargeKeyAdmin(ReadOnlyAdmin):
         "amount",
         "hours",
     )
-    list_filter = (("price", admin.EmptyFieldListFilter), "meter", "period__label")
-    list_select_related = ("organization", "period", "price__version__book")
+    list_filter = (("price_key_id", admin.EmptyFieldListFilter), "meter", "period__label")
+    list_select_related = ("organization", "period", "price__version__book", "override")
     search_fields = ("id", "organization__slug", "sku", "region")
     ordering = ("-created_at", "-id")
 
@@ -71,6 +71,8 @@ class ChargeKeyAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Price"))
     def priced_by(self, key: ChargeKey) -> SafeString | str:
+        if key.override is not None:
+            return link_to("pricing_priceoverride", key.override_id, str(key.override))
         if key.price is None:
             return str(_("unpriced"))
         return link_to("pricing_pricebookversion", key.price.version_id, str(key.price.version))
@@ -91,7 +93,7 @@ class ChargeKeyAdmin(ReadOnlyAdmin):
 @admin.register(ChargeHour)
 class ChargeHourAdmin(ReadOnlyAdmin):
     list_display = ("hour", "key_link", "counted", "amount", "revision", "charged_at", "burns")
-    list_filter = (("key__price", admin.EmptyFieldListFilter),)
+    list_filter = (("key__price_key_id", admin.EmptyFieldListFilter),)
     list_select_related = ("key",)
     search_fields = ("key__id", "organization__slug", "key__sku")
     date_hierarchy = "hour"

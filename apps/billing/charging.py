@@ -24,7 +24,6 @@ from apps.metering.selectors import UsageSlot
 from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing import rating
 from apps.pricing import selectors as pricing
-from apps.pricing.models import Price
 from apps.pricing.rating import PriceTerms
 
 ZERO = Decimal(0)
@@ -48,6 +47,11 @@ class KeyPlan:
     hours: dict[datetime, ChargeHour] = field(default_factory=dict)
     touched: set[datetime] = field(default_factory=set)
     is_new: bool = False
+
+    def has_usage(self, hour: datetime) -> bool:
+        """Return whether an hour is charged by this key, for more than nothing."""
+        row = self.hours.get(hour)
+        return row is not None and row.quantity > 0
 
     def set_quantity(self, hour: datetime, quantity: Decimal, *, now: datetime) -> None:
         """Give an hour its quantity; the amounts are computed afterwards, all at once."""
@@ -122,9 +126,10 @@ def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, no
     for slot in sorted(slots, key=lambda slot: (slot.hour, slot)):
         period = _period_of(slot.hour, periods, starts)
         plans = families[_family(slot, periods, starts)]
-        home = next((plan for plan in plans if plan.terms and slot.hour in plan.hours), None)
+        home = next((plan for plan in plans if plan.terms and plan.has_usage(slot.hour)), None)
         if home is None:
-            # Usage that is rated stays with its price; prices only ever change ahead of it.
+            # Usage that is rated stays with its price; prices only ever change ahead of it. An hour whose usage was
+            # withdrawn is rated no longer, so a price may have changed before it.
             since = min(period.starts_at, slot.hour)
             terms = schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, since)
             home = _plan_with(plans, terms) or _new_plan(organization, period, slot, terms, plans, now=now)
@@ -165,7 +170,7 @@ def _deltas(plans: Sequence[KeyPlan]) -> list[Delta]:
 
 
 def _load_families(organization_id: UUID, families: set[Family]) -> dict[Family, list[KeyPlan]]:
-    """Return the existing keys of each family with all their hours and terms, in three queries."""
+    """Return the existing keys of each family with all their hours and terms, in at most four queries."""
     loaded: dict[Family, list[KeyPlan]] = {family: [] for family in families}
     keys = ChargeKey.objects.filter(
         organization_id=organization_id,
@@ -174,17 +179,8 @@ def _load_families(organization_id: UUID, families: set[Family]) -> dict[Family,
         sku__in={family.sku for family in families},
     ).order_by("created_at", "id")
     wanted = [key for key in keys if _family_of(key) in loaded]
-    prices = Price.objects.filter(id__in={key.price_id for key in wanted}).select_related("version", "meter")
-    terms = {
-        price.id: pricing.terms_of(
-            price, book_id=price.version.book_id, unit_seconds=price.meter.unit_seconds
-        )
-        for price in prices
-    }
-    plans = {
-        key.id: KeyPlan(key=key, terms=terms[key.price_id] if key.price_id is not None else None)
-        for key in wanted
-    }
+    terms = pricing.terms_of_keys({(key.price_id, key.override_id) for key in wanted if key.price_key_id})
+    plans = {key.id: KeyPlan(key=key, terms=terms.get((key.price_id, key.override_id))) for key in wanted}
     for row in ChargeHour.objects.filter(key_id__in=plans):
         plans[row.key_id].hours[row.hour] = row
     for plan in plans.values():
@@ -214,6 +210,7 @@ def _new_plan(
         sku=slot.sku,
         region=slot.region,
         price_id=terms.price_id if terms else None,
+        override_id=terms.override_id if terms else None,
         price_key_id=terms.key_id if terms else None,
         created_at=now,
     )

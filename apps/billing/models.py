@@ -109,7 +109,7 @@ class ChargeKeyQuerySet(models.QuerySet["ChargeKey"]):
         return self.filter(organization_id=actor.organization_id)
 
     def unpriced(self) -> Self:
-        return self.filter(price=None)
+        return self.filter(price_key_id=None)
 
 
 class ChargeKey(models.Model):
@@ -117,7 +117,8 @@ class ChargeKey(models.Model):
 
     The cumulative quantity of a key runs from the period's start. Usage that no price matches has a key without a
     price: it costs nothing until a price is added, then moves to the key of that price.
-    price: the row that first gave the terms; an unchanged row of a later version continues the key (`price_key_id`).
+    price, override: the row and the override of it that first gave the terms, see `pricing.selectors.terms_of_keys`; an
+    unchanged one that follows continues the key (`price_key_id`). A price of the organization's own may have no row.
     receivable_micros: its burns onto the receivable, net of reversals.
     billed_receivable_micros: the part of them that a final invoice asks for.
     """
@@ -131,6 +132,9 @@ class ChargeKey(models.Model):
     sku = models.CharField(max_length=120)
     region = models.CharField(max_length=64)
     price = models.ForeignKey("pricing.Price", models.PROTECT, related_name="+", null=True, blank=True)
+    override = models.ForeignKey(
+        "pricing.PriceOverride", models.PROTECT, related_name="+", db_constraint=False, null=True, blank=True
+    )
     price_key_id = models.UUIDField(null=True, blank=True)
     receivable_micros = models.BigIntegerField(default=0)
     billed_receivable_micros = models.BigIntegerField(default=0)
@@ -148,8 +152,8 @@ class ChargeKey(models.Model):
             ),
             models.CheckConstraint(
                 name="billing_chargekey_price_complete",
-                condition=Q(price=None, price_key_id=None)
-                | Q(price__isnull=False, price_key_id__isnull=False),
+                condition=Q(price=None, override=None, price_key_id=None)
+                | Q(price_key_id__isnull=False) & (Q(price__isnull=False) | Q(override__isnull=False)),
             ),
             models.CheckConstraint(
                 name="billing_chargekey_billed_within",

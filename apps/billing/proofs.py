@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from apps.billing.charging import amounts_micros
-from apps.billing.models import ChargeHour
+from apps.billing.models import ChargeHour, ChargeKey
 from apps.ledger.proofs import SAMPLES, Check, sql_check
 from apps.pricing import selectors as pricing
-from apps.pricing.models import Price
 
 
 def prove_charges() -> Iterator[Check]:
@@ -105,21 +104,15 @@ def _prove_amounts() -> Check:
     failures: list[str] = []
     rows = 0
     hours = ChargeHour.objects.select_related("key").order_by("key_id", "hour").iterator(chunk_size=5_000)
-    prices = {
-        price.id: pricing.terms_of(
-            price, book_id=price.version.book_id, unit_seconds=price.meter.unit_seconds
-        )
-        for price in Price.objects.filter(pk__in=ChargeHour.objects.values("key__price_id")).select_related(
-            "version", "meter"
-        )
-    }
+    stored = ChargeKey.objects.filter(hours__isnull=False).exclude(price_key_id=None)
+    terms = pricing.terms_of_keys(set(stored.values_list("price_id", "override_id").distinct()))
     for _key_id, group in groupby(hours, key=lambda row: row.key_id):
         of_key = list(group)
         rows += len(of_key)
         key = of_key[0].key
         expected = (
-            amounts_micros(prices[key.price_id], (row.quantity for row in of_key))
-            if key.price_id
+            amounts_micros(terms[key.price_id, key.override_id], (row.quantity for row in of_key))
+            if key.price_key_id
             else [0] * len(of_key)
         )
         failures.extend(

@@ -59,7 +59,7 @@ def charge_boundary(organization_id: UUID) -> datetime | None:
 def slots_newly_priced(organization: Organization) -> set[UsageSlot]:
     """Return the slots with usage that had no price when it was charged and has one now."""
     waiting = ChargeHour.objects.filter(
-        organization_id=organization.id, key__price=None, quantity__gt=0
+        organization_id=organization.id, key__price_key_id=None, quantity__gt=0
     ).values_list("key__meter", "key__sku", "key__region", "hour", "key__period__starts_at")
     rows = [(UsageSlot(*row[:4]), row[4]) for row in waiting]
     if not rows:
@@ -162,7 +162,7 @@ def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = N
 
     Pricing asks for it: no version or assignment may take effect before it.
     """
-    rated = ChargeHour.objects.filter(key__price__isnull=False, quantity__gt=0)
+    rated = ChargeHour.objects.filter(key__price_key_id__isnull=False, quantity__gt=0)
     if book_id is not None:
         rated = rated.filter(key__price__version__book_id=book_id)
     if organization_id is not None:

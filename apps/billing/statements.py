@@ -110,7 +110,10 @@ def _moment(parameters: Mapping[str, str], name: str) -> datetime | None:
     text = parameters.get(name)
     if text is None:
         return None
-    moment = parse_datetime(text)
+    try:
+        moment = parse_datetime(text)
+    except ValueError:  # Well formed, but no day of any calendar.
+        moment = None
     if moment is None or moment.tzinfo is None:
         raise InvalidRequest(
             _("`%(name)s` is a moment such as 2026-05-01T00:00:00Z.") % {"name": name}, parameter=name

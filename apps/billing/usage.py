@@ -47,7 +47,7 @@ _PRICED_USAGE = """
         AS open (meter, sku, region, hour, quantity, micros, priced)
         ON (open.meter, open.sku, open.region, open.hour) = (used.meter, used.sku, used.region, used.hour)
     LEFT JOIN LATERAL (
-        SELECT h.quantity, h.amount_micros, k.price_id
+        SELECT h.quantity, h.amount_micros, k.price_key_id
         FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id AND h.hour = used.hour
         WHERE k.organization_id = used.organization_id AND k.meter = used.meter AND k.sku = used.sku
           AND k.region = used.region AND h.quantity > 0
@@ -116,7 +116,7 @@ def usage_with_amounts(
                    sum(used.quantity / coalesce(open.quantity, charged.quantity)
                        * coalesce(open.micros, charged.amount_micros)),
                    sum(used.quantity) FILTER (
-                       WHERE coalesce(open.priced, charged.price_id IS NOT NULL) IS NOT TRUE
+                       WHERE coalesce(open.priced, charged.price_key_id IS NOT NULL) IS NOT TRUE
                    )
             FROM {_PRICED_USAGE}
             LEFT JOIN organizations_project project ON project.id = used.project_id

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 
 from apps.billing.models import Burn, ChargeHour, ChargeKey, Pot
 from apps.core import money
 from apps.invoices.models import FINAL_STATES, InvoiceLine, LineKind
-from apps.organizations.models import BillingPeriod, Organization
+from apps.organizations.models import BillingPeriod, Organization, PeriodState
 from apps.pricing import rating
 from apps.pricing import selectors as pricing
 from apps.pricing.rating import PriceTerms
@@ -59,14 +59,20 @@ def compose(organization: Organization, period: BillingPeriod) -> list[ComposedL
     """Return the lines of a period's invoice, in print order.
 
     They are the period's own keys, keys of earlier periods that were never invoiced, and corrections of those that
-    were. Where corrections would make the whole negative, the negative ones wait for a later invoice.
+    were; what earlier periods left is on the invoice of the earliest period that is not final, and on no other. Where
+    corrections would make the whole negative, the negative ones wait for a later invoice.
     """
+    wanted = Q(period=period)
+    earlier = BillingPeriod.objects.of(organization.id).filter(starts_at__lt=period.starts_at)
+    if not earlier.exclude(state=PeriodState.FINAL).exists():
+        wanted |= Q(period__in=earlier)
     keys = list(
-        ChargeKey.objects.filter(organization_id=organization.id, period__starts_at__lte=period.starts_at)
-        .exclude(price=None)
-        .select_related("period", "price__version", "price__meter")
+        ChargeKey.objects.filter(wanted, organization_id=organization.id)
+        .exclude(price_key_id=None)
+        .select_related("period")
         .order_by("period__starts_at", "meter", "sku", "region", "created_at", "id")
     )
+    terms = pricing.terms_of_keys({(key.price_id, key.override_id) for key in keys})
     charged = _charged(keys)
     promo = _promo_micros(keys)
     invoiced = _invoiced(keys)
@@ -76,6 +82,7 @@ def compose(organization: Organization, period: BillingPeriod) -> list[ComposedL
         if (
             line := _line(
                 key,
+                terms[key.price_id, key.override_id],
                 charged.get(key.id, (ZERO, 0)),
                 promo.get(key.id, 0),
                 invoiced[key.id],
@@ -91,13 +98,14 @@ def compose(organization: Organization, period: BillingPeriod) -> list[ComposedL
 
 
 def _line(
-    key: ChargeKey, charged: tuple[Decimal, int], promo_micros: int, invoiced: Invoiced, currency: str
+    key: ChargeKey,
+    terms: PriceTerms,
+    charged: tuple[Decimal, int],
+    promo_micros: int,
+    invoiced: Invoiced,
+    currency: str,
 ) -> ComposedLine | None:
-    assert key.price is not None, "usage without a price is not invoiced"
     quantity, posted_micros = charged
-    terms = pricing.terms_of(
-        key.price, book_id=key.price.version.book_id, unit_seconds=key.price.meter.unit_seconds
-    )
     total_minor = line_total_minor(terms, quantity, currency)
     discount_minor = min(max(money.round_micros_to_minor(promo_micros, currency), 0), max(total_minor, 0))
     amount_minor = total_minor - invoiced.amount_minor

@@ -39,7 +39,10 @@ class Wanted:
             line_id = UUID(line) if line else None
         except ValueError:
             raise InvalidRequest(_("`line` is the id of a line."), parameter="line") from None
-        moment = parse_datetime(hour) if hour else None
+        try:
+            moment = parse_datetime(hour) if hour else None
+        except ValueError:  # Well formed, but no day of any calendar.
+            moment = None
         if hour and (moment is None or moment.tzinfo is None or line_id is None):
             raise InvalidRequest(
                 _("`hour` is a moment such as 2026-05-01T00:00:00Z, together with `line`."), parameter="hour"
@@ -50,7 +53,7 @@ class Wanted:
 def explain(invoice: Invoice, wanted: Wanted) -> dict[str, Any]:
     """Return the explanation of an invoice, of one of its lines, or of one hour of a line."""
     lines = InvoiceLine.objects.filter(invoice=invoice).select_related(
-        "invoice", "key__period", "key__price__version__book", "key__price__meter"
+        "invoice", "key__period", "key__price__version__book", "key__override"
     )
     head = selectors.invoice_row(invoice)
     if wanted.line_id is None:
@@ -64,21 +67,20 @@ def explain(invoice: Invoice, wanted: Wanted) -> dict[str, Any]:
 
 
 def _line(line: InvoiceLine) -> dict[str, Any]:
-    price = line.key.price
-    assert price is not None, "usage without a price is not invoiced"
-    terms = pricing.terms_of(price, book_id=price.version.book_id, unit_seconds=price.meter.unit_seconds)
+    key = line.key
+    terms = pricing.terms_of_keys({(key.price_id, key.override_id)})[key.price_id, key.override_id]
     (row,) = selectors.line_rows([line])
     quantity = money.plain(line.quantity)
     exact = rating.rate(terms, abs(line.quantity)) * (-1 if line.quantity < 0 else 1)
     return row | {
-        "price": {
-            "book": price.version.book.name,
-            "version": price.version.number,
-            "effective_from": price.version.effective_from,
-            "effective_to": price.version.effective_to,
-            "model": price.model,
-            "unit_price": None if price.unit_price is None else money.plain(price.unit_price, decimals_min=2),
-            "tiers": price.tiers,
+        "price": pricing.terms_as_json(terms)
+        | {
+            "book": key.price.version.book.name if key.price else None,
+            "version": key.price.version.number if key.price else None,
+            "effective_from": key.price.version.effective_from if key.price else None,
+            "effective_to": key.price.version.effective_to if key.price else None,
+            "row": _book_row(line),
+            "override": _override(line),
         },
         "arithmetic": {
             "counted": quantity,
@@ -86,6 +88,26 @@ def _line(line: InvoiceLine) -> dict[str, Any]:
             "exact": f"{rating.round_half_up(exact, 12):f}" if line.corrects_id is None else None,
             "rounded": row["amount"],
         },
+    }
+
+
+def _book_row(line: InvoiceLine) -> dict[str, Any] | None:
+    """Return the row of the book as it was published, before anything that the organization has of its own."""
+    price = line.key.price
+    return None if price is None else {"id": price.pk} | pricing.row_as_json(price)
+
+
+def _override(line: InvoiceLine) -> dict[str, Any] | None:
+    """Return what the organization has instead of the row or off it, with its dates."""
+    override = line.key.override
+    if override is None:
+        return None
+    return {
+        "id": override.pk,
+        "percent": None if override.percent is None else money.plain(override.percent),
+        "price": None if override.is_percentage else pricing.row_as_json(override),
+        "effective_from": override.effective_from,
+        "effective_to": override.effective_to,
     }
 
 

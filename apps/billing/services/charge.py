@@ -9,10 +9,11 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.billing import charging, selectors
-from apps.billing.charging import Plan
+from apps.billing.charging import Delta, Plan
 from apps.billing.models import BillingProgress, ChargeHour, ChargeKey
 from apps.billing.services import posting
 from apps.billing.services.credit import expire_lots
+from apps.core import failpoints
 from apps.ledger import services as ledger
 from apps.ledger.services import Book
 from apps.metering import services as metering
@@ -50,6 +51,7 @@ def charge_organization(*, organization_id: UUID, now: datetime, limit: int = CH
     # From here to the commit no price can be published, so what is posted is what the schedule says.
     pricing.hold_prices_still()
     claimed, changed = metering.claim_changes(organization_id=organization_id, before=boundary, limit=limit)
+    failpoints.reach("billing.after_claim")
     slots = changed | selectors.slots_newly_priced(organization)
     plan = charging.plan_charges(organization, slots, now=now)
     _post(book, plan, now=now)
@@ -60,6 +62,7 @@ def charge_organization(*, organization_id: UUID, now: datetime, limit: int = CH
         if progress.charged_until is None or progress.charged_until < boundary:
             progress.charged_until = boundary
             progress.save(update_fields=["charged_until"])
+    failpoints.reach("billing.before_commit")
     return ChargeStep(hours=len(slots), micros=plan.total_micros, more=more)
 
 
@@ -68,13 +71,15 @@ def _post(book: Book, plan: Plan, *, now: datetime) -> None:
     if not plan.keys:
         return
     ChargeKey.objects.bulk_create([key_plan.key for key_plan in plan.keys if key_plan.is_new])
+    covered, later = _split_returns(plan)
     for delta in plan.deltas:
         row = delta.plan.hours[delta.hour]
         row.revision += 1
         row.amount_micros += delta.micros
     # What comes back is credit again before anything new is charged to it.
-    posting.give_back(book, [delta for delta in plan.deltas if delta.micros < 0], now=now)
+    posting.give_back(book, covered, now=now)
     posting.take(book, [delta for delta in plan.deltas if delta.micros > 0], now=now)
+    posting.give_back(book, later, now=now)
     rows = [key_plan.hours[hour] for key_plan in plan.keys for hour in sorted(key_plan.touched)]
     for row in rows:
         row.charged_at = now
@@ -85,3 +90,26 @@ def _post(book: Book, plan: Plan, *, now: datetime) -> None:
         unique_fields=["key", "hour"],
         update_fields=["quantity", "amount_micros", "revision", "charged_at"],
     )
+
+
+def _split_returns(plan: Plan) -> tuple[list[Delta], list[Delta]]:
+    """Return the differences below zero: those that earlier burns of their key cover, and those that they do not.
+
+    The latter come of a volume price that falls within this very step, so they come back after its rises are posted.
+    Called before the plan's amounts move.
+    """
+    burnt = {
+        key_plan.key.id: sum(row.amount_micros for row in key_plan.hours.values()) for key_plan in plan.keys
+    }
+    covered: list[Delta] = []
+    later: list[Delta] = []
+    for delta in plan.deltas:
+        if delta.micros > 0:
+            continue
+        key_id = delta.plan.key.id
+        if burnt[key_id] + delta.micros < 0:
+            later.append(delta)
+            continue
+        burnt[key_id] += delta.micros
+        covered.append(delta)
+    return covered, later

@@ -13,9 +13,10 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.billing import services as billing
-from apps.core import jobs, money
+from apps.core import failpoints, jobs, money
 from apps.core.actor import Actor, system_actor
 from apps.core.errors import Conflict, NotFound
+from apps.core.periods import month_start, next_label
 from apps.invoices import composing, selectors
 from apps.invoices.composing import ComposedLine
 from apps.invoices.models import Invoice, InvoiceLine, InvoiceState, PeriodClose
@@ -59,9 +60,7 @@ def close_period(
     Meters and charges the organization to the period's end first, in steps of their own. Raises NotFound for a period
     that the organization does not have, PeriodNotEnded, and PeriodOutOfOrder when finalising before an earlier one.
     """
-    period = BillingPeriod.objects.of(organization_id).filter(label=label).first()
-    if period is None:
-        raise NotFound(_("This organization has no billing period %(label)s.") % {"label": label})
+    period = _find_period(organization_id, label, now=now)
     if period.ends_at > now:
         raise PeriodNotEnded(
             _("Period %(label)s ends at %(end)s UTC; close it after that.")
@@ -69,6 +68,20 @@ def close_period(
         )
     billing.meter_and_charge(organization_id=organization_id, until=period.ends_at, now=now)
     return _close(actor=actor, organization_id=organization_id, label=label, finalize=finalize, now=now)
+
+
+def _find_period(organization_id: UUID, label: str, *, now: datetime) -> BillingPeriod:
+    """Return the period of that label; usage that is not counted yet may be what the period is made for."""
+    labelled = BillingPeriod.objects.of(organization_id).filter(label=label)
+    period = labelled.first()
+    if period is None:
+        zone = Organization.objects.values_list("timezone", flat=True).get(pk=organization_id)
+        until = min(month_start(next_label(label), zone), now)
+        billing.meter_and_charge(organization_id=organization_id, until=until, now=now)
+        period = labelled.first()
+    if period is None:
+        raise NotFound(_("This organization has no billing period %(label)s.") % {"label": label})
+    return period
 
 
 @transaction.atomic
@@ -112,6 +125,7 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         },
         organization_id=organization_id,
     )
+    failpoints.reach("invoices.before_commit")
     return ClosedPeriod(period=period, invoice=invoice)
 
 
@@ -246,22 +260,25 @@ def queue_due_periods(*, now: datetime) -> int:
 def close_due_periods(*, organization_id: UUID, now: datetime) -> list[ClosedPeriod]:
     """Draft an organization's periods an hour after their end and make them final after 72 hours, in order.
 
-    Periods that ended before the organization was created hold imported history and become final by command only.
+    Periods that ended before the organization was created hold imported history and become final by command only;
+    until then those after them stay drafts.
     """
+
+    def close(period: BillingPeriod, *, finalize: bool) -> ClosedPeriod:
+        return close_period(
+            actor=system_actor("invoices", organization_id),
+            organization_id=organization_id,
+            label=period.label,
+            finalize=finalize,
+            now=now,
+        )
+
     closed = []
     for period in _due(now).filter(organization_id=organization_id).order_by("starts_at"):
         try:
-            closed.append(
-                close_period(
-                    actor=system_actor("invoices", organization_id),
-                    organization_id=organization_id,
-                    label=period.label,
-                    finalize=period.ends_at <= now - FINAL_AFTER,
-                    now=now,
-                )
-            )
+            closed.append(close(period, finalize=period.ends_at <= now - FINAL_AFTER))
         except PeriodOutOfOrder:
-            break
+            closed.append(close(period, finalize=False))
     return closed
 
 

@@ -5,12 +5,12 @@ from django.utils import timezone
 
 from apps.core import money
 from apps.core.actor import system_actor
-from apps.core.errors import DomainError
+from apps.core.errors import DomainError, NotFound
 from apps.core.periods import is_label
 from apps.invoices import services as invoices
 from apps.invoices.services import ClosedPeriod
 from apps.organizations import services as organizations
-from apps.organizations.models import BillingPeriod, Organization
+from apps.organizations.models import Organization
 
 
 class Command(BaseCommand):
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             raise CommandError(f"--period takes a month as YYYY-MM, not {period!r}.")
         failures = []
         closed = 0
-        for row in self._organizations(period, organization):
+        for row in self._organizations(organization):
             try:
                 result = invoices.close_period(
                     actor=system_actor("command:close_period"),
@@ -39,6 +39,10 @@ class Command(BaseCommand):
                     finalize=finalize,
                     now=timezone.now(),
                 )
+            except NotFound as error:
+                if organization is not None:
+                    failures.append(f"{row.slug}: {error}")
+                continue
             except DomainError as error:
                 failures.append(f"{row.slug}: {error}")
                 continue
@@ -49,14 +53,13 @@ class Command(BaseCommand):
         if not closed:
             self.stdout.write(f"No organization has a period {period}; there is nothing to close.")
 
-    def _organizations(self, period: str, reference: str | None) -> list[Organization]:
+    def _organizations(self, reference: str | None) -> list[Organization]:
         if reference is not None:
             try:
                 return [organizations.resolve_organization(reference)]
             except DomainError as error:
                 raise CommandError(f"{reference}: {error}") from error
-        having = BillingPeriod.objects.filter(label=period).values("organization_id")
-        return list(Organization.objects.filter(pk__in=having).order_by("slug"))
+        return list(Organization.objects.existing().order_by("slug"))
 
 
 def _describe(closed: ClosedPeriod) -> str:
