@@ -1,0 +1,100 @@
+"""A throwaway stack: own services, own database, own web workers, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WEB_WORKERS = 2
+START_SECONDS_MAX = 60
+
+
+def prepare() -> Path:
+    """Point this process at fresh embedded services with fsync on, and set Django up; return the folder they use."""
+    folder = Path(tempfile.mkdtemp(prefix="countinghouse-bench-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    os.environ |= {"COUNTINGHOUSE_VAR": str(folder), "LOG_LEVEL": "ERROR", "PORT": str(free_port())}
+    os.environ.pop("DATABASE_URL", None)
+    from config import embedded
+
+    embedded.ensure_running()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+    return folder
+
+
+def remove(folder: Path) -> None:
+    """Stop the services and delete everything."""
+    from config import embedded
+
+    embedded.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def web(application: str, path: str) -> Iterator[tuple[int, int]]:
+    """Serve a WSGI application with two workers as in production; yield its port and the master's pid."""
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--config",
+            "config/gunicorn.py",
+            "--bind",
+            f"127.0.0.1:{port}",
+            application,
+        ],
+        env={**os.environ, "PORT": str(port), "WEB_CONCURRENCY": str(WEB_WORKERS), "PROCESS_KIND": "web"},
+    )
+    try:
+        until = time.monotonic() + START_SECONDS_MAX
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2).close()
+                break
+            except OSError:
+                if time.monotonic() > until or process.poll() is not None:
+                    raise
+                time.sleep(0.2)
+        yield port, process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def peak_rss_mb(pid: int) -> int:
+    """Return the most memory a process ever held, in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in listed.split()]
