@@ -26,7 +26,7 @@ class Environment(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         None,
-        description="Redis or Valkey for caches and rate limits. Unset: CELERY_BROKER_URL, or the embedded Valkey."
+        description="Redis or Valkey for caches and rate limits. Unset: CELERY_BROKER_URL, or the embedded Valkey.",
     )
     secret_key: SecretStr | None = Field(
         None, description="Django's signing key, ≥ 50 characters. Required with DATABASE_URL."
@@ -60,28 +60,42 @@ class Environment(BaseSettings):
         default_factory=list, description="Origins that checkout may return to, comma-separated."
     )
     metrics_public: bool = Field(False, description="Serve /metrics without a credential.")
-    brand_name: str = Field("Countinghouse", min_length=1, description="The operator's name in pages and mails.")
+    brand_name: str = Field(
+        "Countinghouse", min_length=1, description="The operator's name in pages and mails."
+    )
     default_currency: str = Field(
         "USD", pattern=r"^[A-Z]{3}$", description="ISO 4217 currency of a new organization."
     )
-    api_key_prefix: str = Field("ch", pattern=r"^[a-z][a-z0-9]{0,9}$", description="First part of every API key.")
+    api_key_prefix: str = Field(
+        "ch", pattern=r"^[a-z][a-z0-9]{0,9}$", description="First part of every API key."
+    )
     metering_tick_seconds: int = Field(60, ge=1, description="Seconds between two metering ticks.")
-    usage_past_days_max: int = Field(35, ge=1, description="Oldest usage accepted without `usage:backfill`, days.")
+    usage_past_days_max: int = Field(
+        35, ge=1, description="Oldest usage accepted without `usage:backfill`, days."
+    )
     usage_batch_events_max: int = Field(10_000, ge=1, description="Events accepted in one request.")
     process_kind: str = Field(
         "command",
         pattern=r"^(web|worker|beat|command)$",
         description="Set by the Procfile: decides connection pooling and the statement timeout.",
     )
-    log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level logged.")
-    log_format: str = Field("auto", pattern=r"^(auto|json|console)$", description="`auto`: console in DEBUG, else JSON.")
+    log_level: str = Field(
+        "INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level logged."
+    )
+    log_format: str = Field(
+        "auto", pattern=r"^(auto|json|console)$", description="`auto`: console in DEBUG, else JSON."
+    )
     email_url: SecretStr | None = Field(
-        None, description="SMTP server as smtp://user:password@host:port. Unset: mails are printed to the log."
+        None,
+        description="SMTP server as smtp://user:password@host:port. Unset: mails are printed to the log.",
     )
     email_from: str = Field("", description="Sender of mails. Unset: billing@ the host of PUBLIC_URL.")
-    stripe_secret_key: SecretStr | None = Field(None, description="Live or test key; payments are off when unset.")
+    stripe_secret_key: SecretStr | None = Field(
+        None, description="Live or test key; payments are off when unset."
+    )
     stripe_webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
-        default_factory=list, description="Signing secrets of the webhook endpoint, comma-separated, newest first."
+        default_factory=list,
+        description="Signing secrets of the webhook endpoint, comma-separated, newest first.",
     )
 
     @field_validator(
@@ -89,7 +103,9 @@ class Environment(BaseSettings):
     )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("*", mode="before")
     @classmethod
