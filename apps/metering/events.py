@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from hashlib import sha256
@@ -100,8 +99,7 @@ class CloudEvent(msgspec.Struct, gc=False):
     time: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One well-formed event: numbers and times are exact integers, names are not resolved yet.
 
     time, started, ended: milliseconds since 1970. tested: the one that the time window applies to.
@@ -127,14 +125,8 @@ class Received:
     labels: str
     payload_hash: bytes
 
-    @property
-    def since(self) -> int:
-        """Return the earliest moment that this event can change."""
-        return self.time if self.started is None else self.started
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Malformed:
+class Malformed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event that cannot be taken, with the reason; `id` as far as it could be read."""
 
     id: str | None
@@ -403,6 +395,8 @@ def _require(data: EventData, *names: str) -> None:
 
 
 def _check_text(name: str, text: str, length_max: int) -> None:
+    if len(text) <= length_max and text.isprintable() and not text.isspace() and text:
+        return
     if not text or text.isspace():
         raise _Wrong(_("%(name)s must not be empty.") % {"name": name})
     if len(text) > length_max:

@@ -248,7 +248,12 @@ class DirtyResource(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     organization = models.ForeignKey(
-        Organization, models.PROTECT, related_name="+", db_index=False, verbose_name=_("organization")
+        Organization,
+        models.PROTECT,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+        verbose_name=_("organization"),
     )
     resource = models.ForeignKey(
         Resource,

@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from apps.metering.models import DirtyResource, Resource, UsageEvent
+from apps.metering.services import ingestion
 from apps.pricing.models import Region
 from tests import build
 from tests.metering.events import heartbeat, reading, recorded, resized, started, stopped
@@ -418,6 +420,21 @@ def test_who_may_send(organization, now):
     customer = post(build.client(build.api_key(organization)), event)
     assert (customer.status_code, customer.json()["code"]) == (403, "insufficient_permissions")
     assert not UsageEvent.objects.exists()
+
+
+def test_a_failing_database_acknowledges_nothing(provisioner, now, monkeypatch):
+    store = ingestion._store
+
+    def store_and_fail(*arguments, **fields):
+        store(*arguments, **fields)
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(ingestion, "_store", store_and_fail)
+    response = post(provisioner, started("a", now))
+
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+    assert not UsageEvent.objects.exists()
+    assert not DirtyResource.objects.exists()
 
 
 def test_an_empty_batch_is_no_error(provisioner):

@@ -370,6 +370,8 @@ def _lines(items: Sequence[_Item]) -> Iterator[str]:
         subject = event.id if event.subject is None else event.subject
         owner = (resolved.organization_id, event.source, subject, is_single_event)
         resource_id = resources.get(owner) or resources.setdefault(owner, uuid7())
+        time = _time(event.time)
+        started = _time(event.started)
         text = "\t".join(
             (
                 str(ordinal),
@@ -381,7 +383,7 @@ def _lines(items: Sequence[_Item]) -> Iterator[str]:
                 subject,
                 "t" if is_single_event else "f",
                 event.type,
-                _time(event.time),
+                time,
                 event.sku,
                 event.region,
                 _number(event.milli_gpus, 3),
@@ -389,10 +391,10 @@ def _lines(items: Sequence[_Item]) -> Iterator[str]:
                 _optional(resolved.credential_id),
                 event.meter,
                 _number(event.quantity, 6),
-                _time(event.started),
+                started,
                 _time(event.ended),
                 event.labels,
-                _time(event.since),
+                time if event.started is None else started,
             )
         )
         yield text.replace("\\", "\\\\").replace("\0", "\\\\x").replace("\1", "\\N") + "\n"

@@ -1,0 +1,112 @@
+"""What pages and explanations read."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from apps.metering import selectors
+from apps.metering.models import Resource
+from tests import build
+from tests.metering.events import (
+    EARLIER,
+    NOW,
+    heartbeat,
+    minutes,
+    reading,
+    recorded,
+    resized,
+    send,
+    started,
+    stopped,
+    tick,
+)
+
+
+def test_running_resources_say_what_runs_since_when(lab):
+    project = build.project(lab, "ml")
+    send(
+        started("gone", EARLIER),
+        stopped("gone", EARLIER + minutes(5)),
+        started("silent", EARLIER),
+        started("new", NOW - minutes(1), gpus="0.5"),
+        started("old", NOW - minutes(90), project="ml"),
+        resized("old", NOW - minutes(60), 4),
+        heartbeat("old", NOW - minutes(0.5)),
+    )
+    tick(lab.pk, NOW - minutes(0.25))
+
+    running = selectors.running_resources(lab.pk, NOW - minutes(0.25))
+
+    assert [(item.resource.subject, item.gpus, item.since, item.project_id) for item in running] == [
+        ("old", Decimal(4), NOW - minutes(90), project.pk),
+        ("new", Decimal("0.5"), NOW - minutes(1), None),
+    ]
+    described = selectors.describe_resources(Resource.objects.order_by("subject"), NOW)
+    assert [(item.resource.subject, item.is_running, item.until) for item in described] == [
+        ("gone", False, EARLIER + minutes(5)),
+        ("new", False, NOW),
+        ("old", True, None),
+        ("silent", False, EARLIER + minutes(1)),
+    ]
+
+
+def test_usage_adds_up_by_what_is_asked(lab):
+    send(
+        recorded("a", EARLIER, EARLIER + minutes(120), gpus=1),
+        recorded("b", EARLIER, EARLIER + minutes(30), gpus=2, sku="a100"),
+        reading(EARLIER, "egress_gb", "1.5", subject="bucket"),
+    )
+    tick(lab.pk)
+
+    total = selectors.usage_rows(lab.pk, EARLIER, NOW)
+    assert [(row.meter, row.quantity) for row in total] == [
+        ("egress_gb", Decimal("1.5")),
+        ("gpu_hours", Decimal(10800)),
+    ]
+    by_sku = selectors.usage_rows(lab.pk, EARLIER, NOW, ["sku"], "hour")
+    assert [(row.start, row.sku, row.quantity) for row in by_sku] == [
+        (EARLIER, "", Decimal("1.5")),
+        (EARLIER, "a100", Decimal(3600)),
+        (EARLIER, "h100", Decimal(3600)),
+        (EARLIER + minutes(60), "h100", Decimal(3600)),
+    ]
+    assert selectors.usage_rows(lab.pk, NOW, NOW + minutes(60)) == []
+
+
+def test_an_hour_is_explained_by_its_intervals_and_events(lab):
+    send(
+        started("a", EARLIER - minutes(30)),
+        heartbeat("a", EARLIER + minutes(10)),
+        resized("a", EARLIER + minutes(30), 4),
+        heartbeat("a", EARLIER + minutes(70)),
+        stopped("a", EARLIER + minutes(80)),
+        recorded("b", EARLIER, EARLIER + minutes(1), sku="a100"),
+    )
+    tick(lab.pk)
+
+    (evidence,) = selectors.events_behind(lab.pk, "gpu_hours", "h100", "eu", EARLIER)
+
+    assert evidence.row.quantity == 30 * 60 * 8 + 30 * 60 * 4
+    assert [
+        (selectors.from_ms(segment.start), selectors.from_ms(segment.end), segment.milli_gpus)
+        for segment in evidence.segments
+    ] == [
+        (EARLIER, EARLIER + minutes(30), 8000),
+        (EARLIER + minutes(30), EARLIER + minutes(60), 4000),
+    ]
+    assert [(event.type, event.time) for event in evidence.events] == [
+        ("allocation.started", EARLIER - minutes(30)),
+        ("allocation.heartbeat", EARLIER + minutes(10)),
+        ("allocation.resized", EARLIER + minutes(30)),
+        ("allocation.heartbeat", EARLIER + minutes(70)),
+    ]
+
+
+def test_a_reading_is_explained_by_its_event(lab):
+    send(reading(EARLIER, "egress_gb", "1.5"), reading(EARLIER + minutes(1), "requests", 7))
+    tick(lab.pk)
+
+    (evidence,) = selectors.events_behind(lab.pk, "egress_gb", "", "", EARLIER)
+
+    assert evidence.segments == []
+    assert [event.quantity for event in evidence.events] == [Decimal("1.5")]
