@@ -85,7 +85,7 @@ def _examples(logins: dict[str, Any] | None) -> dict[str, str]:
     estimate = {"items": [{"meter": "gpu_hours", "sku": sku, "region": region, "quantity": "720"}]}
     event = {
         "specversion": "1.0",
-        "id": "my-first-event",
+        "id": f"try-{ended:%Y%m%d-%H%M%S}",
         "source": "//my-laptop",
         "type": "usage.recorded",
         "time": _rfc3339(ended),

@@ -8,6 +8,7 @@ from base64 import b32decode
 
 import pytest
 import time_machine
+from django.test import Client
 from django_otp.oath import totp
 
 from tests import build
@@ -112,3 +113,10 @@ def test_error_pages_speak_plainly(client, db):
     assert answer.status_code == 404
     assert "There is nothing here" in answer.content.decode()
     assert answer["X-Correlation-Id"] in answer.content.decode()
+
+
+def test_a_form_that_has_expired_says_so(db):
+    answer = Client(enforce_csrf_checks=True).post("/accounts/login/", {"login": "ada@example.com"})
+
+    assert answer.status_code == 403
+    assert "This form has expired" in answer.content.decode()
