@@ -64,13 +64,13 @@ def _invoices(state: InvoiceState, name: str) -> Fact:
 
 
 def _unpriced() -> Fact:
-    keys = ChargeKey.objects.filter(price=None).count()
+    keys = ChargeKey.objects.unpriced().count()
     return Fact(
         name=_("Usage without a price"),
         value=f"{keys:,}",
         note=_("Billed once a price is added.") if keys else "",
         model="billing_chargekey",
-        query="price__isnull=True",
+        query="price_key_id__isnull=True",
     )
 
 

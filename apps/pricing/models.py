@@ -8,7 +8,8 @@ from typing import Self
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeBoundary, RangeOperators
 from django.db import models
-from django.db.models import F, Func, Min, Q
+from django.db.models import F, Func, Min, Q, Value
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
@@ -26,6 +27,7 @@ QUANTITY_DECIMALS_MAX = 6
 # The first values that the columns cannot hold. PostgreSQL sorts NaN above every number: a limit refuses it.
 PRICE_LIMIT = 10**10
 QUANTITY_LIMIT = 10**32
+PERCENT_MAX = 100
 
 
 class VersionState(models.TextChoices):
@@ -245,7 +247,7 @@ class PriceBookVersion(models.Model):
         return f"{self.book} v{self.number}"
 
 
-def _model_columns(model: PriceModel, *columns: str) -> Q:
+def _model_columns(model: str, *columns: str) -> Q:
     every = ("unit_price", "tiers", "package_size", "package_price", "free_units")
     return Q(model=model, **{f"{column}__isnull": column not in columns for column in every})
 
@@ -254,24 +256,12 @@ def _price_range(column: str) -> Q:
     return Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__gte": 0, f"{column}__lt": PRICE_LIMIT})
 
 
-class Price(models.Model):
-    """One row of a version: what a meter costs for a SKU in a region, where `*` matches any.
+class Terms(models.Model):
+    """What something costs, in the columns of its model; those of the other models are empty.
 
-    key_id: the row's identity across versions; publishing keeps it for a row whose terms did not change.
     tiers: a list of {up_to, unit_price, flat_fee}, decimals as strings, up_to null in the last.
     """
 
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    version = models.ForeignKey(
-        PriceBookVersion, models.PROTECT, related_name="prices", verbose_name=_("version")
-    )
-    key_id = models.UUIDField(default=uuid7, editable=False)
-    meter = models.ForeignKey(
-        Meter, models.PROTECT, to_field="code", db_column="meter", related_name="+", verbose_name=_("meter")
-    )
-    sku = models.CharField(_("SKU"), max_length=CODE_LENGTH_MAX, default=ANY)
-    region = models.CharField(_("region"), max_length=SHORT_CODE_LENGTH_MAX, default=ANY)
-    model = models.CharField(_("model"), max_length=16, choices=PriceModel, default=PriceModel.PER_UNIT)
     unit_price = models.DecimalField(
         _("unit price"),
         max_digits=PRICE_DIGITS_MAX,
@@ -301,6 +291,28 @@ class Price(models.Model):
         null=True,
         blank=True,
     )
+
+    class Meta:
+        abstract = True
+
+
+class Price(Terms):
+    """One row of a version: what a meter costs for a SKU in a region, where `*` matches any.
+
+    key_id: the row's identity across versions; publishing keeps it for a row whose terms did not change.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    version = models.ForeignKey(
+        PriceBookVersion, models.PROTECT, related_name="prices", verbose_name=_("version")
+    )
+    key_id = models.UUIDField(default=uuid7, editable=False)
+    meter = models.ForeignKey(
+        Meter, models.PROTECT, to_field="code", db_column="meter", related_name="+", verbose_name=_("meter")
+    )
+    sku = models.CharField(_("SKU"), max_length=CODE_LENGTH_MAX, default=ANY)
+    region = models.CharField(_("region"), max_length=SHORT_CODE_LENGTH_MAX, default=ANY)
+    model = models.CharField(_("model"), max_length=16, choices=PriceModel, default=PriceModel.PER_UNIT)
 
     class Meta:
         verbose_name = _("price")
@@ -380,3 +392,119 @@ class BookAssignment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organization} · {self.book}"
+
+
+class PriceOverrideQuerySet(models.QuerySet["PriceOverride"]):
+    """Reads of overrides."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return the overrides of the actor's organization."""
+        return self.filter(organization_id=actor.organization_id)
+
+    def in_force_during(self, start: datetime, end: datetime) -> Self:
+        """Return the overrides that apply at some moment of a half-open range."""
+        return self.filter(Q(effective_to__isnull=True) | Q(effective_to__gt=start), effective_from__lt=end)
+
+
+class PriceOverride(Terms):
+    """What one organization pays instead of its book: a price of its own, or a percentage off (or on) everything else.
+
+    Either a price, with meter, SKU, region, model and terms as a row of a book has them, or `percent`: -20 makes every
+    price of the book a fifth lower. A price wins over every row of the book that it matches, and over the percentage.
+    key_id: what charges and tiers are counted under; an override that continues another without a change keeps it.
+    currency: that of a price; it applies only while the organization is billed in it.
+    effective_from, effective_to: whole UTC hours, half-open; those for one target never overlap.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(
+        "organizations.Organization",
+        models.PROTECT,
+        related_name="price_overrides",
+        verbose_name=_("organization"),
+    )
+    key_id = models.UUIDField(default=uuid7, editable=False)
+    currency = models.CharField(_("currency"), max_length=3)
+    percent = models.DecimalField(
+        _("percent"),
+        max_digits=7,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        help_text=_("-20 makes every price of the book a fifth lower."),
+    )
+    meter = models.ForeignKey(
+        Meter,
+        models.PROTECT,
+        to_field="code",
+        db_column="meter",
+        related_name="+",
+        verbose_name=_("meter"),
+        null=True,
+        blank=True,
+    )
+    sku = models.CharField(_("SKU"), max_length=CODE_LENGTH_MAX, blank=True)
+    region = models.CharField(_("region"), max_length=SHORT_CODE_LENGTH_MAX, blank=True)
+    model = models.CharField(_("model"), max_length=16, choices=PriceModel, blank=True)
+    effective_from = models.DateTimeField(_("effective from"))
+    effective_to = models.DateTimeField(_("effective to"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"))
+
+    objects = PriceOverrideQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("price override")
+        verbose_name_plural = _("price overrides")
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="pricing_priceoverride_tenant"),
+            models.CheckConstraint(
+                name="pricing_priceoverride_price_or_percent",
+                condition=Q(percent=None, meter__isnull=False)
+                & ~Q(sku="")
+                & ~Q(region="")
+                & (
+                    _model_columns(PriceModel.PER_UNIT, "unit_price")
+                    | _model_columns(PriceModel.GRADUATED, "tiers")
+                    | _model_columns(PriceModel.VOLUME, "tiers")
+                    | _model_columns(PriceModel.PACKAGE, "package_size", "package_price", "free_units")
+                )
+                | Q(percent__isnull=False, meter=None, sku="", region="") & _model_columns(""),
+            ),
+            models.CheckConstraint(
+                name="pricing_priceoverride_percent_within",
+                condition=Q(percent=None) | Q(percent__gte=-100, percent__lte=PERCENT_MAX) & ~Q(percent=0),
+            ),
+            models.CheckConstraint(
+                name="pricing_priceoverride_not_negative",
+                condition=_price_range("unit_price") & _price_range("package_price"),
+            ),
+            models.CheckConstraint(
+                name="pricing_priceoverride_package_positive",
+                condition=(Q(package_size=None) | Q(package_size__gt=0, package_size__lt=QUANTITY_LIMIT))
+                & (Q(free_units=None) | Q(free_units__gte=0, free_units__lt=QUANTITY_LIMIT)),
+            ),
+            models.CheckConstraint(
+                name="pricing_priceoverride_ends_after_start",
+                condition=Q(effective_to=None) | Q(effective_to__gt=F("effective_from")),
+            ),
+            ExclusionConstraint(
+                name="pricing_priceoverride_no_overlap",
+                expressions=[
+                    ("organization", RangeOperators.EQUAL),
+                    (Coalesce("meter", Value("")), RangeOperators.EQUAL),
+                    ("sku", RangeOperators.EQUAL),
+                    ("region", RangeOperators.EQUAL),
+                    (_in_force_range(), RangeOperators.OVERLAPS),
+                ],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        if self.percent is not None:
+            return f"{self.percent.normalize():+f} %"
+        return f"{self.meter_id} · {self.sku} · {self.region}"
+
+    @property
+    def is_percentage(self) -> bool:
+        """Return whether it changes the book's prices, rather than being a price."""
+        return self.percent is not None

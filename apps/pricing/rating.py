@@ -8,7 +8,7 @@ Usage of zero costs nothing, flat fees included.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
@@ -17,6 +17,7 @@ from uuid import UUID
 Model = Literal["per_unit", "graduated", "volume", "package"]
 
 MICROS_PER_UNIT = 1_000_000
+PRICE_DECIMALS = 10
 ZERO = Fraction(0)
 
 
@@ -31,17 +32,18 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceTerms:
-    """One row of a price book as rating needs it.
+    """One row of a price book, or of an organization's own prices, as rating needs it.
 
     key_id: the row's identity across the versions of its book; an unchanged row keeps it.
+    price_id: the row of the book; None for a price of the organization's own where the book has none.
+    override_id: what the organization has instead of the row or off it, if anything.
     sku, region: as the row has them, `*` for any.
     unit_seconds: 3600 where quantities are seconds and prices per hour, else 1.
     """
 
     key_id: UUID
-    price_id: UUID
-    version_id: UUID
-    book_id: UUID
+    price_id: UUID | None
+    override_id: UUID | None = None
     meter: str
     sku: str
     region: str
@@ -110,6 +112,31 @@ def breakdown(terms: PriceTerms, quantity: Decimal) -> list[TierShare]:
     A per-unit price is one open tier. Zero usage has no tiers.
     """
     return list(_shares(terms, quantity))
+
+
+def change_by_percent(terms: PriceTerms, percent: Decimal, *, key_id: UUID, override_id: UUID) -> PriceTerms:
+    """Return the terms with every price changed by a percentage, -20 for a fifth less.
+
+    Unit prices, flat fees and package prices change; bounds of tiers, package sizes and free units do not. Each
+    price is computed exactly and rounded half up to ten decimals once, here and nowhere else; amounts follow from
+    these prices.
+    """
+    factor = 1 + Fraction(percent) / 100
+
+    def changed(price: Decimal) -> Decimal:
+        return round_half_up(Fraction(price) * factor, PRICE_DECIMALS)
+
+    return replace(
+        terms,
+        key_id=key_id,
+        override_id=override_id,
+        unit_price=None if terms.unit_price is None else changed(terms.unit_price),
+        tiers=tuple(
+            replace(tier, unit_price=changed(tier.unit_price), flat_fee=changed(tier.flat_fee))
+            for tier in terms.tiers
+        ),
+        package_price=None if terms.package_price is None else changed(terms.package_price),
+    )
 
 
 def round_half_up(amount: Fraction, exponent: int) -> Decimal:

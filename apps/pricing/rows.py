@@ -24,6 +24,7 @@ from apps.pricing.models import (
     SHORT_CODE_LENGTH_MAX,
     Price,
     PriceModel,
+    PriceOverride,
 )
 from apps.pricing.rating import Tier
 from apps.pricing.selectors import tiers_of
@@ -95,8 +96,9 @@ def tier_as_json(tier: Tier) -> dict[str, str | None]:
     }
 
 
-def row_of(price: Price) -> PriceRow:
+def row_of(price: Price | PriceOverride) -> PriceRow:
     """Return a stored price as values."""
+    assert price.meter_id is not None, "a percentage is no row"
     return PriceRow(
         meter=price.meter_id,
         sku=price.sku,

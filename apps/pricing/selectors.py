@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, cast
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from django.db import connection
 from django.db.models import F, Q, Subquery
 
+from apps.core.money import plain
 from apps.core.periods import floor_hour
-from apps.pricing.models import ANY, BookAssignment, Meter, Price, PriceBook, PriceBookVersion, Region
-from apps.pricing.rating import Model, PriceTerms, Tier
+from apps.pricing.models import (
+    ANY,
+    BookAssignment,
+    Meter,
+    Price,
+    PriceBook,
+    PriceBookVersion,
+    PriceOverride,
+    PriceOverrideQuerySet,
+    Region,
+    Terms,
+)
+from apps.pricing.rating import PriceTerms, Tier, change_by_percent
 
 # Serialises the publication of prices with the charging of usage; any number nobody else uses.
 _PRICES_LOCK = 7_265_110_001
@@ -32,12 +44,21 @@ type _Pattern = tuple[str, str, str]
 type _Rows = Mapping[_Pattern, PriceTerms]
 
 
+type StoredKey = tuple[UUID | None, UUID | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A half-open time in which one version prices everything; None while nothing does."""
+    """A time in which the same prices apply, until the next segment starts.
+
+    version: of the book; None while there is none in force.
+    own: the organization's own prices, which win over the book's; percentage: what changes the others.
+    """
 
     start: datetime
     version: PriceBookVersion | None
+    own: _Rows = field(default_factory=dict, repr=False)
+    percentage: PriceOverride | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +73,24 @@ class PriceSchedule:
     segments: Sequence[Segment]
     _starts: Sequence[datetime] = field(repr=False)
     _rows: Mapping[UUID, _Rows] = field(repr=False)
+    # The terms that overrides make of rows, by override and row: made once, since charging asks for every hour.
+    _made: dict[StoredKey, PriceTerms] = field(default_factory=dict, repr=False, compare=False)
 
     def version_at(self, hour: datetime) -> PriceBookVersion | None:
         """Return the version in force in the whole UTC hour that contains `hour`."""
         return self.segments[self._index(hour)].version
 
     def rows_at(self, hour: datetime) -> Sequence[PriceTerms]:
-        """Return every row of the version in force, by meter, SKU and region with `*` last."""
-        version = self.version_at(hour)
-        rows = self._rows[version.pk].values() if version else ()
+        """Return every row in force, by meter, SKU and region with `*` last.
+
+        The organization's own prices stand in place of those of the book that they hide.
+        """
+        segment = self.segments[self._index(hour)]
+        book = self._rows[segment.version.pk].values() if segment.version else ()
+        rows = [
+            *segment.own.values(),
+            *(self._changed(row, segment) for row in book if not _hidden(row, segment.own)),
+        ]
         return sorted(
             rows, key=lambda row: [(part == ANY, part) for part in (row.meter, row.sku, row.region)]
         )
@@ -68,7 +98,8 @@ class PriceSchedule:
     def terms_at(self, meter: str, sku: str, region: str, hour: datetime) -> PriceTerms | None:
         """Return the most specific row in force in the whole UTC hour that contains `hour`, or None.
 
-        The order is SKU and region, SKU and `*`, `*` and region, `*` and `*`.
+        The order is SKU and region, SKU and `*`, `*` and region, `*` and `*`; the organization's own prices come
+        before all of the book's.
         """
         return self._matching(self._index(hour), meter, sku, region)
 
@@ -100,18 +131,34 @@ class PriceSchedule:
         return bisect_right(self._starts, moment) - 1
 
     def _matching(self, index: int, meter: str, sku: str, region: str) -> PriceTerms | None:
-        version = self.segments[index].version
-        if version is None:
-            return None
-        rows = self._rows[version.pk]
-        for pattern in ((meter, sku, region), (meter, sku, ANY), (meter, ANY, region), (meter, ANY, ANY)):
-            if found := rows.get(pattern):
-                return found
-        return None
+        segment = self.segments[index]
+        row = _most_specific(self._rows[segment.version.pk], meter, sku, region) if segment.version else None
+        own = _most_specific(segment.own, meter, sku, region) if segment.own else None
+        if own is not None:
+            return self._beside(own, row)
+        return None if row is None else self._changed(row, segment)
+
+    def _beside(self, own: PriceTerms, row: PriceTerms | None) -> PriceTerms:
+        """Return a price of the organization's own, naming the row of the book that it stands for."""
+        if row is None:
+            return own
+        made = self._made.get((row.price_id, own.override_id))
+        if made is None:
+            made = self._made[row.price_id, own.override_id] = replace(own, price_id=row.price_id)
+        return made
+
+    def _changed(self, row: PriceTerms, segment: Segment) -> PriceTerms:
+        if segment.percentage is None:
+            return row
+        made = self._made.get((row.price_id, segment.percentage.pk))
+        if made is None:
+            made = _percentage_of(row, segment.percentage)
+            self._made[row.price_id, segment.percentage.pk] = made
+        return made
 
 
 def schedule(*, organization_id: UUID | None, currency: str, start: datetime, end: datetime) -> PriceSchedule:
-    """Return the prices of an organization's usage in [start, end), in at most three queries.
+    """Return the prices of an organization's usage in [start, end), in at most four queries.
 
     organization_id: None for anonymous callers, who see the default book. An assignment to a book in another
     currency than the one asked for counts as none.
@@ -203,24 +250,121 @@ def region_codes() -> frozenset[str]:
     return frozenset(Region.objects.values_list("code", flat=True))
 
 
-def terms_of(price: Price, *, book_id: UUID, unit_seconds: int) -> PriceTerms:
-    """Return a row as rating needs it."""
+def terms_of_keys(keys: Collection[StoredKey]) -> dict[StoredKey, PriceTerms]:
+    """Return the terms of charges as they were made, by (price id, override id) of the charge, in at most two queries.
+
+    Without an override they are the row's. With a percentage they are the row's, changed by it; with a price of the
+    organization's own they are that, and the row is only what the book asked there, if anything.
+    """
+    prices = {
+        price.pk: _terms_of(price)
+        for price in Price.objects.filter(
+            pk__in={price_id for price_id, _override_id in keys if price_id}
+        ).annotate(unit_seconds=F("meter__unit_seconds"))
+    }
+    override_ids = {override_id for _price_id, override_id in keys if override_id}
+    overrides = (
+        {override.pk: override for override in _with_unit(PriceOverride.objects.filter(pk__in=override_ids))}
+        if override_ids
+        else {}
+    )
+    found: dict[StoredKey, PriceTerms] = {}
+    for price_id, override_id in keys:
+        if override_id is None:
+            found[price_id, override_id] = prices[cast("UUID", price_id)]
+        elif (override := overrides[override_id]).is_percentage:
+            found[price_id, override_id] = _percentage_of(prices[cast("UUID", price_id)], override)
+        else:
+            found[price_id, override_id] = replace(_terms_of_own(override), price_id=price_id)
+    return found
+
+
+def _terms_of(price: Any) -> PriceTerms:
+    """Return a row of a book, annotated with its meter's unit, as rating needs it."""
     return PriceTerms(
         key_id=price.key_id,
         price_id=price.pk,
-        version_id=price.version_id,
-        book_id=book_id,
         meter=price.meter_id,
         sku=price.sku,
         region=price.region,
-        model=cast("Model", price.model),
-        unit_price=price.unit_price,
-        tiers=tiers_of(price.tiers),
-        package_size=price.package_size,
-        package_price=price.package_price,
-        free_units=price.free_units,
-        unit_seconds=unit_seconds,
+        unit_seconds=price.unit_seconds,
+        **_columns_of(price),
     )
+
+
+def _terms_of_own(override: Any) -> PriceTerms:
+    """Return a price of an organization's own, annotated with its meter's unit."""
+    return PriceTerms(
+        key_id=override.key_id,
+        price_id=None,
+        override_id=override.pk,
+        meter=override.meter_id,
+        sku=override.sku,
+        region=override.region,
+        unit_seconds=override.unit_seconds,
+        **_columns_of(override),
+    )
+
+
+def _percentage_of(row: PriceTerms, override: PriceOverride) -> PriceTerms:
+    """Return a row changed by a percentage, under an identity that follows from both and from nothing else."""
+    assert override.percent is not None, "a price of its own is not derived"
+    return change_by_percent(
+        row,
+        override.percent,
+        key_id=uuid5(override.key_id, str(row.key_id)),
+        override_id=override.pk,
+    )
+
+
+def _columns_of(terms: Terms) -> dict[str, Any]:
+    return {
+        "model": cast("Any", terms).model,
+        "unit_price": terms.unit_price,
+        "tiers": tiers_of(terms.tiers),
+        "package_size": terms.package_size,
+        "package_price": terms.package_price,
+        "free_units": terms.free_units,
+    }
+
+
+def _with_unit(overrides: PriceOverrideQuerySet) -> PriceOverrideQuerySet:
+    return overrides.annotate(unit_seconds=F("meter__unit_seconds"))
+
+
+def terms_as_json(terms: PriceTerms) -> dict[str, Any]:
+    """Return terms as programs read them: decimals as strings, and only the columns of their model."""
+    return _columns_as_json(terms.model, terms, terms.tiers)
+
+
+def row_as_json(row: Price | PriceOverride) -> dict[str, Any]:
+    """Return a stored price with its meter, SKU and region, as programs read it."""
+    place = {"meter": row.meter_id, "sku": row.sku, "region": row.region}
+    return place | _columns_as_json(row.model, row, tiers_of(row.tiers))
+
+
+def _columns_as_json(model: str, columns: PriceTerms | Terms, tiers: Iterable[Tier]) -> dict[str, Any]:
+    def text(price: Decimal | None) -> str | None:
+        return None if price is None else plain(price, decimals_min=2)
+
+    found: dict[str, Any] = {
+        "model": model,
+        "unit_price": text(columns.unit_price),
+        "tiers": [
+            {
+                "up_to": None if tier.up_to is None else plain(tier.up_to),
+                "unit_price": plain(tier.unit_price),
+                "flat_fee": plain(tier.flat_fee),
+            }
+            for tier in tiers
+        ]
+        or None,
+    }
+    if columns.package_size is not None:
+        found["package_size"] = plain(columns.package_size)
+        found["package_price"] = text(columns.package_price)
+        found["free_units"] = plain(columns.free_units or Decimal(0))
+    return found
 
 
 def tiers_of(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Tier, ...]:
@@ -250,8 +394,23 @@ def _assignments(
     )
 
 
+def _overrides(
+    organization_id: UUID | None, currency: str, start: datetime, end: datetime
+) -> list[PriceOverride]:
+    if organization_id is None:
+        return []
+    return list(
+        _with_unit(PriceOverride.objects.in_force_during(start, end))
+        .filter(Q(percent__isnull=False) | Q(currency=currency), organization_id=organization_id)
+        .order_by("effective_from", "pk")
+    )
+
+
 def _segments(organization_id: UUID | None, currency: str, start: datetime, end: datetime) -> list[Segment]:
     assignments = _assignments(organization_id, currency, start, end)
+    overrides = _overrides(organization_id, currency, start, end)
+    own = [(override, _terms_of_own(override)) for override in overrides if not override.is_percentage]
+    percentages = [override for override in overrides if override.is_percentage]
     assigned = {assignment.book_id for assignment in assignments}
     versions = list(
         PriceBookVersion.objects.in_force_during(start, end)
@@ -265,16 +424,38 @@ def _segments(organization_id: UUID | None, currency: str, start: datetime, end:
     for version in versions:
         by_book.setdefault(version.book_id, []).append(version)
     changes = {start}
-    dated: list[_Dated] = [*assignments, *versions]
+    dated: list[_Dated] = [*assignments, *versions, *overrides]
     for row in dated:
         changes |= {moment for moment in (row.effective_from, row.effective_to) if moment}
     segments = []
     for moment in sorted(change for change in changes if start <= change < end):
         assignment = _covering(assignments, moment)
         book_id = assignment.book_id if assignment else default_book_id
-        version_then = _covering(by_book.get(book_id, ()), moment) if book_id else None
-        segments.append(Segment(start=moment, version=version_then))
+        segments.append(
+            Segment(
+                start=moment,
+                version=_covering(by_book.get(book_id, ()), moment) if book_id else None,
+                own={
+                    (terms.meter, terms.sku, terms.region): terms
+                    for override, terms in own
+                    if _covering([override], moment)
+                },
+                percentage=_covering(percentages, moment),
+            )
+        )
     return segments
+
+
+def _most_specific(rows: _Rows, meter: str, sku: str, region: str) -> PriceTerms | None:
+    for pattern in ((meter, sku, region), (meter, sku, ANY), (meter, ANY, region), (meter, ANY, ANY)):
+        if found := rows.get(pattern):
+            return found
+    return None
+
+
+def _hidden(row: PriceTerms, own: _Rows) -> bool:
+    """Return whether a price of the organization's own takes everything that a row of the book would price."""
+    return any((row.meter, sku, region) in own for sku in {row.sku, ANY} for region in {row.region, ANY})
 
 
 def _covering[T: _Dated](rows: Iterable[T], moment: datetime) -> T | None:
@@ -290,10 +471,9 @@ def _rows_of(version_ids: Iterable[UUID]) -> dict[UUID, dict[_Pattern, PriceTerm
     rows: dict[UUID, dict[_Pattern, PriceTerms]] = {version_id: {} for version_id in version_ids}
     if not rows:
         return rows
-    prices = Price.objects.filter(version__in=rows).annotate(
-        book_id=F("version__book"), unit_seconds=F("meter__unit_seconds")
-    )
-    for price in prices.iterator():
-        terms = terms_of(price, book_id=price.book_id, unit_seconds=price.unit_seconds)
+    for price in (
+        Price.objects.filter(version__in=rows).annotate(unit_seconds=F("meter__unit_seconds")).iterator()
+    ):
+        terms = _terms_of(price)
         rows[price.version_id][terms.meter, terms.sku, terms.region] = terms
     return rows

@@ -15,8 +15,6 @@ def terms(model: str, **fields: object) -> PriceTerms:
     return PriceTerms(
         key_id=ID,
         price_id=ID,
-        version_id=ID,
-        book_id=ID,
         meter="requests",
         sku="*",
         region="*",

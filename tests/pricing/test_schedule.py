@@ -234,7 +234,7 @@ def test_unchanged_tiers_are_no_change() -> None:
     assert first is not None
     assert second is not None
     assert first.key_id == second.key_id
-    assert first.version_id != second.version_id
+    assert first.price_id != second.price_id
 
 
 def test_tiers_hold_through_an_assignment_and_through_a_row_that_disappears() -> None:
@@ -271,7 +271,7 @@ def test_a_more_specific_row_of_a_new_version_is_a_change() -> None:
     assert price_for(schedule(), MID) == "1"
 
 
-def test_a_schedule_takes_three_queries_whatever_its_size() -> None:
+def test_a_schedule_takes_four_queries_whatever_its_size() -> None:
     organization = build.organization()
     for day in range(1, 6):
         rows = [{"sku": f"sku-{number}", "unit_price": f"{day}.{number:02}"} for number in range(20)]
@@ -285,8 +285,8 @@ def test_a_schedule_takes_three_queries_whatever_its_size() -> None:
         prices.terms_for("gpu_hours", "sku-3", "eu", LATE, MAY)
         prices.terms_at("gpu_hours", "sku-3", "eu", MAY)
 
-    # Assignments, versions with their books, rows.
-    assert len(queries) == 3
+    # Assignments, overrides, versions with their books, rows.
+    assert len(queries) == 4
 
 
 def test_another_time_than_loaded_is_a_bug() -> None:

@@ -34,8 +34,6 @@ def terms(draw: st.DrawFn, *models: str) -> PriceTerms:
     return PriceTerms(
         key_id=ID,
         price_id=ID,
-        version_id=ID,
-        book_id=ID,
         meter="gpu_hours",
         sku="*",
         region="*",
@@ -131,8 +129,6 @@ def test_graduated_without_fees_is_continuous(listed: tuple[Tier, ...], quantity
     price = PriceTerms(
         key_id=ID,
         price_id=ID,
-        version_id=ID,
-        book_id=ID,
         meter="requests",
         sku="*",
         region="*",

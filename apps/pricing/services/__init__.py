@@ -18,6 +18,7 @@ from apps.pricing.services.books import (
     start_draft,
 )
 from apps.pricing.services.imports import FIRST_EFFECTIVE_FROM, ImportResult, import_price_book
+from apps.pricing.services.overrides import end_override, override_by_percent, override_price
 
 __all__ = [
     "FIRST_EFFECTIVE_FROM",
@@ -32,7 +33,10 @@ __all__ = [
     "assign_book",
     "create_book",
     "create_version",
+    "end_override",
     "import_price_book",
+    "override_by_percent",
+    "override_price",
     "publish_version",
     "replace_prices",
     "retire_version",

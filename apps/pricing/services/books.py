@@ -112,7 +112,7 @@ def create_version(
     effective_from: what the draft proposes, a whole UTC hour; publishing decides.
     """
     if effective_from is not None:
-        _check_effective_date(effective_from, rated_until=None)
+        check_effective_date(effective_from, rated_until=None)
     book = lock_book(book)
     newest = book.versions.aggregate(number=Max("number"))["number"] or 0
     version = PriceBookVersion.objects.create(
@@ -175,7 +175,7 @@ def publish_version(
     prices = list(version.prices.all())
     if not prices:
         raise VersionEmpty
-    _check_effective_date(effective_from, rated_until=_rated_until(book_id=book.pk))
+    check_effective_date(effective_from, rated_until=rated_until(book_id=book.pk))
     predecessor = book.versions.ever_published().order_by("-effective_from").first()
     if predecessor is not None:
         _end_predecessor(predecessor, effective_from)
@@ -212,7 +212,7 @@ def retire_version(
     if version.effective_to is None:
         if effective_to is None:
             raise EffectiveDateRefused(_("Say when this version ends: nothing follows it yet."))
-        _check_effective_date(effective_to, rated_until=_rated_until(book_id=book.pk))
+        check_effective_date(effective_to, rated_until=rated_until(book_id=book.pk))
         if version.effective_from is not None and effective_to <= version.effective_from:
             raise EffectiveDateRefused(_("A version ends after it begins."))
         version.effective_to = effective_to
@@ -266,7 +266,7 @@ def assign_book(
     if book.currency != organization.currency:
         message = _("The organization is billed in %(organization)s, the book is in %(book)s.")
         raise CurrencyMismatch(message % {"organization": organization.currency, "book": book.currency})
-    _check_effective_date(effective_from, rated_until=_rated_until(organization_id=organization.pk))
+    check_effective_date(effective_from, rated_until=rated_until(organization_id=organization.pk))
     rows = BookAssignment.objects.filter(organization=organization)
     latest = rows.select_for_update(no_key=True).order_by("-effective_from").first()
     if latest is not None:
@@ -305,14 +305,15 @@ def lock_book(book: PriceBook) -> PriceBook:
     return PriceBook.objects.select_for_update(no_key=True).get(pk=book.pk)
 
 
-def _rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
+def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
     """Return the end of the usage already rated by a book, or of an organization; None when there is none."""
     scope = {"book_id": book_id} if book_id else {"organization_id": organization_id}
     found: datetime | None = import_string(settings.RATED_UNTIL)(**scope)
     return found
 
 
-def _check_effective_date(moment: datetime, *, rated_until: datetime | None) -> None:
+def check_effective_date(moment: datetime, *, rated_until: datetime | None) -> None:
+    """Raise EffectiveDateRefused for what is no whole UTC hour, or lies before usage already rated."""
     if not is_whole_hour(moment):
         raise EffectiveDateRefused(_("Prices change on whole UTC hours only."))
     if rated_until is not None and moment < rated_until:
@@ -358,13 +359,13 @@ def _would_lose(row: PriceRow, added: PriceRow) -> bool:
 
 
 def _insert_rows(version: PriceBookVersion, rows: Sequence[PriceRow]) -> list[Price]:
-    _check_codes(rows)
+    check_codes(rows)
     return Price.objects.bulk_create(
         [Price(version=version, key_id=uuid7(), **row.as_columns()) for row in rows], batch_size=BULK_ROWS
     )
 
 
-def _check_codes(rows: Sequence[PriceRow]) -> None:
+def check_codes(rows: Sequence[PriceRow]) -> None:
     """Raise ValidationFailed naming each meter, SKU or region that does not exist, and each repeated row."""
     meters, regions = selectors.meter_codes(), selectors.region_codes() | {ANY}
     asked = {row.sku for row in rows}
