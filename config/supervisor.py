@@ -449,9 +449,9 @@ def _welcome(port: int, credentials: dict[str, Any], var: Path) -> str:
 ready {origin}
 
   Start page      {origin}/          what runs here, and usage turning into spend
-  Customer        {origin}/app/      {owner["email"]}   {owner["password"]}
   Staff           {origin}/admin/    {staff["email"]}   {staff["password"]}
                   its second factor, for an authenticator app: {staff["totp_secret"]}
+  Customer        {origin}/accounts/login/   {owner["email"]}   {owner["password"]}
   REST            {origin}/api/docs
                   curl -H 'Authorization: Bearer {credentials["api_key"]}' {origin}/api/v1/orgs/{slug}/balance
 

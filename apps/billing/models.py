@@ -34,6 +34,8 @@ class BillingProgress(models.Model):
     unbilled_receipts_micros = models.BigIntegerField(default=0)
 
     class Meta:
+        verbose_name = _("billing progress")
+        verbose_name_plural = _("billing progress")
         constraints = [
             models.CheckConstraint(
                 name="billing_progress_receipts_not_negative", condition=Q(unbilled_receipts_micros__gte=0)
@@ -86,6 +88,8 @@ class CreditLot(models.Model):
     objects = CreditLotQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("credit lot")
+        verbose_name_plural = _("credit lots")
         constraints = [
             models.UniqueConstraint(name="billing_creditlot_in_organization", fields=["organization", "id"]),
             models.CheckConstraint(name="billing_creditlot_pot_known", condition=Q(pot__in=Pot.values)),
@@ -143,6 +147,8 @@ class ChargeKey(models.Model):
     objects = ChargeKeyQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("charge key")
+        verbose_name_plural = _("charge keys")
         constraints = [
             models.UniqueConstraint(name="billing_chargekey_in_organization", fields=["organization", "id"]),
             models.UniqueConstraint(
@@ -192,6 +198,8 @@ class ChargeHour(models.Model):
     objects = ChargeHourQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("charged hour")
+        verbose_name_plural = _("charged hours")
         constraints = [
             models.UniqueConstraint(name="billing_chargehour_once", fields=["key", "hour"]),
             models.CheckConstraint(name="billing_chargehour_quantity", condition=Q(quantity__gte=0)),
@@ -217,6 +225,8 @@ class Burn(models.Model):
     transfer = models.OneToOneField("ledger.Transfer", models.PROTECT, related_name="+", db_constraint=False)
 
     class Meta:
+        verbose_name = _("burn")
+        verbose_name_plural = _("burns")
         constraints = [
             models.CheckConstraint(name="billing_burn_amount_positive", condition=Q(amount_micros__gt=0)),
             models.CheckConstraint(

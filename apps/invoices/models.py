@@ -45,6 +45,8 @@ class InvoiceCounter(models.Model):
     last_number = models.PositiveIntegerField(default=0)
 
     class Meta:
+        verbose_name = _("invoice counter")
+        verbose_name_plural = _("invoice counters")
         constraints = [
             models.UniqueConstraint(
                 name="invoices_invoicecounter_series", fields=["entity", "series", "year"]
@@ -98,6 +100,8 @@ class Invoice(models.Model):
     objects = InvoiceQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("invoice")
+        verbose_name_plural = _("invoices")
         constraints = [
             models.UniqueConstraint(name="invoices_invoice_in_organization", fields=["organization", "id"]),
             models.UniqueConstraint(
@@ -159,6 +163,8 @@ class InvoiceLine(models.Model):
     splits = models.JSONField(default=list, encoder=DjangoJSONEncoder)
 
     class Meta:
+        verbose_name = _("invoice line")
+        verbose_name_plural = _("invoice lines")
         constraints = [
             models.UniqueConstraint(
                 name="invoices_invoiceline_in_organization", fields=["organization", "id"]
@@ -191,6 +197,8 @@ class InvoicePayment(models.Model):
     paid_at = models.DateTimeField()
 
     class Meta:
+        verbose_name = _("invoice payment")
+        verbose_name_plural = _("invoice payments")
         constraints = [
             models.UniqueConstraint(name="invoices_invoicepayment_once", fields=["invoice", "batch_id"]),
             models.CheckConstraint(
@@ -215,6 +223,10 @@ class PeriodClose(models.Model):
     )
     closed_by = models.CharField(max_length=150)
     closed_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("period close")
+        verbose_name_plural = _("period closes")
 
     def __str__(self) -> str:
         return str(self.period_id)

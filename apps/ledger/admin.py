@@ -11,9 +11,17 @@ from apps.core.staff import ReadOnlyAdmin, link_to, list_link
 from apps.ledger.models import Account, Transfer, Wallet
 
 
+class OrganizationLink:
+    """The ledger knows organizations as ids; the admin links to their pages all the same."""
+
+    @admin.display(description=_("Organization"), ordering="organization_id")
+    def organization(self, row: Wallet | Account | Transfer) -> SafeString | str:
+        return link_to("organizations_organization", row.organization_id, str(row.organization_id))
+
+
 @admin.register(Wallet)
-class WalletAdmin(ReadOnlyAdmin):
-    list_display = ("organization_id", "currency", "accounts", "transfers", "created_at")
+class WalletAdmin(OrganizationLink, ReadOnlyAdmin):
+    list_display = ("organization", "currency", "accounts", "transfers", "created_at")
     search_fields = ("organization_id",)
     list_filter = ("currency",)
     ordering = ("-created_at", "id")
@@ -30,8 +38,8 @@ class WalletAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Account)
-class AccountAdmin(ReadOnlyAdmin):
-    list_display = ("kind", "organization_id", "currency", "balance", "transfers", "created_at")
+class AccountAdmin(OrganizationLink, ReadOnlyAdmin):
+    list_display = ("kind", "organization", "currency", "balance", "transfers", "created_at")
     search_fields = ("id", "organization_id")
     list_filter = ("kind", "currency")
     ordering = ("organization_id", "kind", "id")
@@ -46,8 +54,8 @@ class AccountAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Transfer)
-class TransferAdmin(ReadOnlyAdmin):
-    list_display = ("occurred_at", "kind", "organization_id", "from_account", "to_account", "amount", "cause")
+class TransferAdmin(OrganizationLink, ReadOnlyAdmin):
+    list_display = ("occurred_at", "kind", "organization", "from_account", "to_account", "amount", "cause")
     list_select_related = ("debit", "credit")
     search_fields = ("cause", "reference", "organization_id", "debit__id", "credit__id", "batch_id")
     list_filter = ("kind", "currency", "occurred_at")

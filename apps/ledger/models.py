@@ -59,6 +59,8 @@ class Wallet(models.Model):
     objects = WalletQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("wallet")
+        verbose_name_plural = _("wallets")
         constraints = [
             # One billing currency per organization: a second wallet could only hold another one.
             models.UniqueConstraint(name="ledger_wallet_organization", fields=["organization_id"]),
@@ -83,6 +85,8 @@ class Account(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        verbose_name = _("account")
+        verbose_name_plural = _("accounts")
         constraints = [
             models.UniqueConstraint(
                 name="ledger_account_once_per_book",
@@ -150,6 +154,8 @@ class Transfer(models.Model):
     objects = TransferQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("transfer")
+        verbose_name_plural = _("transfers")
         constraints = [
             models.UniqueConstraint(name="ledger_transfer_in_organization", fields=["organization_id", "id"]),
             models.CheckConstraint(name="ledger_transfer_amount_positive", condition=Q(amount_micros__gt=0)),

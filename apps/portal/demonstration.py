@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
+
 from apps.billing import services as billing
 from apps.billing.models import CreditLot, Pot
 from apps.core.actor import system_actor
+from apps.core.errors import Unauthenticated
 from apps.core.ids import uuid7
 from apps.core.money import MICROS_PER_UNIT
 from apps.core.periods import floor_hour
-from apps.credentials import bootstrap
+from apps.core.permissions import Permission
+from apps.credentials import services as credentials
 from apps.organizations import services as organizations
 from apps.organizations.models import Organization, Project
 from apps.pricing import files
@@ -31,6 +35,7 @@ HEARTBEAT = timedelta(seconds=15)
 REGIONS = ("eu-north1", "eu-west1", "us-central1", "us-east1")
 PRICES = {"h200": "3.49", "h100": "2.49", "a100": "1.49", "l40s": "0.89"}
 BOOK = "Demonstration"
+KEPT_IN = "demonstration.json"
 HISTORY_DAYS = 40
 
 
@@ -96,10 +101,40 @@ def set_up(*, now: datetime) -> list[Organization]:
         if not CreditLot.objects.filter(organization=organization, source="demonstration").exists():
             _grant(organization, tenant, now=now)
         made.append(organization)
-    # The organization of the start page's examples has usage to price as well.
-    if example := Organization.objects.filter(slug=bootstrap.SLUG).first():
-        _assign(book, example, now=now)
+    _keep_key(made[0], now=now)
     return made
+
+
+def _keep_key(organization: Organization, *, now: datetime) -> None:
+    """Make an API key for the start page's examples and keep it beside the logins, unless the kept one still works."""
+    kept = sample()
+    if kept is not None:
+        try:
+            credentials.authenticate_secret(kept["api_key"], address="127.0.0.1", now=now)
+        except Unauthenticated:
+            pass
+        else:
+            return
+    _key, secret = credentials.create_api_key(
+        actor=system_actor("demonstration"),
+        organization=organization,
+        name="Start page",
+        scopes=[str(permission) for permission in Permission],
+        now=now,
+    )
+    path = settings.VAR / KEPT_IN
+    path.touch(mode=0o600)
+    path.write_text(
+        json.dumps({"organization": organization.slug, "api_key": secret}) + "\n", encoding="utf-8"
+    )
+
+
+def sample() -> dict[str, str] | None:
+    """Return the slug and the API key of the organization that examples use, or None before the demonstration ran."""
+    try:
+        return dict(json.loads((settings.VAR / KEPT_IN).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def _assign(book: PriceBook, organization: Organization, *, now: datetime) -> None:

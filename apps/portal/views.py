@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.core.http.address import client_address
-from apps.portal import selectors
+from apps.portal import demonstration, selectors
 
 # A proxy on this machine would pass the world off as loopback.
 FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
@@ -28,7 +28,9 @@ def start(request: HttpRequest) -> HttpResponse:
     if not _is_own_machine(request):
         return render(request, "portal/landing.html")
     logins = selectors.logins()
-    return render(request, "portal/start.html", {**_live(), "logins": logins, "examples": _examples(logins)})
+    sample = demonstration.sample() or _own(logins)
+    context = {"logins": logins, "sample": sample, "examples": _examples(sample["organization"])}
+    return render(request, "portal/start.html", {**_live(), **context})
 
 
 @require_safe
@@ -76,10 +78,16 @@ def _live() -> dict[str, Any]:
     }
 
 
-def _examples(logins: dict[str, Any] | None) -> dict[str, str]:
+def _own(logins: dict[str, Any] | None) -> dict[str, str]:
+    """Return what the examples use where no demonstration ran: the organization of `bootstrap`."""
+    if logins is None:
+        return {"organization": "demo", "api_key": ""}
+    return {"organization": logins["organization"]["slug"], "api_key": logins["api_key"]}
+
+
+def _examples(slug: str) -> dict[str, str]:
     """Return the commands to copy; a try with the event twice shows that it counts once."""
     base = f"{settings.PUBLIC_URL}/api/v1"
-    slug = logins["organization"]["slug"] if logins else "demo"
     sku, region = selectors.sample_sku()
     ended = timezone.now().replace(microsecond=0)
     estimate = {"items": [{"meter": "gpu_hours", "sku": sku, "region": region, "quantity": "720"}]}

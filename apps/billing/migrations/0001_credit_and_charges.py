@@ -33,6 +33,8 @@ class Migration(migrations.Migration):
                 ("unbilled_receipts_micros", models.BigIntegerField(default=0)),
             ],
             options={
+                "verbose_name": "billing progress",
+                "verbose_name_plural": "billing progress",
                 "constraints": [
                     models.CheckConstraint(
                         condition=models.Q(("unbilled_receipts_micros__gte", 0)),
@@ -85,6 +87,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "charge key", "verbose_name_plural": "charge keys"},
         ),
         migrations.CreateModel(
             name="ChargeHour",
@@ -118,6 +121,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "charged hour", "verbose_name_plural": "charged hours"},
         ),
         migrations.CreateModel(
             name="CreditLot",
@@ -156,6 +160,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "credit lot", "verbose_name_plural": "credit lots"},
         ),
         migrations.CreateModel(
             name="Burn",
@@ -202,6 +207,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "burn", "verbose_name_plural": "burns"},
         ),
         migrations.AddIndex(
             model_name="chargekey",

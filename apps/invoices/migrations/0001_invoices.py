@@ -71,6 +71,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "invoice", "verbose_name_plural": "invoices"},
         ),
         migrations.CreateModel(
             name="InvoiceCounter",
@@ -82,6 +83,8 @@ class Migration(migrations.Migration):
                 ("last_number", models.PositiveIntegerField(default=0)),
             ],
             options={
+                "verbose_name": "invoice counter",
+                "verbose_name_plural": "invoice counters",
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("entity", "series", "year"), name="invoices_invoicecounter_series"
@@ -157,6 +160,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "invoice line", "verbose_name_plural": "invoice lines"},
         ),
         migrations.CreateModel(
             name="InvoicePayment",
@@ -188,6 +192,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "invoice payment", "verbose_name_plural": "invoice payments"},
         ),
         migrations.CreateModel(
             name="PeriodClose",
@@ -229,6 +234,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"verbose_name": "period close", "verbose_name_plural": "period closes"},
         ),
         migrations.AddIndex(
             model_name="invoice",
