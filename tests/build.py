@@ -143,7 +143,7 @@ def events(*sent: dict[str, Any], now: datetime = NOW) -> Outcome:
     return outcome
 
 
-def usage(
+def usage_event(
     organization: Organization,
     start: datetime,
     end: datetime,
@@ -152,14 +152,12 @@ def usage(
     sku: str = "h100",
     region: str = "eu",
     subject: str | None = None,
-    now: datetime = NOW,
     **data: Any,
-) -> str:
-    """Send one finished interval and return the event's id; by default each is a resource of its own."""
-    name = f"event-{next(_numbers)}"
+) -> dict[str, Any]:
+    """Return the event of one finished interval; by default each is a resource of its own."""
     event = {
         "specversion": "1.0",
-        "id": name,
+        "id": f"event-{next(_numbers)}",
         "source": "tests",
         "type": "usage.recorded",
         "data": {
@@ -172,8 +170,14 @@ def usage(
             **data,
         },
     }
-    events(event if subject is None else event | {"subject": subject}, now=now)
-    return name
+    return event if subject is None else event | {"subject": subject}
+
+
+def usage(
+    organization: Organization, start: datetime, end: datetime, *, now: datetime = NOW, **fields: Any
+) -> None:
+    """Send one finished interval; fields are those of `usage_event`."""
+    events(usage_event(organization, start, end, **fields), now=now)
 
 
 def credit(

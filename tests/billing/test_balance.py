@@ -11,6 +11,7 @@ from apps.billing import selectors, usage
 from apps.billing.models import Pot
 from apps.billing.usage import UsageQuery
 from apps.metering.models import Resource
+from apps.metering.services import meter_organization
 from apps.pricing import services as pricing
 from apps.pricing.models import Sku
 from apps.pricing.rows import PriceRow
@@ -66,7 +67,7 @@ def test_only_credit_in_force_counts(lab):
 
 
 def test_the_open_hour_is_accrued_and_not_posted(lab):
-    build.credit(lab, "10")
+    build.credit(lab, "10", now=at(9))
     run(lab, "a", at(11.5), at(12))
     build.metered(lab, at(11.75))
 
@@ -113,8 +114,6 @@ def test_a_pending_correction_counts_at_once(lab):
     run(lab, "a", at(9), at(10))
     build.metered(lab)
     stop(lab, "a", at(9.5))
-    from apps.metering.services import meter_organization
-
     meter_organization(organization_id=lab.id, until=NOW, now=NOW)
 
     balance(lab, available=8_800_000, paid=7_600_000, accrued=-1_200_000)
@@ -132,7 +131,7 @@ def test_usage_paid_ahead_of_its_invoice_is_not_owed_and_an_open_invoice_is(lab)
 
 
 def test_unpriced_usage_costs_nothing_until_it_has_a_price(lab, prices):
-    build.credit(lab, "10")
+    build.credit(lab, "10", now=at(9))
     build.usage(lab, at(9), at(10), sku="b200")
     run(lab, "b", at(11.5), at(12), sku="b200")
     build.metered(lab, at(11.75))
@@ -197,27 +196,27 @@ def busy(lab):
     return lab
 
 
-def test_a_balance_takes_fifteen_queries(busy, django_assert_num_queries):
-    # Progress; queued slots, slots of open hours; periods; assignments, versions, rows of prices; quantities; keys,
-    # prices of keys, hours of keys; receivable; lots; running resources, their events; assignments, versions, rows of
-    # prices for the burn rate; currency.
-    with django_assert_num_queries(19):
+def test_a_balance_takes_the_same_queries_however_many_lots_and_resources(busy, django_assert_num_queries):
+    # Progress; queued slots, slots of open hours; periods; assignments, overrides, versions, rows of prices;
+    # quantities; keys, prices of keys, hours of keys; receivable; lots; running resources, their events;
+    # assignments, overrides, versions, rows of prices for the burn rate; currency.
+    with django_assert_num_queries(21):
         selectors.balance(busy, now=at(11.9))
 
 
-def test_usage_with_amounts_takes_thirteen_queries(busy, django_assert_num_queries):
-    # Progress; queued and open slots; periods; three of prices; quantities; keys, their prices and hours; the sums;
+def test_usage_with_amounts_takes_the_same_queries_however_many_groups(busy, django_assert_num_queries):
+    # Progress; queued and open slots; periods; four of prices; quantities; keys, their prices and hours; the sums;
     # units of meters.
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(14):
         usage.usage_with_amounts(busy, query(busy, group_by="resource"), now=at(11.9))
 
 
-def test_resources_with_their_cost_take_thirteen_queries(busy, django_assert_num_queries):
+def test_resources_with_their_cost_take_the_same_queries_however_many(busy, django_assert_num_queries):
     resources = list(Resource.objects.filter(organization=busy))
 
-    # Progress; queued and open slots; periods; three of prices; quantities; keys, their prices and hours; costs;
+    # Progress; queued and open slots; periods; four of prices; quantities; keys, their prices and hours; costs;
     # events. No resource has a project.
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(14):
         rows = usage.resource_rows(busy, resources, now=at(11.9))
 
     assert {row["cost"] for row in rows} == {"9.360000"}
@@ -226,7 +225,7 @@ def test_resources_with_their_cost_take_thirteen_queries(busy, django_assert_num
 def test_charging_takes_as_many_queries_for_one_hour_as_for_many(lab, django_assert_max_num_queries):
     build.credit(lab, "100")
     build.usage(lab, at(1), at(2))
-    build.metered(lab, at(2))
+    build.metered(lab)
     counts = []
     for number in (1, 8):
         build.usage(lab, at(3), at(3) + number * HOUR, subject=f"s{number}")

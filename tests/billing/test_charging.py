@@ -30,23 +30,25 @@ def one_event(lab):
     build.usage(lab, at(9), at(10), gpus="8", subject="a")
 
 
+def steps(lab, **fields):
+    starts = (at(9) + number * STEP for number in range(720))
+    return [build.usage_event(lab, start, start + STEP, gpus="8", **fields) for start in starts]
+
+
 def one_resource_in_720_events(lab):
-    for number in range(720):
-        build.usage(lab, at(9) + number * STEP, at(9) + (number + 1) * STEP, gpus="8", subject="a")
+    build.events(*steps(lab, subject="a"))
 
 
 def shuffled_and_ticked_in_between(lab):
-    numbers = list(range(720))
-    random.Random(7).shuffle(numbers)  # noqa: S311
-    for position, number in enumerate(numbers):
-        build.usage(lab, at(9) + number * STEP, at(9) + (number + 1) * STEP, gpus="8", subject="a")
-        if position % 120 == 119:
-            build.metered(lab)
+    sent = steps(lab, subject="a")
+    random.Random(7).shuffle(sent)  # noqa: S311
+    for first in range(0, 720, 120):
+        build.events(*sent[first : first + 120])
+        build.metered(lab)
 
 
 def resources_of_their_own(lab):
-    for number in range(720):
-        build.usage(lab, at(9) + number * STEP, at(9) + (number + 1) * STEP, gpus="8")
+    build.events(*steps(lab))
 
 
 def lifecycle_with_a_tick_every_five_minutes(lab):
