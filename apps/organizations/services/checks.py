@@ -1,0 +1,60 @@
+"""What a name, a slug and a time zone look like."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from zoneinfo import available_timezones
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.errors import Conflict, FieldError, ValidationFailed
+from apps.organizations.models import SLUG_LENGTH_MAX, SLUG_PATTERN, UUID_PATTERN
+
+NAME_LENGTH_MAX = 150
+
+
+class SlugTaken(Conflict):
+    """The slug is, or once was, that of another organization or project."""
+
+    code = "slug_taken"
+    default_message = _("This slug is taken. Choose another one.")
+
+
+def check(**problems: str | Promise | None) -> None:
+    """Raise ValidationFailed if any of the named fields has a problem."""
+    if fields := [
+        FieldError(path=name, code="invalid", message=str(problem))
+        for name, problem in problems.items()
+        if problem
+    ]:
+        raise ValidationFailed(fields=fields)
+
+
+def wrong_name(name: str) -> str | Promise | None:
+    """Return what is wrong with a name, or None."""
+    if not name.strip() or len(name) > NAME_LENGTH_MAX:
+        return _("A name has 1 to 150 characters.")
+    if any(unicodedata.category(character).startswith("C") for character in name):
+        return _("A name has no control characters.")
+    return None
+
+
+def wrong_slug(slug: str) -> str | Promise | None:
+    """Return what is wrong with a slug's form, or None."""
+    if (
+        len(slug) > SLUG_LENGTH_MAX
+        or not re.fullmatch(SLUG_PATTERN, slug)
+        or re.fullmatch(UUID_PATTERN, slug)
+    ):
+        return _("A slug has up to 63 lower-case letters, digits and single hyphens, and is no UUID.")
+    return None
+
+
+def wrong_timezone(timezone: str) -> str | Promise | None:
+    return (
+        None
+        if timezone in available_timezones()
+        else _("This is not an IANA time zone, such as Europe/Oslo.")
+    )
