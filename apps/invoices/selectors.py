@@ -92,7 +92,10 @@ def line_rows(lines: Sequence[InvoiceLine]) -> list[dict[str, Any]]:
             "discount": _major(line.discount_minor, line.invoice.currency),
             "tax": _major(line.tax_minor, line.invoice.currency),
             "currency": line.invoice.currency,
-            "splits": line.splits,
+            "splits": [
+                split | {"quantity": money.in_unit(Decimal(split["quantity"]), units.get(line.meter, 1))}
+                for split in line.splits
+            ],
         }
         for line in lines
     ]

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from apps.billing import services as billing
 from apps.core.actor import system_actor
 from apps.core.errors import DomainError
 from apps.core.periods import label_of, previous_label
@@ -79,6 +80,8 @@ def _send(events: list[dict[str, Any]], key: str) -> None:
 
 def _close_until(organization_id: Any, label: str) -> None:
     """Make final invoices of the months before this one, so that there is something to look at."""
+    now = timezone.now()
+    billing.meter_and_charge(organization_id=organization_id, until=now, now=now)
     for period in BillingPeriod.objects.of(organization_id).filter(label__lte=label):
         try:
             invoices.close_period(
