@@ -19,9 +19,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WORKERS = 4
 
 
-def at_once(work):
-    """Run `work(number)` in several threads that begin together."""
-    together = Barrier(WORKERS)
+def at_once(work, workers=WORKERS):
+    """Return what `work(number)` returned in each of several threads that began together."""
+    together = Barrier(workers)
 
     def one(number):
         try:
@@ -30,8 +30,8 @@ def at_once(work):
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(one, range(WORKERS)))
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, range(workers)))
 
 
 def test_workers_that_charge_one_organization_at_once_bill_once():

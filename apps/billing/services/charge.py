@@ -17,6 +17,7 @@ from apps.core import failpoints
 from apps.ledger import services as ledger
 from apps.ledger.services import Book
 from apps.metering import services as metering
+from apps.organizations import services as organizations
 from apps.organizations.models import Organization
 from apps.pricing import selectors as pricing
 
@@ -47,6 +48,9 @@ def charge_organization(*, organization_id: UUID, now: datetime, limit: int = CH
     boundary = selectors.charge_boundary(organization_id)
     if boundary is None:
         return ChargeStep(hours=0, micros=0, more=False)
+    # Months without usage have a period too: what earlier ones left is invoiced with the next to become final.
+    covering = max(boundary, organization.created_at)
+    organizations.ensure_periods(organization_id=organization_id, covering=covering, now=now)
 
     # From here to the commit no price can be published, so what is posted is what the schedule says.
     pricing.hold_prices_still()
