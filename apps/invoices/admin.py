@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.money import from_minor, plain
-from apps.core.staff import ReadOnlyAdmin, link_to
+from apps.core.money import from_micros, from_minor, plain
+from apps.core.staff import ReadOnlyAdmin, link_to, list_link
 from apps.invoices.models import Invoice, InvoiceCounter, InvoiceLine, InvoicePayment, PeriodClose
 
 
@@ -24,7 +24,7 @@ def _amount(field: str, description: Any) -> Any:
 
 class LineInline(admin.TabularInline):  # type: ignore[type-arg]
     model = InvoiceLine
-    fields = ("position", "kind", "usage_period", "key_link", "counted", "unit_price", "amount", "discount")
+    fields = ("position", "kind", "usage_period", "key_link", "counted", "price", "amount", "discount")
     readonly_fields = fields
     ordering = ("position",)
     extra = 0
@@ -44,6 +44,10 @@ class LineInline(admin.TabularInline):  # type: ignore[type-arg]
     def counted(self, line: InvoiceLine) -> str:
         return plain(line.quantity)
 
+    @admin.display(description=_("Unit price"))
+    def price(self, line: InvoiceLine) -> str:
+        return "–" if line.unit_price is None else plain(line.unit_price, decimals_min=2)
+
     @admin.display(description=_("Amount"))
     def amount(self, line: InvoiceLine) -> str:
         return f"{from_minor(line.amount_minor, line.invoice.currency):,f}"
@@ -55,12 +59,20 @@ class LineInline(admin.TabularInline):  # type: ignore[type-arg]
 
 class PaymentInline(admin.TabularInline):  # type: ignore[type-arg]
     model = InvoicePayment
-    fields = readonly_fields = ("paid_at", "amount_micros", "batch_id")
+    fields = readonly_fields = ("paid_at", "amount", "transfers")
     extra = 0
     can_delete = False
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
         return False
+
+    @admin.display(description=_("Amount"))
+    def amount(self, payment: InvoicePayment) -> str:
+        return f"{from_micros(payment.amount_micros):,f}"
+
+    @admin.display(description=_("Ledger"))
+    def transfers(self, payment: InvoicePayment) -> SafeString:
+        return list_link("ledger_transfer", str(_("Transfers")), q=payment.batch_id)
 
 
 @admin.register(Invoice)
@@ -75,10 +87,16 @@ class InvoiceAdmin(ReadOnlyAdmin):
     search_fields = ("number", "id", "organization__slug", "organization__name")
     date_hierarchy = "created_at"
     ordering = ("-created_at", "-id")
+    fieldsets = (
+        (None, {"fields": ("title", "organization_link", "period", "state")}),
+        (_("Amounts"), {"fields": ("currency", "subtotal", "discount", "tax", "total", "due")}),
+        (_("Dates"), {"fields": ("drafted_at", "finalized_at", "created_at")}),
+    )
     inlines = (LineInline, PaymentInline)
 
     subtotal = _amount("subtotal", _("Subtotal"))
     discount = _amount("discount", _("Discount"))
+    tax = _amount("tax", _("Tax"))
     total = _amount("total", _("Total"))
     due = _amount("due", _("Due"))
 
