@@ -8,7 +8,7 @@ from typing import Self
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeBoundary, RangeOperators
 from django.db import models
-from django.db.models import F, Func, Min, Q, Value
+from django.db.models import F, Func, Min, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
@@ -130,6 +130,11 @@ class Region(models.Model):
 
 class PriceBookQuerySet(models.QuerySet["PriceBook"]):
     """Reads of price books."""
+
+    def with_version_in_force(self, moment: datetime) -> Self:
+        """Add the number of the version that prices a moment, as `version_in_force`; None without one."""
+        in_force = PriceBookVersion.objects.in_force_at(moment).filter(book=OuterRef("pk"))
+        return self.annotate(version_in_force=Subquery(in_force.values("number")[:1]))
 
     def default_for(self, currency: str) -> Self:
         """Return the operator's default book in a currency, as at most one row.

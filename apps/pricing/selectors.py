@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,9 @@ from typing import Any, Protocol, cast
 from uuid import UUID, uuid5
 
 from django.db import connection
-from django.db.models import F, Q, Subquery
+from django.db.models import Count, F, Q, QuerySet, Subquery
 
+from apps.core.errors import NotFound
 from apps.core.money import plain
 from apps.core.periods import floor_hour
 from apps.pricing.models import (
@@ -26,6 +28,7 @@ from apps.pricing.models import (
     PriceOverrideQuerySet,
     Region,
     Terms,
+    VersionState,
 )
 from apps.pricing.rating import PriceTerms, Tier, change_by_percent
 
@@ -39,6 +42,8 @@ class _Dated(Protocol):
     @property
     def effective_to(self) -> datetime | None: ...
 
+
+TERMS = ("unit_price", "tiers", "package_size", "package_price", "free_units")
 
 type _Pattern = tuple[str, str, str]
 type _Rows = Mapping[_Pattern, PriceTerms]
@@ -175,9 +180,37 @@ def schedule(*, organization_id: UUID | None, currency: str, start: datetime, en
     )
 
 
-def version_in_force(*, organization_id: UUID | None, currency: str, at: datetime) -> PriceBookVersion | None:
-    """Return the version that prices an organization's usage at a moment; None for nobody in particular."""
-    return _segments(organization_id, currency, at, at + timedelta(microseconds=1))[0].version
+def prices_in_force(*, organization_id: UUID | None, currency: str, at: datetime) -> Segment:
+    """Return what prices an organization's usage at a moment: the version, its own prices, its percentage."""
+    return _segments(organization_id, currency, at, at + timedelta(microseconds=1))[0]
+
+
+def rows_of_book(segment: Segment) -> QuerySet[Price]:
+    """Return the rows of the version in force that no price of the organization's own hides."""
+    prices = Price.objects.select_related("meter", "version__book").annotate(
+        unit_seconds=F("meter__unit_seconds")
+    )
+    if segment.version is None:
+        return prices.none()
+    hidden = Q(pk__in=[])
+    for meter, sku, region in segment.own:
+        wider = {name: code for name, code in (("sku", sku), ("region", region)) if code != ANY}
+        hidden |= Q(meter=meter, **wider)
+    return prices.filter(version=segment.version).exclude(hidden)
+
+
+def rows_of_own(segment: Segment) -> PriceOverrideQuerySet:
+    """Return the prices of the organization's own that are in force."""
+    ids = [terms.override_id for terms in segment.own.values() if terms.override_id]
+    return _with_unit(PriceOverride.objects.filter(pk__in=ids).select_related("meter"))
+
+
+def terms_in(segment: Segment, row: Price | PriceOverride) -> PriceTerms:
+    """Return what a row of `rows_of_book` or `rows_of_own` comes to for the organization."""
+    if isinstance(row, PriceOverride):
+        return _terms_of_own(row)
+    terms = _terms_of(row)
+    return _percentage_of(terms, segment.percentage) if segment.percentage else terms
 
 
 def rows_in_force(*, organization_id: UUID | None, currency: str, at: datetime) -> Sequence[PriceTerms]:
@@ -212,6 +245,53 @@ def schedule_of_book(*, book: PriceBook, at: datetime) -> PriceSchedule:
         _starts=[start],
         _rows=_rows_of({version.pk} if version else set()),
     )
+
+
+def book_by_id(book_id: UUID) -> PriceBook:
+    """Return a price book, or raise NotFound."""
+    book = PriceBook.objects.filter(pk=book_id).first()
+    if book is None:
+        raise NotFound
+    return book
+
+
+def version_by_number(book_id: UUID, number: int) -> PriceBookVersion:
+    """Return a version of a book with its book, or raise NotFound."""
+    found = PriceBookVersion.objects.select_related("book").filter(book_id=book_id, number=number).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def newest_draft(book: PriceBook) -> PriceBookVersion | None:
+    """Return the draft of a book with the highest number."""
+    return (
+        PriceBookVersion.objects.filter(book=book, state=VersionState.DRAFT)
+        .select_related("book")
+        .order_by("-number")
+        .first()
+    )
+
+
+def version_to_show(book: PriceBook) -> PriceBookVersion | None:
+    """Return what an editor starts from: the newest draft, else the newest version."""
+    return newest_draft(book) or book.versions.order_by("-number").first()
+
+
+def tag_of_book(book: PriceBook) -> str:
+    """Return a strong tag of a book with its versions and their rows: equal tags, equal content.
+
+    Rows of a published version are only ever added, so that it counts them; those of drafts are read.
+    """
+    parts: list[Any] = [book.name, book.currency]
+    versions = book.versions.order_by("number").annotate(rows=Count("prices"))
+    parts += versions.values_list("pk", "number", "state", "effective_from", "effective_to", "rows")
+    parts += (
+        Price.objects.filter(version__book=book, version__state=VersionState.DRAFT)
+        .order_by("version__number", "meter", "sku", "region")
+        .values_list("version", "meter", "sku", "region", "model", *TERMS)
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def hold_prices_still() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from apps.core.permissions import IntegrationScope
 from apps.organizations.models import Organization
 from apps.pricing import services
 from apps.pricing.models import Sku
+from apps.pricing.rows import read_row
 from tests import build
 
 pytestmark = pytest.mark.django_db
@@ -177,6 +179,7 @@ def test_the_book_in_force_across_all_meters(standard: Any, path: str) -> None:
         "package_size": None,
         "package_price": None,
         "free_units": None,
+        "negotiated": False,
         "price_book": "Standard",
         "version": 1,
         "effective_from": "2026-01-01T00:00:00Z",
@@ -218,8 +221,40 @@ def test_an_organization_sees_its_own_book(special: tuple[Organization, APIClien
     assert (row["price_book"], row["unit_price"]) == ("Special", "1.5")
     catalog = {row["sku"]: row["prices"] for row in client.get("/api/v1/catalog").json()["data"]}
     assert catalog["h100"][0]["unit_price"] == "1.5"
-    assert catalog["a100"] == []
+    assert catalog.keys() == {"h100"}  # What has no price in the book in force is not sold.
     assert len(build.client().get("/api/v1/pricing").json()["data"]) == 5
+
+
+def test_an_organization_sees_what_it_pays_instead(standard: Any) -> None:
+    organization = build.organization()
+    fields = {"actor": build.actor(), "organization": organization, "effective_from": SINCE, "now": build.NOW}
+    services.override_by_percent(percent=Decimal(-50), **fields)
+    own, _errors = read_row({"meter": "gpu_hours", "sku": "h100", "region": "*", "unit_price": "2"}, path="")
+    assert own is not None
+    services.override_price(row=own, **fields)
+    client = build.client(build.api_key(organization))
+
+    rows, cursor = [], ""
+    while True:
+        page = client.get(f"/api/v1/pricing?limit=1{cursor}").json()
+        rows += page["data"]
+        if not page["has_more"]:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+
+    found = {(row["meter"], row["sku"], row["region"]): row for row in rows}
+    assert len(found) == len(rows) == 4  # The price in the US is hidden by their own.
+    assert all(row["negotiated"] for row in rows)
+    mine = found["gpu_hours", "h100", "*"]
+    assert (mine["unit_price"], mine["price_book"], mine["version"]) == ("2", None, None)
+    assert found["gpu_hours", "a100", "eu"]["tiers"][0] == {"up_to": "10", "unit_price": "5", "flat_fee": "1"}
+    assert found["egress_gb", "*", "*"]["package_price"] == "2.5"
+    assert [row["sku"] for row in client.get("/api/v1/pricing?sku=h100").json()["data"]] == ["h100"]
+    catalog = client.get("/api/v1/catalog").json()["data"]
+    assert [(row["sku"], [price["unit_price"] for price in row["prices"]]) for row in catalog] == [
+        ("a100", [None]),
+        ("h100", ["2"]),
+    ]
 
 
 def test_lists_take_a_fixed_number_of_queries(standard: Any, django_assert_num_queries: Any) -> None:
@@ -230,7 +265,7 @@ def test_lists_take_a_fixed_number_of_queries(standard: Any, django_assert_num_q
     with django_assert_num_queries(2):  # The version in force, its rows.
         assert len(client.get("/api/v1/pricing").json()["data"]) == 30
     with django_assert_num_queries(3):  # The SKUs, the version in force, its rows.
-        assert len(client.get("/api/v1/catalog").json()["data"]) == 32
+        assert len(client.get("/api/v1/catalog").json()["data"]) == 30
 
 
 def test_a_wrong_key_is_refused_even_where_none_is_needed(standard: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from apps.ledger.services import CurrencyMismatch
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.pricing import selectors
+from apps.pricing.files import SkuFacts
 from apps.pricing.models import (
     ANY,
     BookAssignment,
@@ -120,7 +121,7 @@ def create_version(
     )
     _insert_rows(version, rows)
     audit.record(actor=actor, action="price_book.version_created", target=version, diff={"prices": len(rows)})
-    outbox.publish("pricing.version_created", _version_facts(version))
+    outbox.publish("pricing.version_created", version_facts(version))
     return version
 
 
@@ -129,8 +130,7 @@ def start_draft(*, actor: Actor, book: PriceBook, now: datetime) -> PriceBookVer
     """Make a draft with the rows of the book's newest version, to be edited."""
     book = lock_book(book)
     newest = book.versions.order_by("-number").first()
-    rows = [row_of(price) for price in newest.prices.order_by("meter", "sku", "region")] if newest else []
-    return create_version(actor=actor, book=book, rows=rows, now=now)
+    return create_version(actor=actor, book=book, rows=rows_of(newest) if newest else [], now=now)
 
 
 @transaction.atomic
@@ -154,7 +154,7 @@ def replace_prices(
         added = [row for row in after if row not in before]
         diff = {"removed": removed, "added": added}
         audit.record(actor=actor, action="price_book.draft_changed", target=version, diff=diff)
-        outbox.publish("pricing.draft_changed", {**_version_facts(version), "changed_at": now.isoformat()})
+        outbox.publish("pricing.draft_changed", {**version_facts(version), "changed_at": now.isoformat()})
     return version
 
 
@@ -191,7 +191,7 @@ def publish_version(
         "replaces": predecessor.number if predecessor else None,
     }
     audit.record(actor=actor, action="price_book.published", target=version, diff=diff)
-    outbox.publish("pricing.version_published", _version_facts(version))
+    outbox.publish("pricing.version_published", version_facts(version))
     return version
 
 
@@ -220,7 +220,7 @@ def retire_version(
     version.save(update_fields=["state", "effective_to"])
     diff = {"state": [VersionState.PUBLISHED, VersionState.RETIRED], "effective_to": version.effective_to}
     audit.record(actor=actor, action="price_book.retired", target=version, diff=diff)
-    outbox.publish("pricing.version_retired", {**_version_facts(version), "retired_at": now.isoformat()})
+    outbox.publish("pricing.version_retired", {**version_facts(version), "retired_at": now.isoformat()})
     return version
 
 
@@ -245,7 +245,7 @@ def add_price_to_published(*, actor: Actor, version: PriceBookVersion, row: Pric
         actor=actor, action="price_book.price_added", target=version, diff={"added": [row.as_json()]}
     )
     facts = {
-        **_version_facts(version),
+        **version_facts(version),
         "price_id": str(price.pk),
         **row.as_json(),
         "added_at": now.isoformat(),
@@ -391,7 +391,31 @@ def check_codes(rows: Sequence[PriceRow]) -> None:
         raise ValidationFailed(fields=errors)
 
 
-def _version_facts(version: PriceBookVersion) -> dict[str, str | int | None]:
+def rows_of(version: PriceBookVersion) -> list[PriceRow]:
+    """Return a version's rows as values, by meter, SKU and region."""
+    return [row_of(price) for price in version.prices.order_by("meter", "sku", "region")]
+
+
+def ensure_catalog(rows: Iterable[PriceRow], skus: Iterable[SkuFacts] = ()) -> None:
+    """Make the SKUs and regions that do not exist; those that do keep what staff wrote."""
+    rows = list(rows)
+    facts = {row.sku: SkuFacts(code=row.sku) for row in rows if row.sku != ANY} | {
+        sku.code: sku for sku in skus
+    }
+    Sku.objects.bulk_create(
+        [
+            Sku(code=sku.code, name=sku.code, family=sku.family, attributes=sku.attributes)
+            for sku in facts.values()
+        ],
+        batch_size=BULK_ROWS,
+        ignore_conflicts=True,
+    )
+    codes = sorted({row.region for row in rows if row.region != ANY})
+    Region.objects.bulk_create([Region(code=code, name=code) for code in codes], ignore_conflicts=True)
+
+
+def version_facts(version: PriceBookVersion) -> dict[str, str | int | None]:
+    """Return what an outbox row says of a version."""
     effective_from = version.effective_from
     return {
         "book_id": str(version.book_id),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,13 +12,13 @@ from django.utils.translation import gettext as _
 
 from apps.core.actor import Actor
 from apps.ledger.services import CurrencyMismatch
-from apps.pricing.files import BookContent, SkuFacts
-from apps.pricing.models import ANY, PriceBook, PriceBookVersion, Region, Sku, VersionState
+from apps.pricing.files import BookContent
+from apps.pricing.models import PriceBook, PriceBookVersion, VersionState
 from apps.pricing.services.books import (
-    BULK_ROWS,
     EffectiveDateRefused,
     create_book,
     create_version,
+    ensure_catalog,
     lock_book,
     publish_version,
 )
@@ -72,7 +71,7 @@ def import_price_book(
     version = _version_with(book, checksum, effective_from)
     changed = version is None
     if version is None:
-        _ensure_catalog(content.skus, (row.region for row in content.rows))
+        ensure_catalog(content.rows, content.skus)
         version = create_version(
             actor=actor,
             book=book,
@@ -98,17 +97,6 @@ def _first_date(book: PriceBook) -> datetime:
     if book.versions.ever_published().exists():
         raise EffectiveDateRefused(_("Say from when these prices apply: others are published already."))
     return FIRST_EFFECTIVE_FROM
-
-
-def _ensure_catalog(skus: Iterable[SkuFacts], regions: Iterable[str]) -> None:
-    """Make the SKUs and regions that do not exist; those that do keep what staff wrote."""
-    Sku.objects.bulk_create(
-        [Sku(code=sku.code, name=sku.code, family=sku.family, attributes=sku.attributes) for sku in skus],
-        batch_size=BULK_ROWS,
-        ignore_conflicts=True,
-    )
-    codes = sorted({region for region in regions if region != ANY})
-    Region.objects.bulk_create([Region(code=code, name=code) for code in codes], ignore_conflicts=True)
 
 
 def _version_with(book: PriceBook, checksum: str, effective_from: datetime | None) -> PriceBookVersion | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -27,11 +30,13 @@ from apps.pricing.models import (
     QUANTITY_DIGITS_MAX,
     SHORT_CODE_LENGTH_MAX,
     Price,
-    PriceBookVersion,
+    PriceOverride,
     Region,
     Sku,
 )
 from apps.pricing.rating import PriceTerms
+from apps.pricing.rows import tier_as_json
+from apps.pricing.selectors import Segment
 
 ITEMS_MAX = 100
 
@@ -46,9 +51,10 @@ class PricedView(OptionalOrganizationView):
         """The currency that the caller is billed in."""
         return str(self.organization.currency) if self.organization else settings.DEFAULT_CURRENCY
 
-    def version(self) -> PriceBookVersion | None:
-        """Return the version in force for the caller now."""
-        return selectors.version_in_force(
+    @cached_property
+    def in_force(self) -> Segment:
+        """What prices the caller's usage now, read once."""
+        return selectors.prices_in_force(
             organization_id=self.actor.organization_id, currency=self.currency, at=timezone.now()
         )
 
@@ -62,34 +68,27 @@ class TierOutput(serializers.Serializer[Any]):
 
 
 class PriceOutput(serializers.Serializer[Any]):
-    """One row of a price book; `*` matches any SKU or region, and the most specific row applies."""
+    """One row of the prices in force; `*` matches any SKU or region, and the most specific row applies.
 
-    meter = serializers.CharField(source="meter_id")
-    unit = serializers.CharField(source="meter.unit_label")
+    negotiated: whether the organization pays this instead of what the book says. Its own prices are in no book, and
+    come before all of the book's.
+    """
+
+    meter = serializers.CharField()
+    unit = serializers.CharField()
     sku = serializers.CharField()
     region = serializers.CharField()
     model = serializers.CharField()
-    currency = serializers.CharField(source="version.book.currency")
-    unit_price = serializers.SerializerMethodField()
+    currency = serializers.CharField()
+    unit_price = serializers.CharField(allow_null=True)
     tiers = TierOutput(many=True, allow_null=True)
-    package_size = serializers.SerializerMethodField()
-    package_price = serializers.SerializerMethodField()
-    free_units = serializers.SerializerMethodField()
-    price_book = serializers.CharField(source="version.book.name")
-    version = serializers.IntegerField(source="version.number")
-    effective_from = serializers.DateTimeField(source="version.effective_from")
-
-    def get_unit_price(self, price: Price) -> str | None:
-        return None if price.unit_price is None else plain(price.unit_price)
-
-    def get_package_size(self, price: Price) -> str | None:
-        return None if price.package_size is None else plain(price.package_size)
-
-    def get_package_price(self, price: Price) -> str | None:
-        return None if price.package_price is None else plain(price.package_price)
-
-    def get_free_units(self, price: Price) -> str | None:
-        return None if price.free_units is None else plain(price.free_units)
+    package_size = serializers.CharField(allow_null=True)
+    package_price = serializers.CharField(allow_null=True)
+    free_units = serializers.CharField(allow_null=True)
+    negotiated = serializers.BooleanField()
+    price_book = serializers.CharField(allow_null=True)
+    version = serializers.IntegerField(allow_null=True)
+    effective_from = serializers.DateTimeField()
 
 
 class PriceFilters(filters.FilterSet):
@@ -101,17 +100,73 @@ class PriceFilters(filters.FilterSet):
 
 
 class PriceList(ListMixin, PricedView):
-    """The price book in force, across all meters."""
+    """The price book in force, across all meters, as the caller pays it."""
 
     serializer_class = PriceOutput
     filterset_class = PriceFilters
+    queryset = Price.objects.none()  # For the schema.
     ordering = ("meter_id", "sku", "region")
 
-    def get_queryset(self) -> QuerySet[Price]:
-        """Return the rows of the version in force."""
-        prices = Price.objects.select_related("meter", "version__book")
-        version = None if getattr(self, "swagger_fake_view", False) else self.version()
-        return prices.filter(version=version) if version else prices.none()
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002  DRF's signature.
+        prices = self.filter_queryset(selectors.rows_of_book(self.in_force))
+        rows: Any = prices
+        if self.in_force.own:
+            own = selectors.rows_of_own(self.in_force)
+            rows = _Both(prices, PriceFilters(request.query_params, queryset=own, request=request).qs)
+        page = self.paginate_queryset(rows)
+        assert page is not None, "every list has pages"
+        return self.get_paginated_response([self._row(row) for row in _loaded(page, rows)])
+
+    def _row(self, row: Price | PriceOverride) -> dict[str, Any]:
+        terms = selectors.terms_in(self.in_force, row)
+        version = row.version if isinstance(row, Price) else None
+        assert row.meter is not None, "a percentage is no row"
+        return {
+            "meter": row.meter_id,
+            "unit": row.meter.unit_label,
+            "sku": row.sku,
+            "region": row.region,
+            "model": terms.model,
+            "currency": self.currency,
+            "unit_price": _text(terms.unit_price),
+            "tiers": [tier_as_json(tier) for tier in terms.tiers] or None,
+            "package_size": _text(terms.package_size),
+            "package_price": _text(terms.package_price),
+            "free_units": _text(terms.free_units),
+            "negotiated": terms.override_id is not None,
+            "price_book": version.book.name if version else None,
+            "version": version.number if version else None,
+            "effective_from": row.effective_from
+            if isinstance(row, PriceOverride)
+            else row.version.effective_from,
+        }
+
+
+class _Both:
+    """Rows of a book and the organization's own as one list that has pages: keys first, then the rows of the page."""
+
+    def __init__(self, *parts: QuerySet[Any]) -> None:
+        self.parts = parts
+
+    def filter(self, condition: Q) -> _Both:
+        return _Both(*(part.filter(condition) for part in self.parts))
+
+    def order_by(self, *order: str) -> QuerySet[Any, dict[str, Any]]:
+        # PostgreSQL orders them, so that codes sort as they do in every other list.
+        keys = [part.order_by().values("pk", *order) for part in self.parts]
+        return keys[0].union(*keys[1:], all=True).order_by(*order)
+
+
+def _loaded(page: Sequence[Any], rows: Any) -> list[Price | PriceOverride]:
+    if not isinstance(rows, _Both):
+        return list(page)
+    keys = [row["pk"] for row in page]
+    found = {row.pk: row for part in rows.parts for row in part.filter(pk__in=keys)}
+    return [found[key] for key in keys]
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else plain(value)
 
 
 class SkuPriceOutput(serializers.Serializer[Any]):
@@ -154,23 +209,34 @@ class SkuFilters(filters.FilterSet):
 
 
 class Catalog(ListMixin, PricedView):
-    """Everything sold, with what it costs per hour."""
+    """Everything sold, with what it costs per hour: the SKUs that have a price in the book in force."""
 
     serializer_class = SkuOutput
     filterset_class = SkuFilters
-    queryset = Sku.objects.all()
+    queryset = Sku.objects.none()  # For the schema.
     ordering = ("code",)
 
+    @cached_property
+    def rows(self) -> Sequence[PriceTerms]:
+        """The prices in force, read once for the page."""
+        return selectors.rows_in_force(
+            organization_id=self.actor.organization_id, currency=self.currency, at=timezone.now()
+        )
+
+    def get_queryset(self) -> QuerySet[Sku]:
+        """Return the SKUs with a price: one of their own, or of time for any SKU."""
+        if getattr(self, "swagger_fake_view", False):
+            return Sku.objects.none()
+        if any(row.sku == ANY and row.unit_seconds > 1 for row in self.rows):
+            return Sku.objects.all()
+        return Sku.objects.filter(code__in={row.sku for row in self.rows})
+
     def get_serializer_context(self) -> dict[str, Any]:
-        """Add the prices in force, read once for the page."""
+        """Add the prices in force."""
         context = dict(super().get_serializer_context())
         if getattr(self, "swagger_fake_view", False):
             return context
-        now = timezone.now()
-        rows = selectors.rows_in_force(
-            organization_id=self.actor.organization_id, currency=self.currency, at=now
-        )
-        return {**context, "rows": rows, "currency": self.currency}
+        return {**context, "rows": self.rows, "currency": self.currency}
 
 
 class RegionOutput(serializers.Serializer[Any]):
