@@ -63,6 +63,15 @@ class BookContent:
     notes: tuple[str, ...] = ()
 
 
+def read_file(
+    text: str, *, is_csv: bool, meters: Iterable[str], name: str, currency: str, currency_default: str
+) -> BookContent:
+    """Return the book in either format. Raises PriceBookUnreadable."""
+    if is_csv:
+        return read_skypilot_csv(text, name=name, currency=currency or currency_default)
+    return read_json(text, meters=meters, name=name, currency=currency)
+
+
 def read_json(text: str, *, meters: Iterable[str], name: str = "", currency: str = "") -> BookContent:
     """Return the book in our JSON format.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from decimal import Decimal
+from typing import Any, Self
 
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeBoundary, RangeOperators
@@ -261,41 +262,21 @@ def _price_range(column: str) -> Q:
     return Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__gte": 0, f"{column}__lt": PRICE_LIMIT})
 
 
+def _decimal(label: Any, digits: int, decimals: int) -> models.DecimalField[Decimal | None, Decimal | None]:
+    return models.DecimalField(label, max_digits=digits, decimal_places=decimals, null=True, blank=True)
+
+
 class Terms(models.Model):
     """What something costs, in the columns of its model; those of the other models are empty.
 
     tiers: a list of {up_to, unit_price, flat_fee}, decimals as strings, up_to null in the last.
     """
 
-    unit_price = models.DecimalField(
-        _("unit price"),
-        max_digits=PRICE_DIGITS_MAX,
-        decimal_places=PRICE_DECIMALS_MAX,
-        null=True,
-        blank=True,
-    )
+    unit_price = _decimal(_("unit price"), PRICE_DIGITS_MAX, PRICE_DECIMALS_MAX)
     tiers = models.JSONField(_("tiers"), null=True, blank=True)
-    package_size = models.DecimalField(
-        _("package size"),
-        max_digits=QUANTITY_DIGITS_MAX,
-        decimal_places=QUANTITY_DECIMALS_MAX,
-        null=True,
-        blank=True,
-    )
-    package_price = models.DecimalField(
-        _("package price"),
-        max_digits=PRICE_DIGITS_MAX,
-        decimal_places=PRICE_DECIMALS_MAX,
-        null=True,
-        blank=True,
-    )
-    free_units = models.DecimalField(
-        _("free units"),
-        max_digits=QUANTITY_DIGITS_MAX,
-        decimal_places=QUANTITY_DECIMALS_MAX,
-        null=True,
-        blank=True,
-    )
+    package_size = _decimal(_("package size"), QUANTITY_DIGITS_MAX, QUANTITY_DECIMALS_MAX)
+    package_price = _decimal(_("package price"), PRICE_DIGITS_MAX, PRICE_DECIMALS_MAX)
+    free_units = _decimal(_("free units"), QUANTITY_DIGITS_MAX, QUANTITY_DECIMALS_MAX)
 
     class Meta:
         abstract = True

@@ -456,3 +456,57 @@ def test_the_builder_publishes() -> None:
     version = build.price_book({"unit_price": "1"})
 
     assert version.state == VersionState.PUBLISHED
+
+
+def test_a_dry_run_prints_what_would_change_and_writes_nothing(tmp_path: Any, capsys: Any) -> None:
+    rows = [
+        {"sku": "h100", "unit_price": "2.50"},
+        {"sku": "a100", "unit_price": "1"},
+        {
+            "sku": "v100",
+            "model": "volume",
+            "tiers": [{"up_to": "5", "unit_price": "2"}, {"up_to": None, "unit_price": "1"}],
+        },
+        {"sku": "l40", "unit_price": "0"},
+    ]
+    build.price_book(*rows, name="Standard")
+    changed = [
+        {"sku": "h100", "unit_price": "2.00"},
+        {
+            "sku": "v100",
+            "model": "volume",
+            "tiers": [{"up_to": "5", "unit_price": "3"}, {"up_to": None, "unit_price": "1"}],
+        },
+        {"sku": "l40", "unit_price": "0.50"},
+        {"sku": "b200", "unit_price": "5"},
+    ]
+    file = tmp_path / "book.json"
+    prices = [{"meter": "gpu_hours", "region": "*", **row} for row in changed]
+    file.write_text(json.dumps({"name": "Standard", "currency": "USD", "prices": prices}))
+    before = (PriceBookVersion.objects.count(), Sku.objects.count(), AuditEvent.objects.count())
+
+    call_command("import_price_book", str(file), "--dry-run")
+
+    assert capsys.readouterr().out.splitlines() == [
+        "Compared with Standard v1:",
+        "- gpu_hours · a100 · *: 1",
+        "+ gpu_hours · b200 · *: 5",
+        "~ gpu_hours · h100 · *: unit price 2.5 → 2 (-20.00 %)",
+        "~ gpu_hours · l40 · *: unit price 0 → 0.5",
+        "~ gpu_hours · v100 · *: price to 5 2 → 3 (+50.00 %)",
+        "1 added, 1 removed, 3 changed, 0 unchanged.",
+    ]
+    assert before == (PriceBookVersion.objects.count(), Sku.objects.count(), AuditEvent.objects.count())
+
+
+def test_a_dry_run_of_the_same_prices_says_so(tmp_path: Any, capsys: Any) -> None:
+    build.price_book({"sku": "h100", "unit_price": "2.50"}, name="Standard")
+    file = tmp_path / "book.json"
+    row = {"meter": "gpu_hours", "sku": "h100", "region": "*", "unit_price": "2.5"}
+    file.write_text(json.dumps({"name": "Standard", "currency": "USD", "prices": [row]}))
+
+    call_command("import_price_book", str(file), "--dry-run")
+
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Standard v1 has exactly these prices: importing them would make no new version."
+    )

@@ -29,7 +29,13 @@ from apps.pricing.services.drafts import (
     edit_draft,
     publish_draft_of,
 )
-from apps.pricing.services.imports import FIRST_EFFECTIVE_FROM, ImportResult, import_price_book
+from apps.pricing.services.imports import (
+    FIRST_EFFECTIVE_FROM,
+    ImportResult,
+    Preview,
+    import_price_book,
+    preview_import,
+)
 from apps.pricing.services.overrides import end_override, override_by_percent, override_price
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "NoDraft",
     "PreconditionFailed",
     "PreconditionRequired",
+    "Preview",
     "PriceExists",
     "VersionEmpty",
     "VersionNotDraft",
@@ -57,6 +64,7 @@ __all__ = [
     "import_price_book",
     "override_by_percent",
     "override_price",
+    "preview_import",
     "publish_draft_of",
     "publish_version",
     "replace_prices",

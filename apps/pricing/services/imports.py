@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from apps.core.actor import Actor
 from apps.ledger.services import CurrencyMismatch
+from apps.pricing.diffs import Change, compare
 from apps.pricing.files import BookContent
 from apps.pricing.models import PriceBook, PriceBookVersion, VersionState
 from apps.pricing.services.books import (
@@ -21,6 +24,7 @@ from apps.pricing.services.books import (
     ensure_catalog,
     lock_book,
     publish_version,
+    rows_of,
 )
 
 # A book's first version prices everything since ever, unless told otherwise.
@@ -64,9 +68,7 @@ def import_price_book(
         now=now,
     )
     book = lock_book(book)
-    if book.currency != content.currency:
-        message = _("The price book “%(name)s” is in %(currency)s.")
-        raise CurrencyMismatch(message % {"name": book.name, "currency": book.currency})
+    _check_currency(book, content)
     messages = list(content.notes)
     version = _version_with(book, checksum, effective_from)
     changed = version is None
@@ -91,6 +93,66 @@ def import_price_book(
     if not changed:
         messages.append(_("Nothing changed: %(version)s has exactly these prices.") % {"version": version})
     return ImportResult(book=book, version=version, changed=changed, messages=tuple(messages))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What an import would change; `against` is the version that it is compared with, None for a new book.
+
+    repeats: the version that has exactly these prices already, so that the import would make none.
+    """
+
+    against: PriceBookVersion | None
+    repeats: PriceBookVersion | None
+    changes: tuple[Change, ...]
+    unchanged: int
+    notes: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the preview as lines of text."""
+        yield from self.notes
+        if self.against is None:
+            yield _("A new price book with %d prices:") % len(self.changes)
+        else:
+            yield _("Compared with %s:") % self.against
+        yield from (str(change) for change in self.changes)
+        counts = Counter(change.kind for change in self.changes)
+        yield _("%(added)d added, %(removed)d removed, %(changed)d changed, %(unchanged)d unchanged.") % {
+            "added": counts["added"],
+            "removed": counts["removed"],
+            "changed": counts["changed"],
+            "unchanged": self.unchanged,
+        }
+        if self.repeats is not None:
+            yield _("%s has exactly these prices: importing them would make no new version.") % self.repeats
+
+
+def preview_import(*, content: BookContent, effective_from: datetime | None = None, now: datetime) -> Preview:
+    """Return what importing the content would change in the version in force, writing nothing.
+
+    Without a version in force it is compared with the newest one. Raises CurrencyMismatch.
+    """
+    book = PriceBook.objects.filter(name=content.name).first()
+    if book is None:
+        changes = compare((), content.rows)
+        return Preview(against=None, repeats=None, changes=tuple(changes), unchanged=0, notes=content.notes)
+    _check_currency(book, content)
+    against = book.versions.in_force_at(now).first() or book.versions.order_by("-number").first()
+    before = rows_of(against) if against else []
+    changes = compare(before, content.rows)
+    return Preview(
+        against=against,
+        repeats=_version_with(book, _checksum(content), effective_from or content.effective_from),
+        changes=tuple(changes),
+        unchanged=len(content.rows) - sum(change.after is not None for change in changes),
+        notes=content.notes,
+    )
+
+
+def _check_currency(book: PriceBook, content: BookContent) -> None:
+    if book.currency != content.currency:
+        message = _("The price book “%(name)s” is in %(currency)s.")
+        raise CurrencyMismatch(message % {"name": book.name, "currency": book.currency})
 
 
 def _first_date(book: PriceBook) -> datetime:

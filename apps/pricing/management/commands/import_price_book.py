@@ -37,12 +37,24 @@ class Command(BaseCommand):
             help="whole UTC hour from which they apply; default of a first version: 1970-01-01T00:00:00Z",
         )
         parser.add_argument("--publish", action="store_true", help="put the prices in force")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print what would change in the version in force; write nothing",
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Read the file, then import it in one transaction."""
+        """Read the file, then import it in one transaction, or say what that would change."""
         path: Path = options["file"]
         try:
             content = self._read(path, name=options["name"], currency=options["currency"])
+            if options["dry_run"]:
+                preview = services.preview_import(
+                    content=content, effective_from=options["effective_from"], now=timezone.now()
+                )
+                for line in preview.lines():
+                    self.stdout.write(line)
+                return
             result = services.import_price_book(
                 actor=system_actor("import_price_book"),
                 content=content,
@@ -64,9 +76,14 @@ class Command(BaseCommand):
             raise CommandError(f"{path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise CommandError(_("%s is not text in UTF-8.") % path) from error
-        if path.suffix.lower() == ".csv":
-            return files.read_skypilot_csv(text, name=name, currency=currency or settings.DEFAULT_CURRENCY)
-        return files.read_json(text, meters=selectors.meter_codes(), name=name, currency=currency)
+        return files.read_file(
+            text,
+            is_csv=path.suffix.lower() == ".csv",
+            meters=selectors.meter_codes(),
+            name=name,
+            currency=currency,
+            currency_default=settings.DEFAULT_CURRENCY,
+        )
 
 
 def _moment(text: str) -> datetime:

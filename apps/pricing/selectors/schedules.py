@@ -1,36 +1,29 @@
-"""Reads of prices: the schedule that billing rates by, and what is sold where."""
+"""What applies when: the schedule that billing rates by, and the prices in force."""
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Protocol, cast
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from django.db import connection
-from django.db.models import Count, F, Q, QuerySet, Subquery
+from django.db.models import F, Q, QuerySet, Subquery
 
-from apps.core.errors import NotFound
-from apps.core.money import plain
 from apps.core.periods import floor_hour
 from apps.pricing.models import (
     ANY,
     BookAssignment,
-    Meter,
     Price,
     PriceBook,
     PriceBookVersion,
     PriceOverride,
     PriceOverrideQuerySet,
-    Region,
-    Terms,
-    VersionState,
 )
-from apps.pricing.rating import PriceTerms, Tier, change_by_percent
+from apps.pricing.rating import PriceTerms
+from apps.pricing.selectors.terms import StoredKey, changed_by, terms_of_own, terms_of_row, with_unit
 
 # Serialises the publication of prices with the charging of usage; any number nobody else uses.
 _PRICES_LOCK = 7_265_110_001
@@ -43,13 +36,10 @@ class _Dated(Protocol):
     def effective_to(self) -> datetime | None: ...
 
 
-TERMS = ("unit_price", "tiers", "package_size", "package_price", "free_units")
-
 type _Pattern = tuple[str, str, str]
+
+
 type _Rows = Mapping[_Pattern, PriceTerms]
-
-
-type StoredKey = tuple[UUID | None, UUID | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +147,7 @@ class PriceSchedule:
             return row
         made = self._made.get((row.price_id, segment.percentage.pk))
         if made is None:
-            made = _percentage_of(row, segment.percentage)
+            made = changed_by(row, segment.percentage)
             self._made[row.price_id, segment.percentage.pk] = made
         return made
 
@@ -202,15 +192,15 @@ def rows_of_book(segment: Segment) -> QuerySet[Price]:
 def rows_of_own(segment: Segment) -> PriceOverrideQuerySet:
     """Return the prices of the organization's own that are in force."""
     ids = [terms.override_id for terms in segment.own.values() if terms.override_id]
-    return _with_unit(PriceOverride.objects.filter(pk__in=ids).select_related("meter"))
+    return with_unit(PriceOverride.objects.filter(pk__in=ids).select_related("meter"))
 
 
 def terms_in(segment: Segment, row: Price | PriceOverride) -> PriceTerms:
     """Return what a row of `rows_of_book` or `rows_of_own` comes to for the organization."""
     if isinstance(row, PriceOverride):
-        return _terms_of_own(row)
-    terms = _terms_of(row)
-    return _percentage_of(terms, segment.percentage) if segment.percentage else terms
+        return terms_of_own(row)
+    terms = terms_of_row(row)
+    return changed_by(terms, segment.percentage) if segment.percentage else terms
 
 
 def rows_in_force(*, organization_id: UUID | None, currency: str, at: datetime) -> Sequence[PriceTerms]:
@@ -247,53 +237,6 @@ def schedule_of_book(*, book: PriceBook, at: datetime) -> PriceSchedule:
     )
 
 
-def book_by_id(book_id: UUID) -> PriceBook:
-    """Return a price book, or raise NotFound."""
-    book = PriceBook.objects.filter(pk=book_id).first()
-    if book is None:
-        raise NotFound
-    return book
-
-
-def version_by_number(book_id: UUID, number: int) -> PriceBookVersion:
-    """Return a version of a book with its book, or raise NotFound."""
-    found = PriceBookVersion.objects.select_related("book").filter(book_id=book_id, number=number).first()
-    if found is None:
-        raise NotFound
-    return found
-
-
-def newest_draft(book: PriceBook) -> PriceBookVersion | None:
-    """Return the draft of a book with the highest number."""
-    return (
-        PriceBookVersion.objects.filter(book=book, state=VersionState.DRAFT)
-        .select_related("book")
-        .order_by("-number")
-        .first()
-    )
-
-
-def version_to_show(book: PriceBook) -> PriceBookVersion | None:
-    """Return what an editor starts from: the newest draft, else the newest version."""
-    return newest_draft(book) or book.versions.order_by("-number").first()
-
-
-def tag_of_book(book: PriceBook) -> str:
-    """Return a strong tag of a book with its versions and their rows: equal tags, equal content.
-
-    Rows of a published version are only ever added, so that it counts them; those of drafts are read.
-    """
-    parts: list[Any] = [book.name, book.currency]
-    versions = book.versions.order_by("number").annotate(rows=Count("prices"))
-    parts += versions.values_list("pk", "number", "state", "effective_from", "effective_to", "rows")
-    parts += (
-        Price.objects.filter(version__book=book, version__state=VersionState.DRAFT)
-        .order_by("version__number", "meter", "sku", "region")
-        .values_list("version", "meter", "sku", "region", "model", *TERMS)
-    )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
 def hold_prices_still() -> None:
     """Wait for any publication under way and keep new ones out until this transaction ends.
 
@@ -308,155 +251,6 @@ def exclude_charging() -> None:
     """Wait until nobody charges by the present prices, and keep chargers out until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_PRICES_LOCK])
-
-
-def unit_seconds() -> dict[str, int]:
-    """Return the seconds per unit of every meter by its code: 3600 where quantities are seconds and hours are sold."""
-    return dict(Meter.objects.values_list("code", "unit_seconds"))
-
-
-def known_region(code: str) -> bool:
-    """Return whether the operator has a region of that code."""
-    return Region.objects.filter(code=code).exists()
-
-
-def meter_codes() -> frozenset[str]:
-    """Return the codes of all meters."""
-    return frozenset(Meter.objects.values_list("code", flat=True))
-
-
-def region_codes() -> frozenset[str]:
-    """Return the codes of all regions."""
-    return frozenset(Region.objects.values_list("code", flat=True))
-
-
-def terms_of_keys(keys: Collection[StoredKey]) -> dict[StoredKey, PriceTerms]:
-    """Return the terms of charges as they were made, by (price id, override id) of the charge, in at most two queries.
-
-    Without an override they are the row's. With a percentage they are the row's, changed by it; with a price of the
-    organization's own they are that, and the row is only what the book asked there, if anything.
-    """
-    prices = {
-        price.pk: _terms_of(price)
-        for price in Price.objects.filter(
-            pk__in={price_id for price_id, _override_id in keys if price_id}
-        ).annotate(unit_seconds=F("meter__unit_seconds"))
-    }
-    override_ids = {override_id for _price_id, override_id in keys if override_id}
-    overrides = (
-        {override.pk: override for override in _with_unit(PriceOverride.objects.filter(pk__in=override_ids))}
-        if override_ids
-        else {}
-    )
-    found: dict[StoredKey, PriceTerms] = {}
-    for price_id, override_id in keys:
-        if override_id is None:
-            found[price_id, override_id] = prices[cast("UUID", price_id)]
-        elif (override := overrides[override_id]).is_percentage:
-            found[price_id, override_id] = _percentage_of(prices[cast("UUID", price_id)], override)
-        else:
-            found[price_id, override_id] = replace(_terms_of_own(override), price_id=price_id)
-    return found
-
-
-def _terms_of(price: Any) -> PriceTerms:
-    """Return a row of a book, annotated with its meter's unit, as rating needs it."""
-    return PriceTerms(
-        key_id=price.key_id,
-        price_id=price.pk,
-        meter=price.meter_id,
-        sku=price.sku,
-        region=price.region,
-        unit_seconds=price.unit_seconds,
-        **_columns_of(price),
-    )
-
-
-def _terms_of_own(override: Any) -> PriceTerms:
-    """Return a price of an organization's own, annotated with its meter's unit."""
-    return PriceTerms(
-        key_id=override.key_id,
-        price_id=None,
-        override_id=override.pk,
-        meter=override.meter_id,
-        sku=override.sku,
-        region=override.region,
-        unit_seconds=override.unit_seconds,
-        **_columns_of(override),
-    )
-
-
-def _percentage_of(row: PriceTerms, override: PriceOverride) -> PriceTerms:
-    """Return a row changed by a percentage, under an identity that follows from both and from nothing else."""
-    assert override.percent is not None, "a price of its own is not derived"
-    return change_by_percent(
-        row,
-        override.percent,
-        key_id=uuid5(override.key_id, str(row.key_id)),
-        override_id=override.pk,
-    )
-
-
-def _columns_of(terms: Terms) -> dict[str, Any]:
-    return {
-        "model": cast("Any", terms).model,
-        "unit_price": terms.unit_price,
-        "tiers": tiers_of(terms.tiers),
-        "package_size": terms.package_size,
-        "package_price": terms.package_price,
-        "free_units": terms.free_units,
-    }
-
-
-def _with_unit(overrides: PriceOverrideQuerySet) -> PriceOverrideQuerySet:
-    return overrides.annotate(unit_seconds=F("meter__unit_seconds"))
-
-
-def terms_as_json(terms: PriceTerms) -> dict[str, Any]:
-    """Return terms as programs read them: decimals as strings, and only the columns of their model."""
-    return _columns_as_json(terms.model, terms, terms.tiers)
-
-
-def row_as_json(row: Price | PriceOverride) -> dict[str, Any]:
-    """Return a stored price with its meter, SKU and region, as programs read it."""
-    place = {"meter": row.meter_id, "sku": row.sku, "region": row.region}
-    return place | _columns_as_json(row.model, row, tiers_of(row.tiers))
-
-
-def _columns_as_json(model: str, columns: PriceTerms | Terms, tiers: Iterable[Tier]) -> dict[str, Any]:
-    def text(price: Decimal | None) -> str | None:
-        return None if price is None else plain(price, decimals_min=2)
-
-    found: dict[str, Any] = {
-        "model": model,
-        "unit_price": text(columns.unit_price),
-        "tiers": [
-            {
-                "up_to": None if tier.up_to is None else plain(tier.up_to),
-                "unit_price": plain(tier.unit_price),
-                "flat_fee": plain(tier.flat_fee),
-            }
-            for tier in tiers
-        ]
-        or None,
-    }
-    if columns.package_size is not None:
-        found["package_size"] = plain(columns.package_size)
-        found["package_price"] = text(columns.package_price)
-        found["free_units"] = plain(columns.free_units or Decimal(0))
-    return found
-
-
-def tiers_of(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Tier, ...]:
-    """Return stored tiers with their decimal strings as decimals."""
-    return tuple(
-        Tier(
-            up_to=None if tier["up_to"] is None else Decimal(tier["up_to"]),
-            unit_price=Decimal(tier["unit_price"]),
-            flat_fee=Decimal(tier["flat_fee"]),
-        )
-        for tier in stored or ()
-    )
 
 
 def _assignments(
@@ -480,7 +274,7 @@ def _overrides(
     if organization_id is None:
         return []
     return list(
-        _with_unit(PriceOverride.objects.in_force_during(start, end))
+        with_unit(PriceOverride.objects.in_force_during(start, end))
         .filter(Q(percent__isnull=False) | Q(currency=currency), organization_id=organization_id)
         .order_by("effective_from", "pk")
     )
@@ -489,7 +283,7 @@ def _overrides(
 def _segments(organization_id: UUID | None, currency: str, start: datetime, end: datetime) -> list[Segment]:
     assignments = _assignments(organization_id, currency, start, end)
     overrides = _overrides(organization_id, currency, start, end)
-    own = [(override, _terms_of_own(override)) for override in overrides if not override.is_percentage]
+    own = [(override, terms_of_own(override)) for override in overrides if not override.is_percentage]
     percentages = [override for override in overrides if override.is_percentage]
     assigned = {assignment.book_id for assignment in assignments}
     versions = list(
@@ -554,6 +348,6 @@ def _rows_of(version_ids: Iterable[UUID]) -> dict[UUID, dict[_Pattern, PriceTerm
     for price in (
         Price.objects.filter(version__in=rows).annotate(unit_seconds=F("meter__unit_seconds")).iterator()
     ):
-        terms = _terms_of(price)
+        terms = terms_of_row(price)
         rows[price.version_id][terms.meter, terms.sku, terms.region] = terms
     return rows
