@@ -144,6 +144,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = USAGE_BODY_BYTES_MAX
 CELERY_APP = "config.celery"
 ENVIRONMENT_CLASS = "config.environment.Environment"
 ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
+ORGANIZATION_DELETE_BLOCKERS = [
+    "apps.billing.blockers.open_business",
+    "apps.invoices.blockers.open_business",
+]
+MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
 LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prove_invoices"]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
 RECEIPT_ALLOCATOR = "apps.invoices.services.allocate_receipt"

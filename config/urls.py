@@ -14,7 +14,7 @@ from apps.core.http import health, openapi
 from apps.core.http.views import UnknownPath
 
 # The paths that clients of one of our predecessors call without a prefix.
-UNPREFIXED = ("auth/", "orgs/", "invites/")
+UNPREFIXED = ("auth/", "orgs", "invites/")
 
 
 def _routes(table: str) -> list[URLPattern | URLResolver]:

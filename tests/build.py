@@ -131,6 +131,20 @@ def client(secret: str = "", **headers: str) -> APIClient:
     return found
 
 
+def person_client(user: User, *, stepped_up: bool = True, **headers: str) -> APIClient:
+    """Return a client that asks as a person, who has just proved themselves unless told otherwise."""
+    found = client(**headers)
+    found.force_authenticate(
+        Actor(
+            kind=ActorKind.USER,
+            id=user.pk,
+            label=user.email,
+            stepped_up_at=timezone.now() if stepped_up else None,
+        )
+    )
+    return found
+
+
 def events(*sent: dict[str, Any], now: datetime = NOW) -> Outcome:
     """Send CloudEvents as an integration with all its scopes would; every one of them must be taken."""
     sender = Actor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -24,6 +25,7 @@ class Actor:
     organization_id: None for integrations, staff and the system until a path, header or event names one.
     permissions: names of `Permission` and `IntegrationScope`; a system actor needs none, services trust it.
     on_behalf_of: the person that a staff member or key acts for, as shown in the audit log.
+    stepped_up_at: when a person last proved themselves with a second factor, or the password where none exists.
     """
 
     kind: ActorKind
@@ -34,6 +36,14 @@ class Actor:
     credential_id: UUID | None = None
     address: str = ""
     on_behalf_of: str = ""
+    stepped_up_at: datetime | None = None
+
+    @property
+    def person_id(self) -> UUID:
+        """The id of the person that this actor is; asking it of anything else is a bug."""
+        assert self.kind == ActorKind.USER, "only people have this id"
+        assert self.id is not None, "people are never anonymous here"
+        return self.id
 
     def can(self, permission: str) -> bool:
         """Return whether this actor holds the permission or scope of that name."""

@@ -59,6 +59,13 @@ class PermissionDenied(DomainError):
     default_message = _("This credential is not allowed to do that.")
 
 
+class StepUpRequired(PermissionDenied):
+    """The person must prove themselves again (`/auth/step-up`); what was shown is more than ten minutes old."""
+
+    code = "step_up_required"
+    default_message = _("Confirm that it is you, then try again.")
+
+
 class NotFound(DomainError):
     """No such row for this actor; another tenant's row looks the same."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor, ActorKind
 from apps.core.http.address import client_address
@@ -30,6 +33,12 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return False
+
+
+class ReasonActionForm(ActionForm):
+    """The choice of an action with its reason beside it; the action says whether it needs one."""
+
+    reason = forms.CharField(label=_("Reason"), required=False, max_length=500)
 
 
 def link_to(model: str, pk: object, text: str) -> SafeString | str:

@@ -15,11 +15,11 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.core.actor import Actor, ActorKind
-from apps.core.errors import FieldError, PermissionDenied, Unauthenticated, ValidationFailed
-from apps.core.permissions import IntegrationScope, Permission
+from apps.core.errors import Conflict, FieldError, PermissionDenied, Unauthenticated, ValidationFailed
+from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import secrets
 from apps.credentials.models import ApiKey, Credential, Integration
-from apps.organizations.models import Organization, Project
+from apps.organizations.models import Membership, Organization, Project
 from apps.outbox import services as outbox
 
 LAST_USED_GRAIN = timedelta(minutes=1)
@@ -41,6 +41,13 @@ class TokenExpired(Unauthenticated):
 
     code = "token_expired"
     default_message = _("This credential has expired.")
+
+
+class KeysExceedMember(Conflict):
+    """A key cannot be handed to a member who lacks one of its permissions."""
+
+    code = "keys_exceed_member"
+    default_message = _("This member may not do what one of the keys can. Revoke it first.")
 
 
 class AddressNotAllowed(PermissionDenied):
@@ -163,6 +170,29 @@ def set_active(*, actor: Actor, credential: AnyCredential, is_active: bool) -> A
         credential.save(update_fields=["is_active"])
         _tell(actor, f"{_kind(credential)}.{'activated' if is_active else 'deactivated'}", credential)
     return credential
+
+
+@transaction.atomic
+def settle_keys_of_leaver(
+    *, actor: Actor, membership: Membership, heir: Membership | None, now: datetime
+) -> None:
+    """Revoke the keys of a member who leaves, or hand them to another; settings.MEMBER_KEYS_SETTLER names this.
+
+    Raises KeysExceedMember if the heir may not do what one of the keys can.
+    """
+    keys = ApiKey.objects.filter(
+        organization_id=membership.organization_id, created_by_id=membership.user_id, revoked_at__isnull=True
+    )
+    for key in keys.order_by("pk"):
+        if heir is None:
+            revoke(actor=actor, credential=key, reason=str(_("The member left.")), now=now)
+            continue
+        beyond = sorted(set(key.scopes) - ROLE_PERMISSIONS[Role(heir.role)])
+        if beyond:
+            raise KeysExceedMember(api_key=str(key.id), permissions=beyond)
+        key.created_by_id = heir.user_id
+        key.save(update_fields=["created_by"])
+        _tell(actor, "api_key.handed_over", key, created_by=[membership.user_id, heir.user_id])
 
 
 def authenticate_secret(secret: str, *, address: str, now: datetime) -> tuple[AnyCredential, Actor]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor
+from apps.core.errors import DomainError
+from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor
 from apps.organizations import services
 from apps.organizations.forms import OrganizationForm
 from apps.organizations.models import (
@@ -19,6 +22,7 @@ from apps.organizations.models import (
     Membership,
     Organization,
     OrganizationSlug,
+    OwnershipOffer,
     Project,
 )
 
@@ -53,6 +57,12 @@ class BillingPeriodInline(ReadOnlyInline):
     ordering = ("-starts_at",)
 
 
+class OwnershipOfferInline(ReadOnlyInline):
+    model = OwnershipOffer
+    fields = ("member", "offered_by", "created_at", "expires_at")
+    show_change_link = False
+
+
 class OrganizationSlugInline(ReadOnlyInline):
     model = OrganizationSlug
     fields = ("slug", "retired_at")
@@ -84,7 +94,15 @@ class OrganizationAdmin(ReadOnlyAdmin):
     search_fields = ("slugs__slug", "name", "billing_email", "=id")
     search_help_text = _("Slug (retired ones too), name, billing e-mail or id")
     ordering = ("-created_at", "-id")
-    inlines = (MembershipInline, ProjectInline, BillingPeriodInline, OrganizationSlugInline)
+    action_form = ReasonActionForm
+    actions = ("restore_selected", "suspend_selected", "resume_selected")
+    inlines = (
+        MembershipInline,
+        OwnershipOfferInline,
+        ProjectInline,
+        BillingPeriodInline,
+        OrganizationSlugInline,
+    )
     readonly_fields = ("related",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -110,6 +128,45 @@ class OrganizationAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
         rows: QuerySet[Organization] = super().get_queryset(request)
         return rows.annotate(member_count=Count("memberships", distinct=True))
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        """Whoever may change organizations may block and restore them."""
+        return admin.ModelAdmin.has_change_permission(self, request)
+
+    @admin.action(description=_("Suspend: block members and keys"), permissions=["decide"])
+    def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        self._decide(
+            request, queryset, partial(services.suspend_organization, suspended=True), _("suspended")
+        )
+
+    @admin.action(description=_("Resume: let members and keys in again"), permissions=["decide"])
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        self._decide(request, queryset, partial(services.suspend_organization, suspended=False), _("active"))
+
+    @admin.action(description=_("Restore after deletion"), permissions=["decide"])
+    def restore_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        restore = partial(services.restore_organization, now=timezone.now())
+        self._decide(request, queryset, restore, _("active"))
+
+    def _decide(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Organization],
+        decide: Callable[..., Organization],
+        outcome: Any,
+    ) -> None:
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            self.message_user(request, _("Write the reason beside the action."), messages.ERROR)
+            return
+        for organization in queryset.order_by("pk"):
+            try:
+                decide(actor=staff_actor(request), organization=organization, reason=reason)
+            except DomainError as error:
+                self.message_user(request, f"{organization}: {error}", messages.ERROR)
+            else:
+                message = _("%(name)s is %(outcome)s.") % {"name": organization, "outcome": outcome}
+                self.message_user(request, message, messages.SUCCESS)
 
     @admin.display(description=_("Members"), ordering="member_count")
     def members(self, organization: Organization) -> SafeString:

@@ -60,6 +60,11 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Return the organizations that are not deleted."""
         return self.exclude(status=OrganizationStatus.DELETED)
 
+    def of_user(self, user_id: UUID, now: datetime) -> Self:
+        """Return the organizations that a person is a member of now, suspended organizations included."""
+        memberships = Membership.objects.in_force(now).filter(user_id=user_id)
+        return self.existing().filter(pk__in=memberships.values("organization_id"))
+
 
 class Organization(models.Model):
     """A customer. Its slug may change; its id never does."""
@@ -78,8 +83,10 @@ class Organization(models.Model):
         _("billing state"), max_length=16, choices=BillingState, default=BillingState.HEALTHY
     )
     require_mfa = models.BooleanField(_("requires a second factor"), default=False)
+    mfa_grace_ends_at = models.DateTimeField(_("second factor needed from"), null=True, blank=True)
     is_demonstration = models.BooleanField(_("demonstration"), default=False)
     created_at = models.DateTimeField(_("created"))
+    deleted_at = models.DateTimeField(_("deleted"), null=True, blank=True)
 
     objects = OrganizationQuerySet.as_manager()
 
@@ -101,6 +108,10 @@ class Organization(models.Model):
             models.CheckConstraint(
                 name="organizations_organization_billing_state_known",
                 condition=Q(billing_state__in=BillingState.values),
+            ),
+            models.CheckConstraint(
+                name="organizations_organization_deleted_has_status",
+                condition=Q(deleted_at__isnull=True) | Q(status=OrganizationStatus.DELETED),
             ),
         ]
         indexes = [models.Index(fields=["created_at", "id"], name="organizations_org_created")]
@@ -183,6 +194,36 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} · {self.organization}"
+
+
+class OwnershipOffer(models.Model):
+    """The offer of an owner to hand the organization to another member; it ends with either's membership."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="+", verbose_name=_("organization")
+    )
+    member = models.ForeignKey(
+        Membership, models.PROTECT, related_name="+", verbose_name=_("to"), db_constraint=False
+    )
+    offered_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="+", verbose_name=_("by")
+    )
+    created_at = models.DateTimeField(_("created"))
+    expires_at = models.DateTimeField(_("expires"))
+
+    class Meta:
+        verbose_name = _("offer of ownership")
+        verbose_name_plural = _("offers of ownership")
+        constraints = [
+            models.UniqueConstraint(fields=["organization"], name="organizations_ownershipoffer_one"),
+            models.CheckConstraint(
+                name="organizations_ownershipoffer_forward", condition=Q(created_at__lt=F("expires_at"))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organization} → {self.member_id}"
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):

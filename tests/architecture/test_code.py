@@ -100,6 +100,8 @@ def test_dotted_names_in_settings_lead_somewhere():
         settings.ORGANIZATION_RESOLVER,
         settings.RATED_UNTIL,
         settings.ENVIRONMENT_CLASS,
+        settings.MEMBER_KEYS_SETTLER,
+        *settings.ORGANIZATION_DELETE_BLOCKERS,
         *settings.LEDGER_PROOFS,
     ]
     for name in names:

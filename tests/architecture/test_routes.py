@@ -10,10 +10,10 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from apps.core.http.views import AUTHENTICATED, PUBLIC, Access, ApiView, UnknownPath
-from apps.core.permissions import IntegrationScope, Permission
+from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import services as credentials
 from apps.credentials.models import ApiKey
-from apps.organizations.models import Organization, OrganizationStatus
+from apps.organizations.models import Membership, Organization, OrganizationStatus
 from config import urls
 from tests import build
 
@@ -111,7 +111,10 @@ def test_the_answer_to_each_caller_follows_from_the_permission(route, view, meth
             refused_for_permission(build.integration([s for s in IntegrationScope if s not in names]))
             or not is_of_one
         )
-    for name in key_names:
+    people_only = method in view.people_only
+    if people_only:
+        assert refused_for_permission(build.api_key(organization))
+    for name in [] if people_only else key_names:
         secret = build.api_key(organization, [name])
         assert status(secret) not in (401, 403)
         if is_of_one:
@@ -122,6 +125,34 @@ def test_the_answer_to_each_caller_follows_from_the_permission(route, view, meth
         key = ApiKey.objects.order_by("-created_at", "-id").filter(organization=organization).first()
         credentials.revoke(actor=build.actor(), credential=key, now=timezone.now())
         assert status(secret) == 401
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("route", "view", "method"),
+    [row for row in METHODS if "<slug:slug>" in row[0]],
+    ids=[identity for identity in IDS if "<slug:slug>" in identity],
+)
+def test_the_answer_to_each_role_follows_from_the_permission(route, view, method):
+    names = names_of(rule_of(view, method))
+    organization, other = build.organization("lab"), build.organization("other")
+    stranger = build.member(other, Role.OWNER)
+
+    def answer(person, **how):
+        client = build.person_client(person, **how)
+        return client.generic(method, sample(route), b"{}", content_type="application/json")
+
+    assert answer(stranger).status_code == 404
+    for role in Role:
+        person = build.member(organization, role)
+        allowed = not names or (names & ROLE_PERMISSIONS[role])
+        if not allowed:
+            refusal = answer(person)
+            assert (refusal.status_code, refusal.json()["code"]) == (403, "insufficient_permissions"), role
+        elif method in view.step_up:
+            assert answer(person, stepped_up=False).json()["code"] == "step_up_required", role
+        Membership.objects.filter(user=person).update(suspended_at=timezone.now())
+        assert answer(person).status_code == 404, role
 
 
 def test_every_alias_leads_to_the_same_view():

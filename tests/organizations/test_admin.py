@@ -11,6 +11,7 @@ from django.urls import reverse
 from django_otp import DEVICE_ID_SESSION_KEY
 
 from apps.audit.models import AuditEvent
+from apps.core.permissions import Role
 from apps.credentials.models import ApiKey, Integration
 from apps.identity import services as identity
 from apps.identity.models import MfaDevice
@@ -135,3 +136,19 @@ def test_slugs_are_listed_with_the_organization(staff, rows):
 
     assert "The lab" in answer.text
     assert Membership.objects.count() == 1
+
+
+def test_staff_suspend_with_a_reason(staff, rows):
+    owner = build.member(rows, Role.OWNER)
+    changelist = reverse("admin:organizations_organization_changelist")
+    chosen = {"action": "suspend_selected", "_selected_action": [str(rows.pk)]}
+
+    staff.post(changelist, chosen)
+    assert build.person_client(owner).get("/orgs/lab").status_code == 200
+    staff.post(changelist, chosen | {"reason": "fraud"})
+
+    assert build.person_client(owner).get("/orgs/lab").json()["code"] == "organization_suspended"
+    event = AuditEvent.objects.get(action="organization.suspended")
+    assert (event.reason, event.actor_kind) == ("fraud", "staff")
+    staff.post(changelist, chosen | {"action": "resume_selected", "reason": "cleared"})
+    assert build.person_client(owner).get("/orgs/lab").status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from enum import Enum
 from functools import cache
 from typing import Any, ClassVar, Protocol, cast
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from rest_framework import request as drf
@@ -20,7 +22,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.core.actor import Actor, ActorKind
-from apps.core.errors import InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from apps.core.errors import InvalidRequest, NotFound, PermissionDenied, StepUpRequired, Unauthenticated
 from apps.core.http.filters import FilterBackend
 from apps.core.http.pagination import CursorPagination
 from apps.core.http.rendering import JSONRenderer
@@ -40,6 +42,7 @@ AUTHENTICATED = Access.AUTHENTICATED
 # One permission, or several of which any will do.
 Rule = Permission | IntegrationScope | frozenset[Permission | IntegrationScope] | Access
 
+STEP_UP_LASTS = timedelta(minutes=10)
 ANONYMOUS = Actor(kind=ActorKind.USER, id=None, label="anonymous")
 
 
@@ -63,12 +66,16 @@ def _resolver() -> OrganizationResolver:
 
 
 class ApiView(APIView):
-    """A view that machines call. Checks: credential 401, organization 404, its status 403, permission 403.
+    """A view that machines call. Checks: credential 401, organization 404, its status 403, permission 403, step-up 403.
 
     permission: a Rule, or one for each method. HEAD counts as GET; OPTIONS needs nothing.
+    people_only: methods that no key or integration may use, whatever its scopes.
+    step_up: methods for which a person must have proved themselves within ten minutes; keys need not.
     """
 
     permission: ClassVar[Rule | Mapping[str, Rule]]
+    people_only: ClassVar[frozenset[str]] = frozenset()
+    step_up: ClassVar[frozenset[str]] = frozenset()
 
     request: Request
     actor: Actor
@@ -98,6 +105,23 @@ class ApiView(APIView):
         else:
             self.resolve_organization()
         self._check_permission(rule)
+        if request.method in self.people_only:
+            self.require_person()
+        if request.method in self.step_up:
+            self.require_step_up()
+
+    def require_person(self) -> None:
+        """Raise PermissionDenied unless a person asks with their own access token."""
+        if self.actor.kind != ActorKind.USER:
+            raise PermissionDenied(_("Only a person may do that, not a key."))
+
+    def require_step_up(self) -> None:
+        """Raise StepUpRequired if a person asks who has not proved themselves within ten minutes."""
+        if self.actor.kind != ActorKind.USER:
+            return
+        proved_at = self.actor.stepped_up_at
+        if proved_at is None or timezone.now() - proved_at >= STEP_UP_LASTS:
+            raise StepUpRequired
 
     def rule_for(self, method: str) -> Rule:
         """Return what a method asks for; a view that says nothing is a bug that a test finds."""

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from zoneinfo import available_timezones
 
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -58,3 +60,14 @@ def wrong_timezone(timezone: str) -> str | Promise | None:
         if timezone in available_timezones()
         else _("This is not an IANA time zone, such as Europe/Oslo.")
     )
+
+
+def wrong_email(email: str) -> str | Promise | None:
+    """Return what is wrong with an address, or None; none at all is fine."""
+    if not email:
+        return None
+    try:
+        validate_email(email)
+    except ValidationError:
+        return _("This is not an e-mail address.")
+    return None if len(email) <= 254 else _("This address is too long.")

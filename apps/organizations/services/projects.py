@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError, transaction
 
@@ -35,5 +36,42 @@ def create_project(
         "organizations.project_created",
         {"id": project.id, "slug": slug, "name": project.name},
         organization_id=organization.id,
+    )
+    return project
+
+
+@transaction.atomic
+def change_project(
+    *,
+    actor: Actor,
+    project: Project,
+    name: str | None = None,
+    archived: bool | None = None,
+    now: datetime,
+) -> Project:
+    """Rename a project, archive it or bring it back. Its slug stays: usage events name it."""
+    check(name=None if name is None else wrong_name(name))
+    project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    was_archived = project.archived_at is not None
+    diff: dict[str, Any] = {}
+    if name is not None and name.strip() != project.name:
+        diff["name"] = [project.name, name.strip()]
+        project.name = name.strip()
+    if archived is not None and archived != was_archived:
+        diff["archived"] = [was_archived, archived]
+        project.archived_at = now if archived else None
+    if not diff:
+        return project
+    project.save(update_fields=["name", "archived_at"])
+    audit.record(actor=actor, action="project.changed", target=project, diff=diff)
+    outbox.publish(
+        "organizations.project_changed",
+        {
+            "id": project.id,
+            "slug": project.slug,
+            "name": project.name,
+            "archived": project.archived_at is not None,
+        },
+        organization_id=project.organization_id,
     )
     return project

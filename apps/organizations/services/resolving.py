@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import InvalidRequest, NotFound, PermissionDenied
 from apps.core.permissions import ROLE_PERMISSIONS, Role
+from apps.identity import selectors as identity
 from apps.organizations.models import Membership, Organization, OrganizationStatus
 from apps.organizations.selectors import find_organizations
 
@@ -26,6 +27,13 @@ class OrganizationSuspended(PermissionDenied):
 
     code = "organization_suspended"
     default_message = _("This organization is suspended. Contact support.")
+
+
+class MfaEnrollmentRequired(PermissionDenied):
+    """The organization asks its members for a second factor, and this one has none."""
+
+    code = "mfa_enrollment_required"
+    default_message = _("This organization requires a second factor. Set one up, then try again.")
 
 
 def resolve_organization(reference: str) -> Organization:
@@ -52,7 +60,7 @@ def resolve_for_actor(
     organization = found.get(reference)
     if organization is None or organization.status == OrganizationStatus.DELETED:
         raise NotFound
-    permissions = _permissions_in(organization, actor)
+    membership, permissions = _part_in(organization, actor)
     if header and found.get(header) != organization:
         if path:
             raise OrganizationMismatch
@@ -64,6 +72,8 @@ def resolve_for_actor(
         ActorKind.API_KEY,
     }:
         raise OrganizationSuspended
+    if membership is not None and _lacks_second_factor(organization, membership):
+        raise MfaEnrollmentRequired
     return organization, replace(actor, organization_id=organization.id, permissions=permissions)
 
 
@@ -74,17 +84,24 @@ def _default_reference(actor: Actor) -> str | None:
     return str(membership.organization_id) if membership else None
 
 
-def _permissions_in(organization: Organization, actor: Actor) -> frozenset[str]:
-    """Return what the actor may do in an organization; NotFound if that is not theirs."""
+def _part_in(organization: Organization, actor: Actor) -> tuple[Membership | None, frozenset[str]]:
+    """Return a person's membership and what the actor may do in an organization; NotFound if that is not theirs."""
     if actor.kind == ActorKind.USER:
-        assert actor.id is not None, "a person has an id"
-        membership = Membership.objects.in_force(timezone.now()).filter(
-            organization=organization, user_id=actor.id
-        )
-        found = membership.first()
+        in_force = Membership.objects.in_force(timezone.now()).select_related("user")
+        found = in_force.filter(organization=organization, user_id=actor.person_id).first()
         if found is None:
             raise NotFound
-        return frozenset(ROLE_PERMISSIONS[Role(found.role)])
+        return found, frozenset(ROLE_PERMISSIONS[Role(found.role)])
     if actor.kind == ActorKind.API_KEY and actor.organization_id != organization.id:
         raise NotFound
-    return actor.permissions
+    return None, actor.permissions
+
+
+def _lacks_second_factor(organization: Organization, membership: Membership) -> bool:
+    """Return whether the organization's policy stops a member, now that its grace period is over."""
+    if not organization.require_mfa:
+        return False
+    grace_ends_at = organization.mfa_grace_ends_at
+    if grace_ends_at is not None and timezone.now() < grace_ends_at:
+        return False
+    return not identity.has_second_factor(membership.user)
