@@ -43,9 +43,21 @@ def foreign_keys() -> dict[str, list[tuple[tuple[str, ...], str, tuple[str, ...]
         return found
 
 
+def references_by_statement() -> set[str]:
+    """Return the names of the references that a statement's trigger checks instead of a foreign key."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgnewtable IS NOT NULL")
+        names = {name for (name,) in cursor.fetchall()}
+    return {
+        name.removesuffix("_insert")
+        for name in names
+        if name.endswith("_insert") and name.removesuffix("insert") + "update" in names
+    }
+
+
 def test_every_reference_between_tenant_rows_is_composite():
     tenants = {model._meta.db_table for model in tenant_models()}
-    keys = foreign_keys()
+    keys, checked = foreign_keys(), references_by_statement()
     missing = []
     for model in tenant_models():
         table = model._meta.db_table
@@ -64,6 +76,8 @@ def test_every_reference_between_tenant_rows_is_composite():
                 and {"organization_id", field.column} <= set(key[0])
                 and "organization_id" in key[2]
             ]
+            if not fits and f"{table}_{field.name}_tenant" in checked:
+                continue
             if not fits:
                 missing.append(f"{table}.{field.column} → {to_table}")
             elif not all(key[3] for key in fits):

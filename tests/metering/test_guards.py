@@ -135,3 +135,23 @@ def test_a_resource_is_one_row(resource):
 
 def test_a_reading_and_an_interval_are_both_complete(lab):
     assert send(reading(EARLIER, "egress_gb", 1), recorded("a", EARLIER, EARLIER)).accepted == 2
+
+
+def test_what_events_refer_to_stays(lab, resource, others_resource):
+    project, key = build.project(lab, "ml"), build.api_key(lab)
+    key_id = lab.api_keys.get(public_id=key.split("_")[2]).pk
+    send(recorded("c", EARLIER, EARLIER, project="ml", api_key=key.split("_")[2]))
+
+    for sql, parameters in (
+        ("DELETE FROM metering_resource", ()),
+        ("TRUNCATE metering_resource CASCADE", ()),
+        ("UPDATE metering_resource SET organization_id = %s", (others_resource.organization_id,)),
+    ):
+        assert "is refused" in refused(sql, *parameters)
+    for sql, pk, name in (
+        ("DELETE FROM organizations_project WHERE id = %s", project.pk, "project"),
+        ("UPDATE organizations_project SET id = gen_random_uuid() WHERE id = %s", project.pk, "project"),
+        ("DELETE FROM credentials_apikey WHERE id = %s", key_id, "credential"),
+    ):
+        assert f"metering_usageevent_{name}_tenant" in refused(sql, pk)
+    assert Resource.objects.count() == 3

@@ -1,21 +1,26 @@
 """Taking events in: set-based, in one transaction, each identity once for ever.
 
-Rows are staged by COPY and inserted in the order of their keys: batches that hold the same events in different orders
-would deadlock otherwise. Nothing here loops over rows with queries.
+New events go straight into their table by COPY, in the order of their identities: batches that hold the same events in
+different orders would deadlock otherwise. It bets on nearly all events being new. If an identity turns out to be taken,
+the attempt is rolled back and repeated without those that are known by then. Nothing here loops over rows with queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import lru_cache
+from itertools import batched
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Q
 from django.utils.translation import gettext as _
+from psycopg.errors import UniqueViolation
 
 from apps.core import correlation, failpoints
 from apps.core.actor import Actor
@@ -38,56 +43,39 @@ CONFLICT = "conflict"
 OUT_OF_WINDOW = "out_of_window"
 
 _DAY_MS = 86_400_000
+# So many lines of COPY text are held at once.
+_CHUNK = 1_000
 
-_STAGE = """
-    CREATE TEMPORARY TABLE IF NOT EXISTS metering_staged (
-        ordinal integer, source text, event_id text, payload_hash bytea, organization_id uuid, resource_id uuid,
-        subject text, is_single_event boolean, type text, time timestamptz, sku text, region text,
-        gpus numeric, project_id uuid, credential_id uuid, meter text, quantity numeric,
-        started_at timestamptz, ended_at timestamptz, labels jsonb, since timestamptz
-    ) ON COMMIT DELETE ROWS
+# Lists travel as lines of text: the driver's arrays cost more than the statements, and checked text has no line breaks.
+_RESOURCES = """
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(
+                string_to_array(%s, E'\\n')::uuid[], string_to_array(%s, E'\\n'), string_to_array(%s, E'\\n'),
+                string_to_array(%s, E'\\n')::boolean[]
+            ) WITH ORDINALITY AS given (organization_id, source, subject, is_single_event, place)
+    )
+    SELECT string_agg(coalesce(known.id::text, ''), E'\\n' ORDER BY given.place)
+      FROM given LEFT JOIN metering_resource known USING (organization_id, source, subject, is_single_event)
 """
 _NEW_RESOURCES = """
     INSERT INTO metering_resource (id, organization_id, source, subject, is_single_event)
-    SELECT DISTINCT ON (organization_id, source, subject, is_single_event)
-           resource_id, organization_id, source, subject, is_single_event
-      FROM metering_staged staged
-     WHERE NOT EXISTS (SELECT FROM metering_resource known
-                        WHERE (known.organization_id, known.source, known.subject, known.is_single_event)
-                            = (staged.organization_id, staged.source, staged.subject, staged.is_single_event))
-       AND NOT EXISTS (SELECT FROM metering_usageevent known
-                        WHERE (known.source, known.event_id) = (staged.source, staged.event_id))
-     ORDER BY organization_id, source, subject, is_single_event
+    SELECT * FROM unnest(
+        string_to_array(%s, E'\\n')::uuid[], string_to_array(%s, E'\\n')::uuid[], string_to_array(%s, E'\\n'),
+        string_to_array(%s, E'\\n'), string_to_array(%s, E'\\n')::boolean[]
+    )
         ON CONFLICT DO NOTHING
 """
-# Returns the staged rows that were not inserted: their identity is taken already.
-_NEW_EVENTS = """
-    WITH inserted AS (
-        INSERT INTO metering_usageevent (
-            source, event_id, payload_hash, organization_id, resource_id, type, time, sku, region, gpus, project_id,
-            credential_id, meter, quantity, started_at, ended_at, labels, integration_id, received_at, correlation_id)
-        SELECT staged.source, staged.event_id, staged.payload_hash, staged.organization_id, known.id, staged.type,
-               staged.time, staged.sku, staged.region, staged.gpus, staged.project_id, staged.credential_id,
-               staged.meter, staged.quantity, staged.started_at, staged.ended_at, staged.labels, %s, %s, %s
-          FROM metering_staged staged
-          JOIN metering_resource known
-            ON known.organization_id = staged.organization_id AND known.source = staged.source
-           AND known.subject = staged.subject AND known.is_single_event = staged.is_single_event
-         ORDER BY staged.source, staged.event_id
-            ON CONFLICT (source, event_id) DO NOTHING
-     RETURNING source, event_id, organization_id, resource_id, coalesce(started_at, time) AS since
-    ), noted AS (
-        INSERT INTO metering_dirtyresource (organization_id, resource_id, since)
-        SELECT organization_id, resource_id, min(since) FROM inserted GROUP BY organization_id, resource_id
-    )
-    SELECT staged.ordinal
-      FROM metering_staged staged LEFT JOIN inserted USING (source, event_id)
-     WHERE inserted.event_id IS NULL
+_COPY_EVENTS = """
+    COPY metering_usageevent (
+        source, event_id, payload_hash, organization_id, resource_id, type, time, sku, region, gpus, project_id,
+        credential_id, meter, quantity, started_at, ended_at, labels, integration_id, received_at, correlation_id
+    ) FROM STDIN
 """
+_COPY_NEWS = "COPY metering_dirtyresource (organization_id, resource_id, since) FROM STDIN"
 _KNOWN_HASHES = """
     SELECT known.source, known.event_id, known.payload_hash
       FROM metering_usageevent known
-      JOIN unnest(%s::text[], %s::text[]) AS asked (source, event_id)
+      JOIN unnest(string_to_array(%s, E'\\n'), string_to_array(%s, E'\\n')) AS asked (source, event_id)
         ON known.source = asked.source AND known.event_id = asked.event_id
 """
 
@@ -121,23 +109,17 @@ class _Refusal(NamedTuple):
 
 
 class _Resolved(NamedTuple):
-    """What the names in an event stand for."""
+    """What the names in an event stand for: ids as text, as COPY takes them."""
 
-    organization_id: UUID
-    project_id: UUID | None
-    credential_id: UUID | None
+    organization: str
+    project: str
+    credential: str
 
 
-class _Item(NamedTuple):
-    """An event with its place in the batch."""
-
-    place: int
-    event: Received
-    resolved: _Resolved | _Refusal
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return self.event.source, self.event.id
+type _Identity = tuple[str, str]
+# The key of a resource: organization, source, subject, and whether the subject is a single event's own id.
+type _Owner = tuple[str, str, str, bool]
+type _Candidate = tuple[Received, _Resolved, _Owner]
 
 
 def ingest_body(*, actor: Actor, body: bytes, content_type: str, now: datetime) -> Outcome:
@@ -154,7 +136,6 @@ def ingest_body(*, actor: Actor, body: bytes, content_type: str, now: datetime) 
     )
 
 
-@transaction.atomic
 def ingest_events(
     *,
     received: Sequence[Received | Malformed],
@@ -165,47 +146,49 @@ def ingest_events(
     """Store every new event once and note its resource for the next tick, all or nothing.
 
     An identity that is known answers `duplicate` or `conflict` whatever else is wrong with the event by now.
-    backfill: lifts the limit on how old usage may be.
+    backfill: lifts the limit on how old usage may be. The transaction is this function's own, unless one is open.
     """
+    names = _Names.of([event for event in received if isinstance(event, Received)])
+    window = _Window.around(now, backfill=backfill)
     errors: dict[int, _Refusal] = {}
-    good: list[tuple[int, Received]] = []
+    refused: dict[int, _Refusal] = {}
+    # The first acceptable event of each identity is a candidate; the others are compared with what is stored then.
+    candidates: dict[_Identity, _Candidate] = {}
+    others: list[tuple[int, Received]] = []
+    places: dict[_Identity, int] = {}
     for index, event in enumerate(received):
         if isinstance(event, Malformed):
             errors[index] = _Refusal(INVALID_EVENT, event.message)
-        else:
-            good.append((index, event))
-    names = _resolve([event for _index, event in good])
-    window = _Window.around(now, backfill=backfill)
-    items = [_Item(index, event, names.of(event, window)) for index, event in good]
+            continue
+        resolved = window.refusal(event) or names.resolve(event)
+        identity = (event.source, event.id)
+        if isinstance(resolved, _Refusal):
+            refused[index] = resolved
+        elif identity not in candidates:
+            subject = event.id if event.subject is None else event.subject
+            owner = (resolved.organization, event.source, subject, event.subject is None)
+            candidates[identity] = event, resolved, owner
+            places[identity] = index
+            continue
+        others.append((index, event))
 
-    # The first acceptable event of each identity is staged; the others are compared with what is stored then.
-    staged: dict[tuple[str, str], _Item] = {}
-    for item in items:
-        if isinstance(item.resolved, _Resolved):
-            staged.setdefault(item.identity, item)
-    taken = _store(list(staged.values()), integration_id=integration_id, now=now)
-    accepted = {item.place for item in staged.values() if item.identity not in taken}
-    failpoints.reach("ingest.before_commit")
-
-    stored = {
-        identity: item.event.payload_hash for identity, item in staged.items() if item.place in accepted
-    }
-    others = [item for item in items if item.place not in accepted]
-    stored |= _known_hashes({item.identity for item in others} - stored.keys())
+    known = _store_new(candidates, integration_id=integration_id, now=now)
+    accepted = candidates.keys() - known.keys()
+    others += [(places[identity], candidates[identity][0]) for identity in known]
+    unsure = {(event.source, event.id) for _index, event in others} - candidates.keys()
+    known |= _known_hashes(unsure)
     outcome = Outcome(accepted=len(accepted))
-    for item in others:
-        known = stored.get(item.identity)
-        if known == item.event.payload_hash:
+    for index, event in others:
+        identity = (event.source, event.id)
+        stored = candidates[identity][0].payload_hash if identity in accepted else known.get(identity)
+        if stored == event.payload_hash:
             outcome.duplicates += 1
-        elif known is not None:
-            errors[item.place] = _Refusal(
+        elif stored is not None:
+            errors[index] = _Refusal(
                 CONFLICT, _("An event with this source and id, but other content, was accepted before.")
             )
         else:
-            assert isinstance(item.resolved, _Refusal), (
-                "an acceptable event is staged or its identity is known"
-            )
-            errors[item.place] = item.resolved
+            errors[index] = refused[index]
     outcome.errors = [
         Rejection(index=index, id=received[index].id, code=refusal.code, message=refusal.message)
         for index, refusal in sorted(errors.items())
@@ -239,16 +222,56 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Everything that the events of a batch refer to, as far as it exists."""
+    """Everything that the events of a batch refer to, as far as it exists.
+
+    answers: what was found before, by the names in an event; most events of a batch name the same.
+    """
 
     organizations: Mapping[str, UUID]
     projects: Mapping[tuple[UUID, str], UUID]
     keys: Mapping[tuple[UUID, str], UUID]
     regions: frozenset[str]
     meters: frozenset[str]
+    answers: dict[tuple[str | None, ...], _Resolved | _Refusal] = field(default_factory=dict)
 
-    def of(self, event: Received, window: _Window) -> _Resolved | _Refusal:
+    @classmethod
+    def of(cls, received: Iterable[Received]) -> _Names:
+        """Return what a batch refers to, in a handful of queries however large it is."""
+        references: set[str] = set()
+        project_names: set[str] = set()
+        key_names: set[str] = set()
+        regional = metered = False
+        for event in received:
+            references.add(event.organization)
+            if event.project:
+                project_names.add(event.project)
+            if event.api_key:
+                key_names.add(event.api_key)
+            regional = regional or bool(event.region)
+            metered = metered or bool(event.meter)
+        # A suspended organization still pays for what it used; a deleted one has nobody left to pay.
+        organizations = {
+            reference: organization.pk
+            for reference, organization in find_organizations(references).items()
+            if organization.status != OrganizationStatus.DELETED
+        }
+        return cls(
+            organizations=organizations,
+            projects=_projects(set(organizations.values()), project_names) if project_names else {},
+            keys=_keys(set(organizations.values()), key_names) if key_names else {},
+            regions=pricing.region_codes() if regional else frozenset(),
+            meters=frozenset(Meter.objects.values_list("code", flat=True)) if metered else frozenset(),
+        )
+
+    def resolve(self, event: Received) -> _Resolved | _Refusal:
         """Return what the event's names stand for, or the first reason to refuse it."""
+        names = (event.organization, event.project, event.region, event.api_key, event.meter)
+        answer = self.answers.get(names)
+        if answer is None:
+            answer = self.answers[names] = self._answer(event)
+        return answer
+
+    def _answer(self, event: Received) -> _Resolved | _Refusal:
         organization_id = self.organizations.get(event.organization)
         if organization_id is None:
             return _Refusal(
@@ -272,36 +295,7 @@ class _Names:
             )
         if event.meter and event.meter not in self.meters:
             return _Refusal(INVALID_EVENT, _("There is no meter %(name)s.") % {"name": event.meter})
-        return window.refusal(event) or _Resolved(organization_id, project_id, credential_id)
-
-
-def _resolve(received: Iterable[Received]) -> _Names:
-    """Return what a batch refers to, in a handful of queries however large it is."""
-    references: set[str] = set()
-    project_names: set[str] = set()
-    key_names: set[str] = set()
-    regional = metered = False
-    for event in received:
-        references.add(event.organization)
-        if event.project:
-            project_names.add(event.project)
-        if event.api_key:
-            key_names.add(event.api_key)
-        regional = regional or bool(event.region)
-        metered = metered or bool(event.meter)
-    # A suspended organization still pays for what it used; a deleted one has nobody left to pay.
-    organizations = {
-        reference: organization.pk
-        for reference, organization in find_organizations(references).items()
-        if organization.status != OrganizationStatus.DELETED
-    }
-    return _Names(
-        organizations=organizations,
-        projects=_projects(set(organizations.values()), project_names) if project_names else {},
-        keys=_keys(set(organizations.values()), key_names) if key_names else {},
-        regions=pricing.region_codes() if regional else frozenset(),
-        meters=frozenset(Meter.objects.values_list("code", flat=True)) if metered else frozenset(),
-    )
+        return _Resolved(str(organization_id), _optional(project_id), _optional(credential_id))
 
 
 def _projects(organization_ids: set[UUID], names: set[str]) -> dict[tuple[UUID, str], UUID]:
@@ -332,84 +326,123 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-def _store(items: Sequence[_Item], *, integration_id: UUID | None, now: datetime) -> set[tuple[str, str]]:
-    """Insert the events, their resources and the notes for the tick; return the identities that were taken."""
-    if not items:
-        return set()
-    with connection.cursor() as cursor:
-        cursor.execute(_STAGE)
-        # Within one transaction, as in a test, an earlier batch is still there.
-        cursor.execute("DELETE FROM metering_staged")
-        with cursor.copy("COPY metering_staged FROM STDIN") as copy:
-            copy.write("".join(_lines(items)).encode())
-        cursor.execute(_NEW_RESOURCES)
-        cursor.execute(_NEW_EVENTS, [integration_id, now, correlation.current()])
-        return {items[ordinal].identity for (ordinal,) in cursor}
+def _store_new(
+    candidates: Mapping[_Identity, _Candidate], *, integration_id: UUID | None, now: datetime
+) -> dict[_Identity, bytes]:
+    """Store the candidates whose identity is free; return the others with the payload hash that is stored for them."""
+    known: dict[_Identity, bytes] = {}
+    while fresh := sorted(candidates.keys() - known.keys()):
+        try:
+            with transaction.atomic():
+                _store([candidates[identity] for identity in fresh], integration_id=integration_id, now=now)
+                failpoints.reach("ingest.before_commit")
+            break
+        except IntegrityError as error:
+            if not _is_taken(error):
+                raise
+        # Whoever took it has committed: the insertion had to wait for that. So each turn knows more than the last.
+        found = _known_hashes(fresh)
+        assert found, "an identity is taken, and events are never deleted"
+        known |= found
+    return known
 
 
-def _known_hashes(identities: set[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+def _is_taken(error: IntegrityError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, UniqueViolation) and cause.diag.constraint_name == "metering_usageevent_once"
+
+
+def _store(candidates: Sequence[_Candidate], *, integration_id: UUID | None, now: datetime) -> None:
+    """Insert events in the given order, the resources that they are the first of, and the notes for the tick."""
+    earliest: dict[_Owner, int] = {}
+    for event, _resolved, owner in candidates:
+        since = event.time if event.started is None else event.started
+        before = earliest.get(owner)
+        if before is None or since < before:
+            earliest[owner] = since
+    tail = f"{_optional(integration_id)}\t{now.isoformat()}\t{correlation.current()}\n"
+    with connection.wrap_database_errors, connection.cursor() as cursor:
+        ids = _resource_ids(cursor, earliest)
+        with cursor.copy(_COPY_EVENTS) as copy:
+            for chunk in batched(candidates, _CHUNK):
+                copy.write(
+                    _escaped([_line(event, resolved, ids[owner], tail) for event, resolved, owner in chunk])
+                )
+        with cursor.copy(_COPY_NEWS) as copy:
+            copy.write(
+                _escaped([f"{owner[0]}\t{ids[owner]}\t{_time(since)}\n" for owner, since in earliest.items()])
+            )
+
+
+def _resource_ids(cursor: CursorWrapper, wanted: Iterable[_Owner]) -> dict[_Owner, str]:
+    """Return the ids of the resources, made where there are none yet."""
+    owners = sorted(wanted)
+    found = _find_resources(cursor, owners)
+    if missing := [owner for owner in owners if owner not in found]:
+        ids = [str(uuid7()) for _owner in missing]
+        cursor.execute(_NEW_RESOURCES, ["\n".join(ids), *_columns(missing)])
+        # Another batch may have made some of them first, under ids of its own.
+        found |= _find_resources(cursor, missing)
+    return found
+
+
+def _find_resources(cursor: CursorWrapper, owners: Sequence[_Owner]) -> dict[_Owner, str]:
+    cursor.execute(_RESOURCES, _columns(owners))
+    (ids,) = cursor.fetchone()
+    return {owner: pk for owner, pk in zip(owners, ids.split("\n"), strict=True) if pk}
+
+
+def _columns(owners: Sequence[_Owner]) -> list[str]:
+    return [
+        "\n".join([owner[0] for owner in owners]),
+        "\n".join([owner[1] for owner in owners]),
+        "\n".join([owner[2] for owner in owners]),
+        "\n".join(["t" if owner[3] else "f" for owner in owners]),
+    ]
+
+
+def _known_hashes(identities: Iterable[_Identity]) -> dict[_Identity, bytes]:
     """Return the payload hashes of the identities that are stored, those that others just committed included."""
-    if not identities:
-        return {}
     asked = list(identities)
+    if not asked:
+        return {}
     with connection.cursor() as cursor:
-        cursor.execute(_KNOWN_HASHES, [[source for source, _id in asked], [pk for _source, pk in asked]])
+        cursor.execute(
+            _KNOWN_HASHES,
+            [
+                "\n".join([source for source, _id in asked]),
+                "\n".join([event_id for _source, event_id in asked]),
+            ],
+        )
         return {(source, event_id): bytes(payload_hash) for source, event_id, payload_hash in cursor}
 
 
-def _lines(items: Sequence[_Item]) -> Iterator[str]:
-    """Yield the staged rows in COPY's text format.
+def _line(event: Received, resolved: _Resolved, resource_id: str, tail: str) -> str:
+    """Return the event as a line of COPY's text format, still to be escaped."""
+    started = _NULL if event.started is None else _time(event.started)
+    ended = _NULL if event.ended is None else _time(event.ended)
+    gpus = _NULL if event.milli_gpus is None else f"{event.milli_gpus}e-3"
+    quantity = _NULL if event.quantity is None else f"{event.quantity}e-6"
+    return (
+        f"{event.source}\t{event.id}\t\0{event.payload_hash.hex()}\t{resolved.organization}\t{resource_id}\t"
+        f"{event.type}\t{_time(event.time)}\t{event.sku}\t{event.region}\t{gpus}\t{resolved.project}\t"
+        f"{resolved.credential}\t{event.meter}\t{quantity}\t{started}\t{ended}\t{event.labels}\t{tail}"
+    )
 
-    Checked text has no control characters, so that the backslash is all there is to escape.
-    """
-    resources: dict[tuple[Any, ...], UUID] = {}
-    for ordinal, item in enumerate(items):
-        event, resolved = item.event, item.resolved
-        assert isinstance(resolved, _Resolved), "refused events are not staged"
-        is_single_event = event.subject is None
-        subject = event.id if event.subject is None else event.subject
-        owner = (resolved.organization_id, event.source, subject, is_single_event)
-        resource_id = resources.get(owner) or resources.setdefault(owner, uuid7())
-        time = _time(event.time)
-        started = _time(event.started)
-        text = "\t".join(
-            (
-                str(ordinal),
-                event.source,
-                event.id,
-                "\0" + event.payload_hash.hex(),
-                str(resolved.organization_id),
-                str(resource_id),
-                subject,
-                "t" if is_single_event else "f",
-                event.type,
-                time,
-                event.sku,
-                event.region,
-                _number(event.milli_gpus, 3),
-                _optional(resolved.project_id),
-                _optional(resolved.credential_id),
-                event.meter,
-                _number(event.quantity, 6),
-                started,
-                _time(event.ended),
-                event.labels,
-                time if event.started is None else started,
-            )
-        )
-        yield text.replace("\\", "\\\\").replace("\0", "\\\\x").replace("\1", "\\N") + "\n"
+
+def _escaped(lines: Iterable[str]) -> bytes:
+    """Return lines as COPY takes them: checked text has no control characters, so only the backslash needs escaping."""
+    text = "".join(lines)
+    return text.replace("\\", "\\\\").replace("\0", "\\\\x").replace("\1", "\\N").encode()
 
 
 # Placeholders for what must survive the escaping: checked text holds no control characters.
 _NULL = "\1"
 
 
-def _time(milliseconds: int | None) -> str:
-    return _NULL if milliseconds is None else from_ms(milliseconds).isoformat()
-
-
-def _number(scaled: int | None, decimals: int) -> str:
-    return _NULL if scaled is None else f"{scaled}e-{decimals}"
+@lru_cache(maxsize=4096)
+def _time(milliseconds: int) -> str:
+    return from_ms(milliseconds).isoformat()
 
 
 def _optional(value: UUID | None) -> str:
