@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 from django_otp import DEVICE_ID_SESSION_KEY
@@ -14,13 +16,25 @@ from django_otp import DEVICE_ID_SESSION_KEY
 from apps.audit.models import AuditEvent
 from apps.identity import services as identity
 from apps.identity.models import MfaDevice, User
-from apps.pricing.models import BookAssignment, Meter, Price, PriceBook, PriceBookVersion, Sku, VersionState
+from apps.pricing.models import (
+    BookAssignment,
+    Meter,
+    Price,
+    PriceBook,
+    PriceBookVersion,
+    PriceOverride,
+    Sku,
+    VersionState,
+)
 from tests import build
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("rated")]
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
-TIERS = '[{"up_to": "10", "unit_price": "3"}, {"up_to": null, "unit_price": "2"}]'
+TIERS = {
+    "tiers-0-up_to": "10", "tiers-0-unit_price": "3", "tiers-0-flat_fee": "",
+    "tiers-1-up_to": "", "tiers-1-unit_price": "2", "tiers-1-flat_fee": "",
+}  # fmt: skip
 
 
 def verified(user: User) -> Client:
@@ -129,7 +143,7 @@ def test_the_rows_of_a_draft_are_edited_as_a_whole(staff: Client, draft: PriceBo
         change_url(draft),
         rows(
             {"id": str(old.pk), "version": str(draft.pk), "sku": "h100", "unit_price": "2.60"},
-            {"version": str(draft.pk), "model": "graduated", "tiers": TIERS},
+            {"version": str(draft.pk), "model": "graduated", **TIERS},
             existing=1,
         ),
     )
@@ -177,8 +191,8 @@ def test_a_row_is_removed_from_a_draft(staff: Client, draft: PriceBookVersion) -
     [
         ({"unit_price": "-1"}, "This must not be negative."),
         ({"unit_price": ""}, "This field is missing."),
-        ({"unit_price": "1", "tiers": TIERS}, "A per_unit price has no such field."),
-        ({"model": "volume", "tiers": '[{"up_to": "1", "unit_price": "1"}]'}, "The last tier is open"),
+        ({"unit_price": "1", **TIERS}, "A per_unit price has no such field."),
+        ({"model": "volume", "tiers-0-up_to": "1", "tiers-0-unit_price": "1"}, "The last tier is open"),
         ({"sku": "nobody", "unit_price": "1"}, "nobody is not one of the available choices"),
     ],
 )
@@ -280,3 +294,157 @@ def test_an_assignment_that_is_refused_is_explained(staff: Client, published: Pr
 
     assert "The organization is billed in EUR, the book is in USD." in answer.content.decode()
     assert not BookAssignment.objects.exists()
+
+
+def test_the_tiers_of_a_draft_come_back_as_rows(staff: Client, draft: PriceBookVersion) -> None:
+    old = draft.prices.get()
+    given = {"id": str(old.pk), "version": str(draft.pk), "sku": "h100", "model": "volume", **TIERS}
+    assert staff.post(change_url(draft), rows(given, existing=1)).status_code == 302
+
+    page = staff.get(change_url(draft)).content.decode()
+
+    for field in ('tiers-0-up_to" value="10"', 'tiers-1-unit_price" value="2"', 'tiers-3-up_to" value=""'):
+        assert f'name="prices-0-{field}' in page
+    assert "tiers-4-" not in page
+
+
+def test_publishing_shows_what_changes_and_whom_it_touches(
+    staff: Client, published: PriceBookVersion, draft: PriceBookVersion
+) -> None:
+    old = draft.prices.get()
+    given = {"id": str(old.pk), "version": str(draft.pk), "sku": "h100", "unit_price": "2.00"}
+    staff.post(change_url(draft), rows(given, existing=1))
+    lab, elsewhere = build.organization("lab"), build.organization("elsewhere", currency="EUR")
+
+    for step in ("publish", "compare"):
+        page = staff.get(step_url(draft, step)).content.decode()
+        assert "unit price 2.49 → 2 (-19.68 %)" in page
+        assert "From Standard v1 to Standard v2" in page
+        assert f">{lab.slug}<" in page
+        assert f">{elsewhere.slug}<" not in page
+
+
+def test_two_versions_are_compared(staff: Client, published: PriceBookVersion) -> None:
+    second = build.price_book(
+        {"sku": "a100", "unit_price": "1"}, name="Standard", effective_from=SINCE.replace(month=2)
+    )
+    answer = staff.get(step_url(published, "compare"), {"other": str(second.pk)})
+
+    changes = [(change.kind, change.place) for change in answer.context["changes"]]
+    assert changes == [("removed", "gpu_hours · a100 · *"), ("added", "gpu_hours · h100 · *")]
+
+
+def test_a_draft_is_discarded(staff: Client, draft: PriceBookVersion) -> None:
+    assert staff.get(step_url(draft, "discard")).status_code == 200
+    answer = staff.post(step_url(draft, "discard"), {"sure": "1"})
+
+    assert answer.headers["Location"] == change_url(draft.book)
+    assert not PriceBookVersion.objects.filter(state=VersionState.DRAFT).exists()
+    assert AuditEvent.objects.filter(action="price_book.draft_discarded").count() == 1
+
+
+OVERRIDE = {
+    "effective_from_0": "2026-05-01",
+    "effective_from_1": "00:00:00",
+    "effective_to_0": "",
+    "effective_to_1": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"percent": "-20"}, "-20 %"),
+        (
+            {"meter": "gpu_hours", "sku": "h100", "region": "*", "model": "per_unit", "unit_price": "2"},
+            "2 USD / GPU",
+        ),
+        (
+            {"meter": "gpu_hours", "sku": "*", "region": "*", "model": "graduated", **TIERS},
+            "graduated: to 10 3",
+        ),
+    ],
+)
+def test_an_override_is_added_and_ended(
+    staff: Client, published: PriceBookVersion, given: dict[str, Any], shown: str
+) -> None:
+    lab = build.organization("lab")
+    url = reverse("admin:pricing_priceoverride_add")
+    assert staff.get(url).status_code == 200
+
+    answer = staff.post(url, {"organization": str(lab.pk), **OVERRIDE, **given})
+
+    assert answer.status_code == 302, answer.context["errors"]
+    override = PriceOverride.objects.get()
+    page = staff.get(change_url(override)).content.decode()
+    assert shown in page
+    assert "End…" in page
+    assert staff.get(reverse("admin:pricing_priceoverride_changelist"), {"q": "lab"}).status_code == 200
+    end = reverse("admin:pricing_override_end", args=[override.pk])
+    assert staff.get(end).status_code == 200
+    assert (
+        "whole UTC hours" in staff.post(end, {"moment_0": "2026-06-01", "moment_1": "00:30"}).content.decode()
+    )
+    assert staff.post(end, {"moment_0": "2026-06-01", "moment_1": "00:00"}).status_code == 302
+    override.refresh_from_db()
+    assert override.effective_to == datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({}, "Give a percentage, or a meter with its price."),
+        (
+            {"percent": "-20", "meter": "gpu_hours", "unit_price": "1"},
+            "Either a percentage or a price, not both.",
+        ),
+        ({"percent": "-20", "unit_price": "1"}, "A price names its meter."),
+        ({"meter": "gpu_hours"}, "This field is missing."),
+        ({"percent": "-120"}, "A percentage lies between"),
+    ],
+)
+def test_a_wrong_override_is_explained(
+    staff: Client, published: PriceBookVersion, given: dict[str, Any], complaint: str
+) -> None:
+    lab = build.organization("lab")
+    url = reverse("admin:pricing_priceoverride_add")
+
+    answer = staff.post(url, {"organization": str(lab.pk), **OVERRIDE, **given}, follow=True)
+
+    assert complaint in answer.content.decode()
+    assert not PriceOverride.objects.exists()
+
+
+def test_a_file_is_previewed_then_imported_as_a_draft(staff: Client, published: PriceBookVersion) -> None:
+    url = reverse("admin:pricing_import")
+    assert "Import a file" in staff.get(reverse("admin:pricing_pricebook_changelist")).content.decode()
+    assert staff.get(url).status_code == 200
+    prices = [{"meter": "gpu_hours", "sku": "b200", "region": "*", "unit_price": "5"}]
+    text = json.dumps({"name": "Standard", "currency": "USD", "prices": prices})
+
+    preview = staff.post(url, {"file": SimpleUploadedFile("book.json", text.encode()), "preview": "1"})
+
+    assert [str(change) for change in preview.context["changes"]] == [
+        "+ gpu_hours · b200 · *: 5",
+        "- gpu_hours · h100 · *: 2.49",
+    ]
+    assert not Sku.objects.filter(code="b200").exists()
+    done = staff.post(url, {"carried_file": preview.context["carried"], "import": "1"})
+    draft = PriceBookVersion.objects.get(state=VersionState.DRAFT)
+    assert (done.status_code, done.headers["Location"]) == (302, change_url(draft))
+    assert draft.prices.get().sku == "b200"
+
+
+def test_a_wrong_file_is_explained(staff: Client) -> None:
+    url = reverse("admin:pricing_import")
+
+    for sent, complaint in (
+        ({}, "Choose a file."),
+        ({"carried_file": "made-up:by:me"}, "Choose a file."),
+        ({"file": SimpleUploadedFile("book.json", b"{}")}, "A price book lists at least one price."),
+        ({"file": SimpleUploadedFile("book.csv", b"\xff\xfe")}, "not text in UTF-8"),
+    ):
+        answer = staff.post(url, {**sent, "import": "1"})
+        assert answer.status_code == 200
+        assert complaint in answer.content.decode()
+    assert not PriceBook.objects.exists()

@@ -111,7 +111,7 @@ def touched_by(book: PriceBook, *, now: datetime) -> QuerySet[Organization]:
         .values("total")
     )
     by_default: Any = Q(pk__in=[])
-    if PriceBook.objects.default_for(book.currency).filter(pk=book.pk).exists():
+    if list(PriceBook.objects.default_for(book.currency)) == [book]:
         by_default = Q(currency=book.currency) & ~Exists(covers_now)
     return (
         Organization.objects.annotate(

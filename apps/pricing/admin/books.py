@@ -1,14 +1,15 @@
-"""Prices in the staff admin: drafts are edited as a whole, published versions only read, ended and added to."""
+"""Price books: drafts are edited as a whole, published versions only read, compared, ended and added to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Model, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -20,80 +21,25 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, ValidationFailed
-from apps.core.money import plain
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor
-from apps.pricing import services
-from apps.pricing.forms import HourForm, PriceForm, PriceFormSet, price_choices
+from apps.core.staff import link_to, list_link, staff_actor
+from apps.pricing import selectors, services
+from apps.pricing.admin.base import ServiceAdmin
+from apps.pricing.admin.imports import import_page
+from apps.pricing.diffs import Change, compare
+from apps.pricing.forms import TIER_FIELDS, CompareForm, HourForm, PriceForm, PriceFormSet, price_choices
 from apps.pricing.models import (
-    BookAssignment,
-    Meter,
     Price,
     PriceBook,
     PriceBookVersion,
-    Region,
-    Sku,
     VersionState,
 )
 
-# A form of more rows would pass Django's limit of fields in one request; such drafts come from imports.
-ROWS_EDITED_MAX = 75
+# A form of more fields would pass Django's limit for one request; such drafts come from imports.
+FIELDS_EDITED_MAX = 900
+FIELDS_OF_A_ROW = 18
 ROWS_SHOWN_MAX = 500
-
-
-class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Saves through services, and shows what they refuse."""
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Turn a refusal into messages on the same page; Django has rolled everything back by then."""
-        try:
-            return super().changeform_view(request, *args, **kwargs)
-        except ValidationFailed as error:
-            for field in error.fields:
-                self.message_user(request, field.message, messages.ERROR)
-        except DomainError as error:
-            self.message_user(request, str(error), messages.ERROR)
-        return HttpResponseRedirect(request.get_full_path())
-
-
-class CatalogAdmin(ServiceAdmin):
-    """Meters, SKUs and regions: added and described, never removed, since prices and usage name them."""
-
-    search_fields = ("code", "name")
-    ordering = ("code",)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:  # noqa: ARG002
-        return ("code",) if obj else ()
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: ARG002
-        services.save_entry(actor=staff_actor(request), entry=obj)
-
-    @admin.display(description=_("Prices"))
-    def prices(self, entry: Meter | Sku | Region) -> SafeString:
-        column = "meter" if isinstance(entry, Meter) else str(entry._meta.model_name)
-        return list_link("pricing_price", _now("Prices"), **{f"{column}__exact": entry.code})
-
-
-@admin.register(Meter)
-class MeterAdmin(CatalogAdmin):
-    list_display = ("code", "name", "unit_label", "unit_seconds", "prices")
-
-
-@admin.register(Sku)
-class SkuAdmin(CatalogAdmin):
-    list_display = ("code", "name", "family", "gpus", "prices")
-    list_filter = ("family",)
-
-    @admin.display(description=_("GPUs"))
-    def gpus(self, sku: Sku) -> str:
-        return str(sku.attributes.get("gpus", ""))
-
-
-@admin.register(Region)
-class RegionAdmin(CatalogAdmin):
-    list_display = ("code", "name", "prices")
+CHANGES_SHOWN_MAX = 500
+TOUCHED_SHOWN_MAX = 50
 
 
 class VersionInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -128,6 +74,15 @@ class PriceBookAdmin(ServiceAdmin):
     fields = ("name", "currency", "is_demonstration")
     inlines = (VersionInline,)
     actions = ("start_drafts",)
+    change_list_template = "pricing/books.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that imports a file."""
+        page = partial(import_page, self.admin_site)
+        return [
+            path("import/", self.admin_site.admin_view(page), name="pricing_import"),
+            *super().get_urls(),
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PriceBook]:
         """Count what the list shows."""
@@ -245,8 +200,9 @@ class PriceBookVersionAdmin(ServiceAdmin):
     def get_inlines(self, request: HttpRequest, obj: Any = None) -> Any:  # noqa: ARG002
         if obj is None:
             return ()
-        rows_max = ROWS_EDITED_MAX if obj.state == VersionState.DRAFT else ROWS_SHOWN_MAX
-        return (PriceInline,) if obj.prices_total <= rows_max else ()
+        if obj.state == VersionState.DRAFT:
+            return (PriceInline,) if self._fields_of(obj) <= FIELDS_EDITED_MAX else ()
+        return (PriceInline,) if obj.prices_total <= ROWS_SHOWN_MAX else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
         # Drafts start from a book, see its action.
@@ -264,7 +220,7 @@ class PriceBookVersionAdmin(ServiceAdmin):
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:  # noqa: ARG002
         """Hand the rows as they are on the page to the service, as one change."""
-        kept = [one for one in formset.forms if one not in formset.deleted_forms and hasattr(one, "row")]
+        kept = [one for one in formset.forms if one not in formset.deleted_forms and one.row is not None]
         formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
         services.replace_prices(
             actor=staff_actor(request),
@@ -281,11 +237,17 @@ class PriceBookVersionAdmin(ServiceAdmin):
             )
             for step, page in (
                 ("publish", self.publish),
+                ("discard", self.discard),
                 ("retire", self.retire),
                 ("add-price", self.add_price),
+                ("compare", self.compare),
             )
         ]
         return [*steps, *super().get_urls()]
+
+    def _fields_of(self, draft: PriceBookVersion) -> int:
+        tiers = draft.prices.values_list("tiers", flat=True)
+        return sum(FIELDS_OF_A_ROW + len(TIER_FIELDS) * len(listed or ()) for listed in tiers)
 
     @admin.display(description=_("Version"), ordering="number")
     def title(self, version: PriceBookVersion) -> str:
@@ -303,11 +265,12 @@ class PriceBookVersionAdmin(ServiceAdmin):
     def steps(self, version: PriceBookVersion) -> SafeString | str:
         """Link to what can be done with a version in its state."""
         if version.state == VersionState.DRAFT:
-            steps = [("publish", _now("Publish…"))]
+            steps = [("publish", _now("Publish…")), ("discard", _now("Discard…"))]
         elif version.state == VersionState.PUBLISHED:
             steps = [("add-price", _now("Add a price where none matches…")), ("retire", _now("Retire…"))]
         else:
             steps = [("add-price", _now("Add a price where none matches…"))]
+        steps.append(("compare", _now("Compare…")))
         links = ((reverse(f"admin:pricing_version_{step}", args=[version.pk]), text) for step, text in steps)
         return format_html_join(" · ", '<a href="{}">{}</a>', links)
 
@@ -324,7 +287,58 @@ class PriceBookVersionAdmin(ServiceAdmin):
             )
             return _now("%s is published.") % version
 
-        return self._step(request, version_id, form, step, title=_now("Publish"))
+        version = get_object_or_404(PriceBookVersion.objects.select_related("book"), pk=version_id)
+        before = version.book.versions.ever_published().order_by("-effective_from").first()
+        return self._step(
+            request,
+            version_id,
+            form,
+            step,
+            title=_now("Publish"),
+            **_difference(before, version),
+            **_touched(version.book),
+        )
+
+    def discard(self, request: HttpRequest, version_id: Any) -> HttpResponse:
+        """Ask whether a draft may go, then discard it."""
+        book = get_object_or_404(PriceBookVersion, pk=version_id).book
+
+        def step(version: PriceBookVersion) -> str:
+            services.discard_draft(actor=staff_actor(request), version=version, now=timezone.now())
+            return _now("%s is discarded.") % version
+
+        return self._step(
+            request,
+            version_id,
+            forms.Form(request.POST or None),
+            step,
+            title=_now("Discard"),
+            done_url=reverse("admin:pricing_pricebook_change", args=[book.pk]),
+        )
+
+    def compare(self, request: HttpRequest, version_id: Any) -> HttpResponse:
+        """Show what changes from another version to this one, and whom this one touches."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        version = get_object_or_404(PriceBookVersion.objects.select_related("book"), pk=version_id)
+        others = (
+            PriceBookVersion.objects.select_related("book").filter(book=version.book).exclude(pk=version.pk)
+        )
+        form = CompareForm(request.GET or None, versions=others.order_by("-number"))
+        other = form.cleaned_data["other"] if form.is_valid() else None
+        other = other or others.filter(number__lt=version.number).order_by("-number").first()
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.model._meta,
+            "title": _now("Compare"),
+            "subtitle": str(version),
+            "row": version,
+            "row_url": reverse("admin:pricing_pricebookversion_change", args=[version.pk]),
+            "form": CompareForm(initial={"other": other}, versions=others.order_by("-number")),
+            **_difference(other, version),
+            **_touched(version.book),
+        }
+        return TemplateResponse(request, "pricing/compare.html", context)
 
     def retire(self, request: HttpRequest, version_id: Any) -> HttpResponse:
         """Ask when a version ends if nothing ended it yet, then retire it."""
@@ -349,6 +363,7 @@ class PriceBookVersionAdmin(ServiceAdmin):
         form = PriceForm(request.POST or None, choices=price_choices())
 
         def step(version: PriceBookVersion) -> str:
+            assert form.row is not None, "a valid form has read its row"
             price = services.add_price_to_published(
                 actor=staff_actor(request), version=version, row=form.row, now=timezone.now()
             )
@@ -364,10 +379,13 @@ class PriceBookVersionAdmin(ServiceAdmin):
         step: Callable[[PriceBookVersion], str],
         *,
         title: str,
+        done_url: str = "",
+        **context: Any,
     ) -> HttpResponse:
         if not self.has_publish_permission(request):
             raise PermissionDenied
         version = get_object_or_404(PriceBookVersion.objects.select_related("book"), pk=version_id)
+        row_url = reverse("admin:pricing_pricebookversion_change", args=[version.pk])
         if request.method == "POST" and form.is_valid():
             try:
                 self.message_user(request, step(version), messages.SUCCESS)
@@ -377,96 +395,35 @@ class PriceBookVersionAdmin(ServiceAdmin):
             except DomainError as error:
                 form.add_error(None, str(error))
             else:
-                return HttpResponseRedirect(
-                    reverse("admin:pricing_pricebookversion_change", args=[version.pk])
-                )
-        context = {
+                return HttpResponseRedirect(done_url or row_url)
+        context |= {
             **self.admin_site.each_context(request),
             "opts": self.model._meta,
             "title": title,
             "subtitle": str(version),
-            "version": version,
+            "row": version,
+            "row_url": row_url,
             "form": form,
         }
-        return TemplateResponse(request, "pricing/version_step.html", context)
+        return TemplateResponse(request, "pricing/step.html", context)
 
 
-@admin.register(Price)
-class PriceAdmin(ReadOnlyAdmin):
-    list_display = ("place", "version_link", "state", "model", "cost")
-    list_filter = (
-        "version__state", ("meter", admin.RelatedOnlyFieldListFilter), "model",
-        ("version__book", admin.RelatedOnlyFieldListFilter), "region",
-    )  # fmt: skip
-    list_select_related = ("version__book", "meter")
-    search_fields = ("sku", "region", "key_id", "id")
-    ordering = ("meter", "sku", "region", "-version__number", "pk")
-    fields = ("version_link", "meter", "sku", "region", "model", "cost", "tiers", "key_id")
-    readonly_fields = fields
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Allow the links from versions and the catalog."""
-        own = {"version__id__exact", "meter__exact", "sku__exact", "region__exact"}
-        return lookup in own or super().lookup_allowed(lookup, value, request)
-
-    @admin.display(description=_("Meter · SKU · region"), ordering="sku")
-    def place(self, price: Price) -> str:
-        return str(price)
-
-    @admin.display(description=_("Version"), ordering="version__number")
-    def version_link(self, price: Price) -> SafeString | str:
-        return link_to("pricing_pricebookversion", price.version_id, str(price.version))
-
-    @admin.display(description=_("State"), ordering="version__state")
-    def state(self, price: Price) -> str:
-        return price.version.get_state_display()
-
-    @admin.display(description=_("Price"))
-    def cost(self, price: Price) -> str:
-        """Say the terms in a few words."""
-        currency, unit = price.version.book.currency, price.meter.unit_label
-        if price.unit_price is not None:
-            return f"{plain(price.unit_price)} {currency} / {unit}"
-        if price.package_price is not None and price.package_size is not None:
-            return f"{plain(price.package_price)} {currency} / {plain(price.package_size)} {unit}"
-        return _now("%(count)d tiers, %(currency)s / %(unit)s") % {
-            "count": len(price.tiers or ()),
-            "currency": currency,
-            "unit": unit,
-        }
+def _difference(before: PriceBookVersion | None, after: PriceBookVersion) -> dict[str, Any]:
+    changes: list[Change] = compare(services.rows_of(before) if before else (), services.rows_of(after))
+    return {
+        "before": before,
+        "after": after,
+        "changes": changes[:CHANGES_SHOWN_MAX],
+        "changes_left": max(0, len(changes) - CHANGES_SHOWN_MAX),
+        "compared": True,
+    }
 
 
-@admin.register(BookAssignment)
-class BookAssignmentAdmin(ServiceAdmin):
-    list_display = ("organization_link", "book_link", "effective_from", "effective_to", "created_at")
-    list_filter = (("book", admin.RelatedOnlyFieldListFilter),)
-    list_select_related = ("organization", "book")
-    search_fields = ("organization__slug", "organization__name", "book__name")
-    ordering = ("organization__slug", "-effective_from")
-    autocomplete_fields = ("book",)
-    raw_id_fields = ("organization",)
-    fields = ("organization", "book", "effective_from")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        return False
-
-    def save_model(self, request: HttpRequest, obj: BookAssignment, form: Any, change: bool) -> None:  # noqa: ARG002
-        made = services.assign_book(
-            actor=staff_actor(request),
-            organization=obj.organization,
-            book=obj.book,
-            effective_from=obj.effective_from,
-            now=timezone.now(),
-        )
-        obj.pk = made.pk
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, assignment: BookAssignment) -> SafeString | str:
-        return link_to("organizations_organization", assignment.organization_id, assignment.organization.slug)
-
-    @admin.display(description=_("Price book"), ordering="book__name")
-    def book_link(self, assignment: BookAssignment) -> SafeString | str:
-        return link_to("pricing_pricebook", assignment.book_id, assignment.book.name)
+def _touched(book: PriceBook) -> dict[str, Any]:
+    organizations = selectors.touched_by(book, now=timezone.now())
+    total = organizations.count()
+    return {
+        "touched": organizations[:TOUCHED_SHOWN_MAX],
+        "touched_total": total,
+        "touched_left": max(0, total - TOUCHED_SHOWN_MAX),
+    }
