@@ -10,12 +10,12 @@ from typing import ClassVar, Self
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import OuterRef, Q, Subquery
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor, ActorKind
 from apps.core.ids import uuid7
-from apps.core.permissions import IntegrationScope, Permission
+from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import secrets
 from apps.organizations.models import Membership, Organization, Project
 
@@ -88,11 +88,17 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(organization_id=actor.organization_id)
 
     def with_creator_in_force(self, now: datetime) -> Self:
-        """Annotate `creator_in_force`: whether the member who made the key could still act; true without one."""
+        """Annotate `creator_role`, what the maker of the key is now, and `creator_in_force`, whether they could act.
+
+        A key that no member made has no role and is always in force.
+        """
         membership = Membership.objects.in_force(now).filter(
             organization=OuterRef("organization"), user=OuterRef("created_by")
         )
-        return self.annotate(creator_in_force=Q(created_by__isnull=True) | Q(Exists(membership)))
+        return self.annotate(
+            creator_role=Subquery(membership.values("role")[:1]),
+            creator_in_force=Q(created_by__isnull=True) | Q(creator_role__isnull=False),
+        )
 
 
 class ApiKey(Credential):
@@ -138,12 +144,14 @@ class ApiKey(Credential):
         ]
 
     def actor(self, address: str) -> Actor:
-        """Return the actor that this key is, at an address."""
+        """Return the actor that this key is, at an address: its scopes, as far as its maker still has them."""
+        role = getattr(self, "creator_role", None)
+        scopes = frozenset[str](self.scopes)
         return Actor(
             kind=ActorKind.API_KEY,
             id=self.id,
             label=str(self),
-            permissions=frozenset(self.scopes),
+            permissions=scopes & ROLE_PERMISSIONS[Role(role)] if role else scopes,
             organization_id=self.organization_id,
             credential_id=self.id,
             address=address,

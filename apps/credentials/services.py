@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import unicodedata
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
@@ -14,7 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
-from apps.core.actor import Actor, ActorKind
+from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.errors import Conflict, FieldError, PermissionDenied, Unauthenticated, ValidationFailed
 from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import secrets
@@ -41,6 +43,13 @@ class TokenExpired(Unauthenticated):
 
     code = "token_expired"
     default_message = _("This credential has expired.")
+
+
+class CredentialRevoked(Conflict):
+    """A revoked credential stays revoked; make a new one."""
+
+    code = "credential_revoked"
+    default_message = _("A revoked credential cannot be changed. Make a new one.")
 
 
 class KeysExceedMember(Conflict):
@@ -71,26 +80,32 @@ def create_api_key(
 ) -> tuple[ApiKey, str]:
     """Make a key of an organization and return it with its secret, which is not kept.
 
-    Nobody grants more than they have: a member's key has the member's permissions at most, a key made by a key
-    also ends no later than that key.
+    Nobody grants more than they have: a member's key has the member's permissions at most; a key made by a key also
+    ends no later, and stays within its project and addresses.
     """
     _check(name=name, scopes=scopes, known=set(Permission), expires_at=expires_at, now=now)
-    networks = parse_networks(allowed_addresses)
-    created_by_id, expires_at = _within_own(actor, scopes, expires_at)
+    reach = _within_own(actor, scopes, expires_at, project, parse_networks(allowed_addresses))
     secret = secrets.generate(ApiKey.marker)
     key = ApiKey.objects.create(
         organization=organization,
-        project=project,
-        created_by_id=created_by_id,
+        project=reach.project,
+        created_by_id=reach.created_by_id,
         public_id=secret.public_id,
         digest=secret.digest,
         name=name.strip(),
         scopes=sorted(set(scopes)),
-        allowed_addresses=networks,
-        expires_at=expires_at,
+        allowed_addresses=reach.networks,
+        expires_at=reach.expires_at,
         created_at=now,
     )
-    _tell(actor, "api_key.created", key, scopes=key.scopes, expires_at=expires_at, allowed_addresses=networks)
+    _tell(
+        actor,
+        "api_key.created",
+        key,
+        scopes=key.scopes,
+        expires_at=key.expires_at,
+        allowed_addresses=key.allowed_addresses,
+    )
     return key, secret.text
 
 
@@ -140,8 +155,9 @@ def rotate(
         message = str(_("The overlap is between 0 seconds and 7 days."))
         raise ValidationFailed(fields=[FieldError(path="overlap_seconds", code="invalid", message=message)])
     credential = _lock(credential)
+    _check_reach(actor, credential)
     if credential.revoked_at is not None:
-        raise TokenInvalid(_("A revoked credential cannot be rotated."))
+        raise CredentialRevoked
     secret = secrets.generate(credential.marker, credential.public_id)
     credential.previous_digest, credential.previous_expires_at = credential.digest, now + overlap
     credential.digest = secret.digest
@@ -154,22 +170,49 @@ def rotate(
 def revoke(*, actor: Actor, credential: AnyCredential, reason: str = "", now: datetime) -> AnyCredential:
     """End a credential for good; doing so again changes nothing."""
     credential = _lock(credential)
+    _check_reach(actor, credential)
     if credential.revoked_at is None:
-        credential.revoked_at, credential.previous_digest, credential.previous_expires_at = now, None, None
-        credential.save(update_fields=["revoked_at", "previous_digest", "previous_expires_at"])
-        _tell(actor, f"{_kind(credential)}.revoked", credential, reason=reason)
+        _end(actor, credential, reason=reason, now=now)
     return credential
 
 
 @transaction.atomic
-def set_active(*, actor: Actor, credential: AnyCredential, is_active: bool) -> AnyCredential:
-    """Switch a credential off, or on again."""
+def change(
+    *, actor: Actor, credential: AnyCredential, name: str | None = None, is_active: bool | None = None
+) -> AnyCredential:
+    """Rename a credential, switch it off, or on again."""
+    if name is not None and (problem := _wrong_name(name)):
+        raise ValidationFailed(fields=[FieldError(path="name", code="invalid", message=str(problem))])
     credential = _lock(credential)
-    if credential.is_active != is_active:
+    _check_reach(actor, credential)
+    if name is not None and name.strip() != credential.name:
+        before, credential.name = credential.name, name.strip()
+        credential.save(update_fields=["name"])
+        _tell(actor, f"{_kind(credential)}.renamed", credential, renamed=[before, credential.name])
+    if is_active is not None and credential.is_active != is_active:
         credential.is_active = is_active
         credential.save(update_fields=["is_active"])
         _tell(actor, f"{_kind(credential)}.{'activated' if is_active else 'deactivated'}", credential)
     return credential
+
+
+def report_leaks(*, tokens: Sequence[str], address: str, now: datetime) -> None:
+    """Revoke every credential whose whole secret somebody has found, and tell its owners; the rest is ignored.
+
+    Says nothing of what held: whoever asks learns no more than they brought.
+    """
+    actor = replace(system_actor("leak report"), address=address)
+    for token in dict.fromkeys(tokens):
+        credential = _find(token.strip(), now)
+        if (
+            credential is None
+            or not credential.holds(token.strip(), now)
+            or credential.revoked_at is not None
+        ):
+            continue
+        with transaction.atomic():
+            _tell(actor, f"{_kind(credential)}.leaked", credential)
+            revoke(actor=actor, credential=credential, reason=str(_("Reported as leaked.")), now=now)
 
 
 @transaction.atomic
@@ -185,7 +228,7 @@ def settle_keys_of_leaver(
     )
     for key in keys.order_by("pk"):
         if heir is None:
-            revoke(actor=actor, credential=key, reason=str(_("The member left.")), now=now)
+            _end(actor, key, reason=str(_("The member left.")), now=now)
             continue
         beyond = sorted(set(key.scopes) - ROLE_PERMISSIONS[Role(heir.role)])
         if beyond:
@@ -235,28 +278,94 @@ def _note_use(credential: AnyCredential, address: str, now: datetime) -> None:
     )
 
 
-def _within_own(
-    actor: Actor, scopes: Collection[str], expires_at: datetime | None
-) -> tuple[UUID | None, datetime | None]:
-    """Return the person behind a new key and its end, or refuse scopes that the actor does not have."""
+def _check_reach(actor: Actor, credential: AnyCredential) -> None:
+    """Raise PermissionDenied if a credential can do more, or lasts longer, than the actor who handles it."""
     if actor.kind in {ActorKind.STAFF, ActorKind.SYSTEM}:
-        return None, expires_at
+        return
+    if beyond := sorted(str(scope) for scope in credential.scopes if not actor.can(scope)):
+        raise PermissionDenied(_("This key has permissions that you do not have."), permissions=beyond)
+    if actor.kind != ActorKind.API_KEY or actor.credential_id == credential.pk:
+        return
+    own = _own_key(actor)
+    if own.expires_at is not None and (
+        credential.expires_at is None or credential.expires_at > own.expires_at
+    ):
+        raise PermissionDenied(_("This key lasts longer than yours."))
+    if own.project_id is not None and own.project_id != getattr(credential, "project_id", None):
+        raise PermissionDenied(_("This key is not of your project."))
+    if own.allowed_addresses and not _is_inside(credential.allowed_addresses, own.allowed_addresses):
+        raise PermissionDenied(_("This key may be used from more addresses than yours."))
+
+
+def _own_key(actor: Actor) -> ApiKey:
+    assert actor.credential_id is not None, "a key is its own credential"
+    return ApiKey.objects.select_related("project").get(pk=actor.credential_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reach:
+    """How far a new key goes, and the person behind it."""
+
+    created_by_id: UUID | None
+    expires_at: datetime | None
+    project: Project | None
+    networks: list[str]
+
+
+def _within_own(
+    actor: Actor,
+    scopes: Collection[str],
+    expires_at: datetime | None,
+    project: Project | None,
+    networks: list[str],
+) -> _Reach:
+    """Return how far a new key goes, or refuse what the actor does not have.
+
+    What a key leaves open for its offspring, it hands down: its end, its project, its addresses.
+    """
+    if actor.kind in {ActorKind.STAFF, ActorKind.SYSTEM}:
+        return _Reach(created_by_id=None, expires_at=expires_at, project=project, networks=networks)
     if beyond := sorted(str(scope) for scope in scopes if not actor.can(scope)):
         raise PermissionDenied(_("A key cannot have permissions that you do not have."), permissions=beyond)
     if actor.kind == ActorKind.USER:
-        return actor.id, expires_at
-    assert actor.credential_id is not None, "a key is its own credential"
-    own = ApiKey.objects.get(pk=actor.credential_id)
+        return _Reach(created_by_id=actor.id, expires_at=expires_at, project=project, networks=networks)
+    if actor.kind == ActorKind.INTEGRATION:
+        return _Reach(created_by_id=None, expires_at=expires_at, project=project, networks=networks)
+    own = _own_key(actor)
+    if own.project is not None and project not in (None, own.project):
+        raise PermissionDenied(_("A key of a project makes keys of that project only."))
+    if own.allowed_addresses and networks and not _is_inside(networks, own.allowed_addresses):
+        raise PermissionDenied(_("A key cannot be used from more addresses than the one that makes it."))
     ends = [moment for moment in (own.expires_at, expires_at) if moment is not None]
-    return own.created_by_id, min(ends, default=None)
+    return _Reach(
+        created_by_id=own.created_by_id,
+        expires_at=min(ends, default=None),
+        project=project or own.project,
+        networks=networks or own.allowed_addresses,
+    )
+
+
+def _is_inside(networks: Sequence[str], outer: Sequence[str]) -> bool:
+    """Return whether every network lies within one of the outer ones; an empty list is every address."""
+    around = [ipaddress.ip_network(text) for text in outer]
+    inner = [ipaddress.ip_network(text) for text in networks]
+    return bool(inner) and all(
+        any(
+            network.version == wide.version
+            and wide.network_address <= network.network_address  # type: ignore[operator]
+            and network.broadcast_address <= wide.broadcast_address  # type: ignore[operator]
+            for wide in around
+        )
+        for network in inner
+    )
 
 
 def _check(
     *, name: str, scopes: Collection[str], known: set[str], expires_at: datetime | None, now: datetime
 ) -> None:
     problems: list[tuple[str, str | Promise]] = []
-    if not name.strip() or len(name) > NAME_LENGTH_MAX:
-        problems.append(("name", _("A name has 1 to 150 characters.")))
+    if problem := _wrong_name(name):
+        problems.append(("name", problem))
     if not scopes:
         problems.append(("scopes", _("A credential needs at least one scope.")))
     if unknown := sorted(str(scope) for scope in scopes if scope not in known):
@@ -267,6 +376,14 @@ def _check(
         raise ValidationFailed(
             fields=[FieldError(path=path, code="invalid", message=str(message)) for path, message in problems]
         )
+
+
+def _wrong_name(name: str) -> str | Promise | None:
+    if not name.strip() or len(name) > NAME_LENGTH_MAX:
+        return _("A name has 1 to 150 characters.")
+    if any(unicodedata.category(character).startswith("C") for character in name):
+        return _("A name has no control characters.")
+    return None
 
 
 def parse_networks(addresses: Sequence[str]) -> list[str]:
@@ -281,6 +398,12 @@ def parse_networks(addresses: Sequence[str]) -> list[str]:
     if wrong:
         raise ValidationFailed(fields=wrong)
     return sorted(set(networks))
+
+
+def _end(actor: Actor, credential: AnyCredential, *, reason: str, now: datetime) -> None:
+    credential.revoked_at, credential.previous_digest, credential.previous_expires_at = now, None, None
+    credential.save(update_fields=["revoked_at", "previous_digest", "previous_expires_at"])
+    _tell(actor, f"{_kind(credential)}.revoked", credential, reason=reason)
 
 
 def _lock(credential: AnyCredential) -> AnyCredential:

@@ -132,9 +132,9 @@ def test_a_revoked_key_stays_out_and_a_switched_off_one_comes_back():
     organization = build.organization()
     secret = build.api_key(organization)
     key = ApiKey.objects.get()
-    services.set_active(actor=build.actor(organization), credential=key, is_active=False)
+    services.change(actor=build.actor(organization), credential=key, is_active=False)
     assert build.client(secret).get("/api/v1/me").status_code == 401
-    services.set_active(actor=build.actor(organization), credential=key, is_active=True)
+    services.change(actor=build.actor(organization), credential=key, is_active=True)
     assert build.client(secret).get("/api/v1/me").status_code == 200
 
     services.revoke(actor=build.actor(organization), credential=key, now=timezone.now())
