@@ -114,7 +114,8 @@ def _line(
         if not quantity:
             return None
         kind = LineKind.USAGE
-    elif amount_minor or discount_minor:
+    elif amount_minor or discount_minor or quantity != invoiced.quantity:
+        # Usage too small to move a cent is still told, so that the quantities of all lines add up to the usage.
         kind = LineKind.ADJUSTMENT
     else:
         return None

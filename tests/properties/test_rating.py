@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.pricing.rating import PriceTerms, Tier, amount_micros, breakdown, rate, round_half_up
+from apps.core.money import EXACT
+from apps.pricing.rating import (
+    PriceTerms,
+    Tier,
+    amount_micros,
+    breakdown,
+    change_by_percent,
+    rate,
+    round_half_up,
+)
 
 ID = UUID(int=1)
+MILLIONTH = Decimal("0.000001")
 prices = st.decimals(min_value=0, max_value=1000, places=10)
 quantities = st.decimals(min_value=0, max_value=10**9, places=6)
 # Bounds that quantities also hit exactly.
@@ -150,3 +161,63 @@ def test_rounding_is_to_the_nearest_and_away_from_zero_on_ties(amount: Fraction,
     assert abs(error) <= Fraction(1, 2 * 10**exponent)
     if abs(error) == Fraction(1, 2 * 10**exponent):
         assert abs(Fraction(rounded)) > abs(amount)
+
+
+@given(listed=tier_lists(), one=quantities, other=quantities)
+def test_graduated_is_additive(listed: tuple[Tier, ...], one: Decimal, other: Decimal) -> None:
+    """What usage adds is the tiers that it runs through, whatever came before: no quantity is priced twice."""
+    price = make("graduated", tiers=listed)
+    low, high = sorted((one, other))
+
+    added = rate(price, high) - rate(price, low)
+
+    below, expected = Decimal(0), Fraction(0)
+    for tier in listed:
+        top = high if tier.up_to is None else min(high, tier.up_to)
+        inside = Fraction(top) - Fraction(max(low, below))
+        expected += max(inside, Fraction(0)) * Fraction(tier.unit_price)
+        if low <= below < high and (below > 0 or low == 0):
+            expected += Fraction(tier.flat_fee)
+        below = top if tier.up_to is None else tier.up_to
+    assert added == expected
+
+
+@given(listed=tier_lists(), quantity=quantities)
+def test_volume_steps_only_at_a_bound(listed: tuple[Tier, ...], quantity: Decimal) -> None:
+    """A millionth more costs a millionth of the price, except when it leaves a tier."""
+    price = make("volume", tiers=listed)
+    more = EXACT.add(quantity, MILLIONTH)
+    tier = next(tier for tier in listed if tier.up_to is None or quantity <= tier.up_to)
+    if quantity == 0 or (tier.up_to is not None and more > tier.up_to):
+        return
+
+    assert rate(price, more) - rate(price, quantity) == Fraction(MILLIONTH) * Fraction(tier.unit_price)
+
+
+@given(size=bounds, price_of_one=prices, free=st.just(Decimal(0)) | bounds, count=st.integers(0, 1000))
+def test_a_package_counts_whole_from_its_first_millionth(
+    size: Decimal, price_of_one: Decimal, free: Decimal, count: int
+) -> None:
+    price = make("package", package_size=size, package_price=price_of_one, free_units=free)
+    full = EXACT.add(free, EXACT.multiply(size, Decimal(count)))
+
+    assert rate(price, full) == count * Fraction(price_of_one)
+    assert rate(price, EXACT.add(full, MILLIONTH)) == (count + 1) * Fraction(price_of_one)
+
+
+@given(price=terms(), percent=st.decimals(-100, 100, places=4), quantity=quantities)
+def test_a_percentage_is_off_by_less_than_its_rounding(
+    price: PriceTerms, percent: Decimal, quantity: Decimal
+) -> None:
+    changed = change_by_percent(price, percent, key_id=ID, override_id=ID)
+    exact = rate(price, quantity) * (1 + Fraction(percent) / 100)
+    priced = Fraction(quantity) / price.unit_seconds
+    count = len(price.tiers) + (-(-priced // Fraction(price.package_size)) if price.package_size else 0)
+
+    assert abs(rate(changed, quantity) - exact) <= (priced + count) / (2 * Fraction(10) ** 10)
+    assert [tier.up_to for tier in changed.tiers] == [tier.up_to for tier in price.tiers]
+    assert (changed.package_size, changed.free_units) == (price.package_size, price.free_units)
+
+
+def make(model: Any, **fields: Any) -> PriceTerms:
+    return PriceTerms(key_id=ID, price_id=ID, meter="egress_gb", sku="*", region="*", model=model, **fields)
