@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
 CHECKS := check-lint check-format check-types check-imports check-templates check-migrations check-openapi check-settings
-.PHONY: help setup run stop test test-full check format bench environment environment-dev $(CHECKS)
+.PHONY: help setup run stop test test-full check format bench bench-large environment environment-dev $(CHECKS)
 
 help: ## List the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -32,6 +32,10 @@ format: environment-dev ## Format code and templates
 
 bench: environment-dev ## Run the benchmarks
 	@$(PYTHON_IN_VENV) -m bench
+
+bench-large: environment-dev ## Ingestion on tables of 1 and 10 million events (15 GB of disk)
+	@$(PYTHON_IN_VENV) -m bench --stored 1000000
+	@$(PYTHON_IN_VENV) -m bench --stored 10000000
 
 check-lint:
 	@.venv/bin/ruff check --quiet .

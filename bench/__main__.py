@@ -1,4 +1,4 @@
-"""`python -m bench [--events N] [--organizations N] [--stored N]`: run everything once, print and keep the figures."""
+"""`python -m bench [--events N] [--stored N] …`: run everything once, print and keep the figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -17,92 +20,107 @@ from bench import load, stack
 
 LATEST = Path(__file__).parent / "latest.json"
 PROCESSES = 2
+URL = "/api/v1/usage/events"
+# Batches posted before COPY has its turn.
+SLICE = 10
+# What a stored event needs on disk, in both tables, with indexes and the log of writing it.
+STORED_BYTES = 1_500
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--events", type=int, default=100_000, help="Events sent over HTTP.")
-    parser.add_argument("--stored", type=int, default=0, help="Events stored before the measurement starts.")
+    parser.add_argument(
+        "--stored", type=int, default=0, help="Events stored before; then ingestion alone is measured."
+    )
     parser.add_argument("--organizations", type=int, default=1_000, help="Organizations to invoice.")
     parser.add_argument("--resources", type=int, default=200, help="Resources of each.")
+    parser.add_argument("--output", type=Path, default=LATEST, help="The JSON file that keeps the figures.")
     options = parser.parse_args()
+    stack.require_disk(options.stored * STORED_BYTES)
     folder = stack.prepare()
-    figures: dict[str, float] = {"cores": os.cpu_count() or 1, "stored_events": options.stored}
+    figures: dict[str, float] = {
+        "cores": os.cpu_count() or 1,
+        "load_average_before": round(os.getloadavg()[0], 2),
+    }
+    measures = (measure_ingest,) if options.stored else (measure_ingest, measure_requests, measure_invoices)
     try:
-        for measure in (measure_ingest, measure_requests, measure_invoices):
+        for measure in measures:
             figures |= measure(options)
             _show(figures)
     finally:
         stack.remove(folder)
-    kept = json.loads(LATEST.read_text()) if LATEST.exists() and options.stored else {}
+    # A run on a full table adds its figures to those of the last whole run.
+    kept = json.loads(options.output.read_text()) if options.output.exists() and options.stored else {}
     suffix = f"_at_{options.stored}" if options.stored else ""
     kept |= {f"{name}{suffix}": value for name, value in figures.items()}
-    LATEST.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n")
-    print(f"Kept in {LATEST}")
+    options.output.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n")
+    print(f"Kept in {options.output}")
 
 
 def measure_ingest(options: argparse.Namespace) -> dict[str, float]:
-    """Events a second over HTTP, beside raw COPY of the same rows into a table with the same key and size."""
+    """Events a second over HTTP, beside raw COPY of the same rows into a table with the same key and size.
+
+    Both take turns on slices of the same events, so that whatever else the machine does slows both.
+    """
     from bench import world
 
     organizations = world.make_organizations(10, "ingest")
     world.price_book()
-    headers = {
-        "Authorization": f"Bearer {world.integration_key()}",
-        "Content-Type": "application/cloudevents-batch+json",
-    }
+    key = {"Authorization": f"Bearer {world.integration_key()}"}
+    headers = key | {"Content-Type": "application/cloudevents-batch+json"}
     if options.stored:
-        _store(options.stored)
+        world.store_events(options.stored)
     bodies = world.heartbeat_bodies(organizations, options.events)
+    warm = bodies[: max(1, min(2, len(bodies) - 1))]
+    spent: Counter[str] = Counter()
+    seconds = copy_seconds = 0.0
     with stack.web("config.wsgi", "/healthz") as (port, master):
-        load.post_all(port, "/api/v1/usage/events", bodies[:2], headers)
-        seconds, answers = load.post_all(port, "/api/v1/usage/events", bodies[2:], headers)
-        again, repeated = load.post_all(port, "/api/v1/usage/events", bodies[2:], headers)
-        rss = max(stack.peak_rss_mb(pid) for pid in stack.children(master))
-    sent = sum(answer["accepted"] for answer in answers)
-    assert sent == options.events - 2 * world.BATCH, "every event is accepted once"
-    assert sum(answer["duplicates"] for answer in repeated) == sent, "and told as a duplicate then"
-    copied = _copy_rows_per_s(sent)
-    metered, meter_rss = _metered_events_per_s(organizations, options.events)
+        load.post_all(port, URL, warm, headers)
+        with _copy_table() as copy_slice:
+            for slice_ in batched(bodies[len(warm) :], SLICE):
+                web, server = stack.cpu_ms(stack.children(master)), stack.postgres_cpu_ms()
+                took, answers = load.post_all(port, URL, slice_, headers)
+                seconds += took
+                spent["web_cpu_ms"] += stack.cpu_ms(stack.children(master)) - web
+                spent["postgres_cpu_ms"] += stack.postgres_cpu_ms() - server
+                spent["sent"] += sum(answer["accepted"] for answer in answers)
+                server = stack.postgres_cpu_ms()
+                took, rows = copy_slice()
+                copy_seconds += took
+                spent["copy_cpu_ms"] += stack.postgres_cpu_ms() - server
+                spent["copied"] += rows
+        again, repeated = load.post_all(port, URL, bodies[len(warm) :], headers)
+        assert spent["sent"] == spent["copied"], "every event is stored once"
+        assert sum(answer["duplicates"] for answer in repeated) == spent["sent"], (
+            "and told as a duplicate then"
+        )
+        metered, meter_rss = _metered_events_per_s(organizations, options.events)
+        # The largest body that is taken, on every connection at once.
+        large = world.large_lines(organizations, load.CONNECTIONS, events=min(10_000, options.events))
+        load.post_all(port, URL, large, key | {"Content-Type": "application/x-ndjson"})
+        web_rss = max(stack.peak_rss_mb(pid) for pid in stack.children(master))
+    thousands = spent["sent"] / 1000
+    cpu_ms = (spent["web_cpu_ms"] + spent["postgres_cpu_ms"]) / thousands
+    copy_ms = spent["copy_cpu_ms"] / thousands
     return {
-        "ingest_events_per_s": round(sent / seconds),
-        "ingest_duplicates_per_s": round(sent / again),
-        "copy_rows_per_s": round(copied),
-        "ingest_ratio": round(sent / seconds / copied, 3),
+        "ingest_events_per_s": round(spent["sent"] / seconds),
+        "ingest_duplicates_per_s": round(spent["sent"] / again),
+        "copy_rows_per_s": round(spent["copied"] / copy_seconds),
+        "ingest_ratio": round(copy_seconds / seconds, 3),
+        "ingest_web_cpu_ms_per_1000": round(spent["web_cpu_ms"] / thousands, 1),
+        "ingest_postgres_cpu_ms_per_1000": round(spent["postgres_cpu_ms"] / thousands, 1),
+        "copy_cpu_ms_per_1000": round(copy_ms, 1),
+        "ingest_ratio_by_cpu": round(copy_ms / (cpu_ms / stack.WEB_WORKERS), 3),
         "metered_events_per_s": round(metered),
-        "peak_rss_mb_web": rss,
+        "peak_rss_mb_web": web_rss,
         "peak_rss_mb_worker": meter_rss,
     }
 
 
-def _store(count: int) -> None:
-    """Fill the event table, as if that many events had arrived before."""
-    from django.db import connection
-
-    from bench import world
-
-    (organization,) = world.make_organizations(1, "stored")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO metering_resource (id, organization_id, source, subject, is_single_event) "
-            "VALUES (gen_random_uuid(), %s, 'stored', 'stored', false) RETURNING id",
-            [organization.id],
-        )
-        (resource,) = cursor.fetchone()
-        for at in range(0, count, 100_000):
-            cursor.execute(
-                "INSERT INTO metering_usageevent (source, event_id, payload_hash, organization_id, resource_id, type, "
-                "time, sku, region, meter, labels, received_at, correlation_id) "
-                "SELECT 'stored', gen_random_uuid()::text, sha256(i::text::bytea), %s, %s, 'allocation.heartbeat', "
-                "now() - i * interval '1 millisecond', '', '', '', '{}', now(), '' "
-                "FROM generate_series(%s, %s) AS i",
-                [organization.id, resource, at, min(at + 100_000, count) - 1],
-            )
-        cursor.execute("ANALYZE metering_usageevent")
-
-
-def _copy_rows_per_s(count: int) -> float:
-    """Return how fast one COPY stream writes the same rows into a table with the same key, at the same size."""
+@contextmanager
+def _copy_table() -> Iterator[Callable[[], tuple[float, int]]]:
+    """Yield what copies the events that are new since its last call into a table of its own: (seconds, rows)."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -112,26 +130,30 @@ def _copy_rows_per_s(count: int) -> float:
             "WHERE attrelid = 'metering_usageevent'::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'id'"
         )
         (columns,) = cursor.fetchone()
-        cursor.execute("CREATE TABLE bench_copy AS TABLE metering_usageevent WITH NO DATA")
+        cursor.execute("CREATE TABLE bench_copy AS TABLE metering_usageevent WITH DATA")
         cursor.execute("ALTER TABLE bench_copy ADD CONSTRAINT bench_copy_key UNIQUE (source, event_id)")
-        cursor.execute("INSERT INTO bench_copy SELECT * FROM metering_usageevent WHERE source = 'stored'")
-        cursor.execute(
-            f"CREATE TEMP VIEW bench_rows AS SELECT {columns} FROM metering_usageevent "
-            f"WHERE source = 'bench' LIMIT {count:d}"
-        )
-        rows = io.BytesIO()
-        with cursor.copy("COPY (SELECT * FROM bench_rows) TO STDOUT") as copy:
-            for block in copy:
-                rows.write(block)
-        text = rows.getvalue()
-        started = time.perf_counter()
-        with cursor.copy(f"COPY bench_copy ({columns}) FROM STDIN") as copy:
-            for at in range(0, len(text), 1 << 18):
-                copy.write(text[at : at + (1 << 18)])
-        seconds = time.perf_counter() - started
-        cursor.execute("DROP VIEW bench_rows")
+        cursor.execute("SELECT coalesce(max(id), 0) FROM metering_usageevent")
+        (last,) = cursor.fetchone()
+
+        def copy_slice() -> tuple[float, int]:
+            nonlocal last
+            rows = io.BytesIO()
+            with cursor.copy(
+                f"COPY (SELECT {columns} FROM metering_usageevent WHERE id > {last:d}) TO STDOUT"
+            ) as copy:
+                for block in copy:
+                    rows.write(block)
+            cursor.execute("SELECT coalesce(max(id), 0) FROM metering_usageevent")
+            (last,) = cursor.fetchone()
+            text = rows.getvalue()
+            started = time.perf_counter()
+            with cursor.copy(f"COPY bench_copy ({columns}) FROM STDIN") as copy:
+                for at in range(0, len(text), 1 << 18):
+                    copy.write(text[at : at + (1 << 18)])
+            return time.perf_counter() - started, text.count(b"\n")
+
+        yield copy_slice
         cursor.execute("DROP TABLE bench_copy")
-    return count / seconds
 
 
 def _metered_events_per_s(organizations: list[Any], events: int) -> tuple[float, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -17,12 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WEB_WORKERS = 2
+# On a disk; /tmp may be memory.
+FOLDER = "/var/tmp"  # noqa: S108
 START_SECONDS_MAX = 60
 
 
 def prepare() -> Path:
     """Point this process at fresh embedded services with fsync on, and set Django up; return the folder they use."""
-    folder = Path(tempfile.mkdtemp(prefix="countinghouse-bench-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="countinghouse-bench-", dir=FOLDER))
     folder.chmod(0o755)
     os.environ |= {"COUNTINGHOUSE_VAR": str(folder), "LOG_LEVEL": "ERROR", "PORT": str(free_port())}
     os.environ.pop("DATABASE_URL", None)
@@ -36,6 +37,16 @@ def prepare() -> Path:
     django.setup()
     call_command("migrate", verbosity=0)
     return folder
+
+
+def require_disk(wanted: int) -> None:
+    """Stop before anything is written if the bytes wanted would not leave a tenth of the disk free."""
+    usage = shutil.disk_usage(FOLDER)
+    if usage.free - wanted < usage.total // 10:
+        raise SystemExit(
+            f"This needs {wanted / 1e9:.0f} GB in {FOLDER} and a tenth of the disk left; "
+            f"{usage.free / 1e9:.0f} GB are free."
+        )
 
 
 def remove(folder: Path) -> None:
@@ -98,3 +109,23 @@ def children(pid: int) -> list[int]:
     """Return the pids of a process's children."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
     return [int(child) for child in listed.split()]
+
+
+def cpu_ms(pids: list[int]) -> int:
+    """Return the processor time that processes and their ended children used so far, in milliseconds."""
+    return sum(_cpu_ticks(pid) for pid in pids) * 1000 // os.sysconf("SC_CLK_TCK")
+
+
+def postgres_cpu_ms() -> int:
+    """Return the processor time of all of PostgreSQL's processes, in milliseconds."""
+    file = next(Path(os.environ["COUNTINGHOUSE_VAR"]).rglob("postmaster.pid"))
+    postmaster = int(file.read_text(encoding="utf-8").splitlines()[0])
+    return cpu_ms([postmaster, *children(postmaster)])
+
+
+def _cpu_ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    except FileNotFoundError:  # It ended just now; its parent counts it.
+        return 0
+    return sum(map(int, fields[11:15]))

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from django.db import connection
 from django.utils import timezone
 
 from apps.core.actor import system_actor
@@ -95,6 +96,59 @@ def heartbeat_bodies(organizations: list[Organization], count: int) -> list[byte
         }
         events.append(json.dumps(event).encode())
     return [b"[" + b",".join(events[at : at + BATCH]) + b"]" for at in range(0, count, BATCH)]
+
+
+def large_lines(organizations: list[Organization], count: int, *, events: int) -> list[bytes]:
+    """Return bodies of one event a line, each nearly the 8 MiB that are taken if it has 10,000 events."""
+    labels = {f"label-{number:02d}": "x" * 20 for number in range(14)}
+    moment = (timezone.now() - timedelta(hours=4)).isoformat(timespec="milliseconds")
+    bodies = []
+    for body in range(count):
+        lines = (
+            json.dumps(
+                {
+                    "specversion": "1.0",
+                    "id": str(uuid.uuid4()),
+                    "source": SOURCE,
+                    "type": "allocation.started",
+                    "subject": f"large-{body}-{number % RESOURCES:04d}",
+                    "time": moment,
+                    "data": {
+                        "organization": organizations[number % len(organizations)].slug,
+                        "sku": SKU,
+                        "region": REGION,
+                        "gpus": "1",
+                        "labels": labels,
+                    },
+                }
+            )
+            for number in range(events)
+        )
+        bodies.append("\n".join(lines).encode())
+    return bodies
+
+
+def store_events(count: int) -> None:
+    """Fill the event table as if that many heartbeats of 1,000 resources had arrived and been counted before."""
+    (organization,) = make_organizations(1, "stored")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO metering_resource (id, organization_id, source, subject, is_single_event) "
+            "SELECT gen_random_uuid(), %s, 'stored', 'stored-' || i, false FROM generate_series(1, %s) AS i",
+            [organization.pk, RESOURCES],
+        )
+        for at in range(0, count, 100_000):
+            cursor.execute(
+                "INSERT INTO metering_usageevent (source, event_id, payload_hash, organization_id, resource_id, type, "
+                "time, sku, region, meter, labels, received_at, correlation_id) "
+                "SELECT 'bench', gen_random_uuid()::text, sha256(i::text::bytea), %s, resource.id, "
+                "'allocation.heartbeat', now() - i * interval '1 millisecond', '', '', '', '{}', now(), '' "
+                "FROM generate_series(%s, %s) AS i JOIN (SELECT id, row_number() OVER () - 1 AS number "
+                "FROM metering_resource WHERE source = 'stored') resource ON resource.number = i %% %s",
+                [organization.pk, at, min(at + 100_000, count) - 1, RESOURCES],
+            )
+        cursor.execute("ANALYZE metering_usageevent")
+        cursor.execute("ANALYZE metering_resource")
 
 
 def month_bodies(organizations: list[Organization], resources: int) -> Iterator[bytes]:

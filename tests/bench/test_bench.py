@@ -1,0 +1,66 @@
+"""The benchmarks run and give every figure; how large the figures are is for no test to say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import chart, stack
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "bench", "--events", "4000", "--organizations", "2", "--resources", "5"]
+NAMES = {
+    "authenticated_get_per_s",
+    "authenticated_get_ratio",
+    "bare_view_per_s",
+    "copy_cpu_ms_per_1000",
+    "copy_rows_per_s",
+    "cores",
+    "ingest_duplicates_per_s",
+    "ingest_events_per_s",
+    "ingest_postgres_cpu_ms_per_1000",
+    "ingest_ratio",
+    "ingest_ratio_by_cpu",
+    "ingest_web_cpu_ms_per_1000",
+    "invoice_seconds",
+    "invoiced_organizations",
+    "invoices_per_hour",
+    "load_average_before",
+    "metered_events_per_s",
+    "peak_rss_mb_closer",
+    "peak_rss_mb_web",
+    "peak_rss_mb_worker",
+}
+
+
+def test_a_small_run_gives_every_figure(tmp_path):
+    output = tmp_path / "latest.json"
+
+    subprocess.run(
+        [*COMMAND, "--output", str(output)],
+        cwd=ROOT,
+        check=True,
+        timeout=240,
+        stdout=subprocess.DEVNULL,
+    )
+
+    figures = json.loads(output.read_text())
+    assert set(figures) == NAMES
+    assert max(figures[name] for name in NAMES if name.startswith("peak_rss")) < 300
+
+
+def test_a_run_that_would_fill_the_disk_does_not_start():
+    with pytest.raises(SystemExit, match="GB are free"):
+        stack.require_disk(10**18)
+
+
+def test_the_chart_shows_what_was_measured():
+    drawn = chart.draw({"copy_rows_per_s": 90_000, "ingest_events_per_s": 30_000})
+
+    assert "events over HTTP, all new" in drawn
+    assert "30,000" in drawn
+    assert "MiB" not in drawn
