@@ -15,6 +15,7 @@ import structlog
 from django.utils.csp import CSP
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.redaction import redact
 from config import embedded, environment
 
 ROOT = environment.ROOT
@@ -399,6 +400,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": METERING_TICK_SECONDS},
     },
     "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
+    "invite-mails": {"task": "organizations.sweep_invites", "schedule": 300, "options": {"expires": 300}},
     "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 
@@ -413,6 +415,7 @@ _shared_processors: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
     structlog.processors.UnicodeDecoder(),
+    redact,
 ]
 structlog.configure(
     processors=[*_shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 
 from apps.identity.models import User
@@ -13,3 +16,9 @@ VERIFYING_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 def has_second_factor(user: User) -> bool:
     """Return whether this user has enrolled a factor that can verify a session."""
     return bool(Authenticator.objects.filter(user_id=user.pk, type__in=VERIFYING_TYPES).exists())
+
+
+def verified_addresses(user_id: UUID) -> list[str]:
+    """Return the addresses that a person has proved to be theirs, in lower case."""
+    rows = EmailAddress.objects.filter(user_id=user_id, verified=True, user__is_active=True)
+    return [email.lower() for email in rows.values_list("email", flat=True)]

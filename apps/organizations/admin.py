@@ -19,6 +19,7 @@ from apps.organizations import services
 from apps.organizations.forms import OrganizationForm
 from apps.organizations.models import (
     BillingPeriod,
+    Invite,
     Membership,
     Organization,
     OrganizationSlug,
@@ -63,6 +64,12 @@ class OwnershipOfferInline(ReadOnlyInline):
     show_change_link = False
 
 
+class InviteInline(ReadOnlyInline):
+    model = Invite
+    fields = ("email", "role", "invited_by", "expires_at", "accepted_at", "declined_at", "revoked_at")
+    show_change_link = False
+
+
 class OrganizationSlugInline(ReadOnlyInline):
     model = OrganizationSlug
     fields = ("slug", "retired_at")
@@ -98,6 +105,7 @@ class OrganizationAdmin(ReadOnlyAdmin):
     actions = ("restore_selected", "suspend_selected", "resume_selected")
     inlines = (
         MembershipInline,
+        InviteInline,
         OwnershipOfferInline,
         ProjectInline,
         BillingPeriodInline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Self
 from uuid import UUID
@@ -11,6 +12,7 @@ from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeBoundary, RangeOperators
 from django.db import models
 from django.db.models import F, Func, Q
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
@@ -224,6 +226,88 @@ class OwnershipOffer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organization} → {self.member_id}"
+
+
+class InviteQuerySet(models.QuerySet["Invite"]):
+    """Reads of invites."""
+
+    def visible_to(self, actor: Actor) -> Self:
+        """Return the invites of the actor's organization."""
+        return self.filter(organization_id=actor.organization_id)
+
+    def unanswered(self) -> Self:
+        """Return those neither accepted, declined nor revoked; their time may be over."""
+        return self.filter(accepted_at__isnull=True, declined_at__isnull=True, revoked_at__isnull=True)
+
+    def open(self, now: datetime) -> Self:
+        """Return those that can still be accepted, as far as the invite itself goes."""
+        return self.unanswered().filter(expires_at__gt=now, organization__status=OrganizationStatus.ACTIVE)
+
+    def received_by(self, addresses: Collection[str], now: datetime) -> Self:
+        """Return the open invites to any of these addresses, with their organizations."""
+        return self.open(now).filter(email__in=addresses).select_related("organization")
+
+
+class Invite(models.Model):
+    """The invitation of one address to one role. Its token is in the mail only: the row has a hash of it.
+
+    nonce: random; the token is made of it and a secret of the server, so that a lost mail can be sent later.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="invites", verbose_name=_("organization")
+    )
+    email = models.EmailField(_("e-mail address"))
+    role = models.CharField(_("role"), max_length=16, choices=Role)
+    nonce = models.BinaryField(max_length=32, editable=False)
+    digest = models.BinaryField(_("hash"), max_length=32, unique=True, editable=False)
+    invited_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        related_name="+",
+        verbose_name=_("invited by"),
+        null=True,
+        blank=True,
+    )
+    created_at = models.DateTimeField(_("created"))
+    expires_at = models.DateTimeField(_("expires"))
+    mailed_at = models.DateTimeField(_("mailed"), null=True, blank=True)
+    accepted_at = models.DateTimeField(_("accepted"), null=True, blank=True)
+    declined_at = models.DateTimeField(_("declined"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
+
+    objects = InviteQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("invite")
+        verbose_name_plural = _("invites")
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "id"], name="organizations_invite_tenant"),
+            models.UniqueConstraint(
+                fields=["organization", "email"],
+                condition=Q(accepted_at__isnull=True, declined_at__isnull=True, revoked_at__isnull=True),
+                name="organizations_invite_one_unanswered",
+            ),
+            models.CheckConstraint(
+                name="organizations_invite_email_lower", condition=Q(email=Lower("email"))
+            ),
+            models.CheckConstraint(name="organizations_invite_role_known", condition=Q(role__in=Role.values)),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "-created_at", "-id"], name="organizations_invite_created"),
+            models.Index(fields=["email"], name="organizations_invite_email"),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+    def state(self, now: datetime) -> str:
+        """Return pending, expired, accepted, declined or revoked."""
+        for name in ("accepted", "declined", "revoked"):
+            if getattr(self, f"{name}_at") is not None:
+                return name
+        return "pending" if now < self.expires_at else "expired"
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):

@@ -1,19 +1,36 @@
-"""Where organizations, members and projects are."""
+"""Where organizations, members, invites and projects are."""
 
 from django.urls import path
 
-from apps.organizations import api
+from apps.organizations.api import invites, members, organization, projects
 
 api_urlpatterns = [
-    path("orgs", api.OrganizationList.as_view(), name="organizations"),
-    path("orgs/<slug:slug>", api.OrganizationDetail.as_view(), name="organization"),
-    path("orgs/<slug:slug>/leave", api.Leave.as_view(), name="organization-leave"),
-    path("orgs/<slug:slug>/transfer", api.Transfer.as_view(), name="organization-transfer"),
+    path("orgs", organization.OrganizationList.as_view(), name="organizations"),
+    path("orgs/<slug:slug>", organization.OrganizationDetail.as_view(), name="organization"),
+    path("orgs/<slug:slug>/leave", members.Leave.as_view(), name="organization-leave"),
+    path("orgs/<slug:slug>/transfer", members.Transfer.as_view(), name="organization-transfer"),
     path(
-        "orgs/<slug:slug>/transfer/accept", api.TransferAccept.as_view(), name="organization-transfer-accept"
+        "orgs/<slug:slug>/transfer/accept",
+        members.TransferAccept.as_view(),
+        name="organization-transfer-accept",
     ),
-    path("orgs/<slug:slug>/members", api.MemberList.as_view(), name="members"),
-    path("orgs/<slug:slug>/members/<uuid:member_id>", api.MemberDetail.as_view(), name="member"),
-    path("orgs/<slug:slug>/projects", api.ProjectList.as_view(), name="projects"),
-    path("orgs/<slug:slug>/projects/<uuid:project_id>", api.ProjectDetail.as_view(), name="project"),
+    path("orgs/<slug:slug>/members", members.MemberList.as_view(), name="members"),
+    path("orgs/<slug:slug>/members/<uuid:member_id>", members.MemberDetail.as_view(), name="member"),
+    path("orgs/<slug:slug>/invites", invites.InviteList.as_view(), name="invites"),
+    path("orgs/<slug:slug>/invites/<uuid:invite_id>", invites.InviteDetail.as_view(), name="invite"),
+    path(
+        "orgs/<slug:slug>/invites/<uuid:invite_id>/resend",
+        invites.InviteResend.as_view(),
+        name="invite-resend",
+    ),
+    path("invites/mine", invites.ReceivedInviteList.as_view(), name="invites-mine"),
+    path("invites/mine/<uuid:invite_id>/accept", invites.InviteAccept.as_view(), name="invite-mine-accept"),
+    path(
+        "invites/mine/<uuid:invite_id>/decline", invites.InviteDecline.as_view(), name="invite-mine-decline"
+    ),
+    path("invites/<str:token>", invites.InviteByToken.as_view(), name="invite-by-token"),
+    path("invites/<str:token>/accept", invites.InviteAccept.as_view(), name="invite-accept"),
+    path("invites/<str:token>/decline", invites.InviteDecline.as_view(), name="invite-decline"),
+    path("orgs/<slug:slug>/projects", projects.ProjectList.as_view(), name="projects"),
+    path("orgs/<slug:slug>/projects/<uuid:project_id>", projects.ProjectDetail.as_view(), name="project"),
 ]

@@ -1,0 +1,1 @@
+"""REST: organizations, members, invites and projects."""

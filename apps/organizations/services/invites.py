@@ -1,0 +1,256 @@
+"""Invites: one address, one role, seven days, once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.template.loader import render_to_string
+from django.utils.translation import gettext_lazy as _
+
+from apps.audit import services as audit
+from apps.core import jobs
+from apps.core.actor import Actor, ActorKind
+from apps.core.errors import Conflict, FieldError, NotFound, ValidationFailed
+from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
+from apps.identity import selectors as identity
+from apps.organizations.models import Invite, Membership, Organization
+from apps.organizations.services.checks import wrong_email
+from apps.organizations.services.members import add_member, check_within_own
+from apps.outbox import services as outbox
+
+LASTS = timedelta(days=7)
+TOKEN_LENGTH_MAX = 64
+# Members by plan until plans are rows; one that is not named has no limit.
+SEATS: Mapping[str, int] = MappingProxyType({"free": 10, "professional": 100})
+
+
+class SeatsExhausted(Conflict):
+    """The plan has no seat left for another member; invites that wait count as well."""
+
+    code = "seats_exhausted"
+    default_message = _("All seats of the plan are taken. Remove a member or an invite, or change the plan.")
+
+
+class AlreadyMember(Conflict):
+    """The address belongs to a member."""
+
+    code = "already_member"
+    default_message = _("This person is a member already.")
+
+
+class AlreadyInvited(Conflict):
+    """The address has an invite that waits; resend that one."""
+
+    code = "already_invited"
+    default_message = _("This address has an invite already. Send it again instead.")
+
+
+@transaction.atomic
+def invite(*, actor: Actor, organization: Organization, email: str, role: Role, now: datetime) -> Invite:
+    """Invite an address to a role that the actor could give; the mail goes out after the commit.
+
+    Raises AlreadyMember, AlreadyInvited or SeatsExhausted. An invite whose time is over is replaced.
+    """
+    email = email.strip().lower()
+    if problem := wrong_email(email) or (None if email else _("This is not an e-mail address.")):
+        raise ValidationFailed(fields=[FieldError(path="email", code="invalid", message=str(problem))])
+    check_within_own(actor, role)
+    organization = _lock(organization.pk)
+    if Membership.objects.filter(organization=organization, user__email=email).exists():
+        raise AlreadyMember
+    waiting = Invite.objects.unanswered().filter(organization=organization)
+    for earlier in waiting.filter(email=email):
+        if now < earlier.expires_at:
+            raise AlreadyInvited(invite=str(earlier.id))
+        earlier.revoked_at = now
+        earlier.save(update_fields=["revoked_at"])
+    taken = Membership.objects.filter(organization=organization).count()
+    _check_seats(organization, taken + waiting.filter(expires_at__gt=now).count())
+    made = Invite(
+        organization=organization,
+        email=email,
+        role=role,
+        invited_by_id=actor.person_id if actor.kind == ActorKind.USER else None,
+        created_at=now,
+    )
+    _renew(made, now)
+    made.save(force_insert=True)
+    _tell(actor, "invite.created", made)
+    jobs.enqueue("organizations.mail_invite", invite_id=made.id)
+    return made
+
+
+@transaction.atomic
+def resend(*, actor: Actor, invite: Invite, now: datetime) -> Invite:
+    """Mail an invite again with a new link for seven days; the old link ends."""
+    found = _lock_unanswered(invite)
+    check_within_own(actor, Role(found.role))
+    _renew(found, now)
+    found.mailed_at = None
+    found.save(update_fields=["nonce", "digest", "expires_at", "mailed_at"])
+    _tell(actor, "invite.resent", found)
+    jobs.enqueue("organizations.mail_invite", invite_id=found.id)
+    return found
+
+
+@transaction.atomic
+def revoke_invite(*, actor: Actor, invite: Invite, now: datetime) -> None:
+    """Take an invite back; its link ends."""
+    found = _lock_unanswered(invite)
+    check_within_own(actor, Role(found.role))
+    found.revoked_at = now
+    found.save(update_fields=["revoked_at"])
+    _tell(actor, "invite.revoked", found)
+
+
+@transaction.atomic
+def accept_invite(*, actor: Actor, invite: Invite, now: datetime) -> Membership:
+    """Make the actor a member by an invite to one of their verified addresses, once.
+
+    NotFound for every invite that is not open to them, whatever the reason.
+    """
+    organization = _lock(
+        invite.organization_id
+    )  # Whoever changes members waits here, so that seats are counted.
+    found = open_to(actor=actor, invite=_lock_unanswered(invite), now=now)
+    members = Membership.objects.filter(organization=organization)
+    if members.filter(user_id=actor.person_id).exists():
+        raise AlreadyMember
+    _check_seats(organization, members.count())
+    found.accepted_at = now
+    found.save(update_fields=["accepted_at"])
+    user = get_user_model()._default_manager.get(pk=actor.person_id)
+    membership = add_member(
+        actor=actor.within(organization.id),
+        organization=organization,
+        user=user,
+        role=Role(found.role),
+        now=now,
+    )
+    _tell(actor, "invite.accepted", found)
+    return membership
+
+
+@transaction.atomic
+def decline_invite(*, actor: Actor, invite: Invite, now: datetime) -> None:
+    """Refuse an invite to one of the actor's verified addresses."""
+    found = open_to(actor=actor, invite=_lock_unanswered(invite), now=now)
+    found.declined_at = now
+    found.save(update_fields=["declined_at"])
+    _tell(actor, "invite.declined", found)
+
+
+def find_by_token(token: str, *, now: datetime) -> Invite:
+    """Return the open invite of a token, or raise NotFound."""
+    if len(token) > TOKEN_LENGTH_MAX:
+        raise NotFound
+    rows = Invite.objects.open(now).select_related("organization")
+    found = rows.filter(digest=_digest(token)).first()
+    if found is None or not _inviter_still_may(found, now):
+        raise NotFound
+    return found
+
+
+def open_to(*, actor: Actor, invite: Invite, now: datetime) -> Invite:
+    """Return the invite if this person could accept it now, or raise NotFound."""
+    still_open = Invite.objects.open(now).filter(
+        pk=invite.pk, email__in=identity.verified_addresses(actor.person_id)
+    )
+    if not still_open.exists() or not _inviter_still_may(invite, now):
+        raise NotFound
+    return invite
+
+
+def mail_invite(*, invite_id: UUID, now: datetime) -> None:
+    """Send the mail of an invite once; an invite that was answered or mailed since sends nothing."""
+    rows = Invite.objects.open(now).select_related("organization", "invited_by")
+    found = rows.filter(pk=invite_id, mailed_at__isnull=True).first()
+    if found is None:
+        return
+    context = {
+        "invite": found,
+        "brand_name": settings.BRAND_NAME,
+        "link": f"{settings.PUBLIC_URL}/app/invites/{token_of(found)}",
+    }
+    subject = " ".join(render_to_string("organizations/mail/invite_subject.txt", context).split())
+    body = render_to_string("organizations/mail/invite.txt", context)
+    # Sent before it is marked: two mails are better than none, and only the last link is in both.
+    EmailMessage(subject, body, to=[found.email]).send()
+    Invite.objects.filter(pk=found.pk, digest=found.digest).update(mailed_at=now)
+
+
+def unmailed(*, now: datetime) -> list[UUID]:
+    """Return the open invites whose mail a crash may have lost."""
+    lost = Invite.objects.open(now).filter(mailed_at__isnull=True, created_at__lt=now - timedelta(minutes=1))
+    return list(lost.order_by("pk").values_list("pk", flat=True)[:100])
+
+
+def token_of(invite: Invite) -> str:
+    """Return the token of an invite: 256 bits that neither the row nor the server's secret has alone."""
+    made = hmac.new(settings.API_KEY_PEPPER, b"invite:" + bytes(invite.nonce), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _renew(invite: Invite, now: datetime) -> None:
+    invite.nonce = secrets.token_bytes(32)
+    invite.digest = _digest(token_of(invite))
+    invite.expires_at = now + LASTS
+
+
+def _check_seats(organization: Organization, taken: int) -> None:
+    seats = SEATS.get(organization.plan)
+    if seats is not None and taken >= seats:
+        raise SeatsExhausted(seats=seats)
+
+
+def _inviter_still_may(invite: Invite, now: datetime) -> bool:
+    """Return whether who invited could still do so; what the operator's staff sent stands by itself."""
+    if invite.invited_by_id is None:
+        return True
+    inviter = (
+        Membership.objects.in_force(now)
+        .filter(organization_id=invite.organization_id, user_id=invite.invited_by_id)
+        .first()
+    )
+    if inviter is None:
+        return False
+    own = ROLE_PERMISSIONS[Role(inviter.role)]
+    return Permission.MEMBERS_INVITE in own and ROLE_PERMISSIONS[Role(invite.role)] <= own
+
+
+def _lock(organization_id: UUID) -> Organization:
+    return Organization.objects.select_for_update(no_key=True).get(pk=organization_id)
+
+
+def _lock_unanswered(invite: Invite) -> Invite:
+    rows = Invite.objects.unanswered().select_for_update(no_key=True)
+    found = rows.filter(pk=invite.pk, digest=invite.digest).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _tell(actor: Actor, action: str, invite: Invite) -> None:
+    diff: dict[str, Any] = {"email": invite.email, "role": invite.role}
+    audit.record(actor=actor, action=action, target=invite, organization_id=invite.organization_id, diff=diff)
+    outbox.publish(
+        f"organizations.{action.replace('.', '_')}",
+        {"id": invite.id, **diff},
+        organization_id=invite.organization_id,
+    )
