@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -13,12 +14,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import FieldError, ValidationFailed
+from apps.core.money import plain
 from apps.pricing.files import BookContent, read_file
 from apps.pricing.models import ANY, Meter, Price, PriceBookVersion, PriceModel, PriceOverride, Region, Sku
 from apps.pricing.rows import PriceRow, read_row
 from apps.pricing.selectors import meter_codes
 
-type Choices = dict[str, list[tuple[str, str]]]
+type Choices = dict[str, list[tuple[Any, Any]]]
 
 TERMS = ("unit_price", "tiers", "package_size", "package_price", "free_units")
 TIER_FIELDS = ("up_to", "unit_price", "flat_fee")
@@ -77,8 +79,8 @@ def _comparable(tiers: Any) -> list[tuple[Any, ...]]:
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
     """One row of a version; fields of other models than the chosen one stay empty."""
 
-    sku = forms.ChoiceField(label=_("SKU"))
-    region = forms.ChoiceField(label=_("Region"))
+    sku = forms.ChoiceField(label=_("SKU"), initial=ANY)
+    region = forms.ChoiceField(label=_("Region"), initial=ANY)
     tiers = TiersField(label=_("Tiers"), required=False)
 
     class Meta:
@@ -91,6 +93,13 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         for name, codes in choices.items():
             self.fields[name].choices = codes  # type: ignore[attr-defined]
+        # The buttons beside a meter would leave this page, and what was typed, behind.
+        self.fields["meter"].widget = getattr(
+            self.fields["meter"].widget, "widget", self.fields["meter"].widget
+        )
+        for name in TERMS:
+            if isinstance(value := self.initial.get(name), Decimal):
+                self.initial[name] = plain(value)
 
     def clean(self) -> dict[str, Any]:
         """Read the row as an import does, so that both refuse the same."""
@@ -123,7 +132,6 @@ class OverrideForm(PriceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, choices=price_choices(), **kwargs)
-        self.fields["sku"].initial = self.fields["region"].initial = ANY
         self.fields["sku"].required = self.fields["region"].required = False
 
     def read(self, cleaned: dict[str, Any]) -> dict[str, Any]:
@@ -250,7 +258,8 @@ def price_choices() -> Choices:
         ]
 
     return {
-        "meter": codes(Meter),
+        # Nothing chosen is what tells an empty form from one that was filled in.
+        "meter": [("", "–"), *codes(Meter)],
         "sku": [(ANY, ANY), *codes(Sku)],
         "region": [(ANY, ANY), *codes(Region)],
     }

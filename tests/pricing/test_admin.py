@@ -308,6 +308,17 @@ def test_the_tiers_of_a_draft_come_back_as_rows(staff: Client, draft: PriceBookV
     assert "tiers-4-" not in page
 
 
+def test_the_empty_form_at_the_end_is_no_row(staff: Client, draft: PriceBookVersion) -> None:
+    old = draft.prices.get()
+    kept = {"id": str(old.pk), "version": str(draft.pk), "sku": "h100", "unit_price": "2.49"}
+    assert '<option value="" selected>–</option>' in staff.get(change_url(draft)).content.decode()
+
+    answer = staff.post(change_url(draft), rows(kept, {"version": str(draft.pk), "meter": ""}, existing=1))
+
+    assert answer.status_code == 302, answer.context["errors"]
+    assert draft.prices.get().sku == "h100"
+
+
 def test_publishing_shows_what_changes_and_whom_it_touches(
     staff: Client, published: PriceBookVersion, draft: PriceBookVersion
 ) -> None:

@@ -138,20 +138,14 @@ class PriceBookAdmin(ServiceAdmin):
             self.message_user(request, _now("%s is a draft now.") % draft, messages.SUCCESS)
 
 
-class PriceInline(admin.TabularInline):  # type: ignore[type-arg]
+class PriceInline(admin.StackedInline):  # type: ignore[type-arg]
     model = Price
     form = PriceForm
     formset = PriceFormSet
     fields = (
-        "meter",
-        "sku",
-        "region",
-        "model",
-        "unit_price",
+        ("meter", "sku", "region", "model", "unit_price"),
         "tiers",
-        "package_size",
-        "package_price",
-        "free_units",
+        ("package_size", "package_price", "free_units"),
     )
     ordering = ("meter", "sku", "region")
     extra = 1
