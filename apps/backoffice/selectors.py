@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Min
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -13,7 +12,6 @@ from apps.billing.models import ChargeKey
 from apps.identity.models import User
 from apps.invoices.models import Invoice, InvoiceState
 from apps.metering import selectors as metering
-from apps.metering.models import MeteringState
 from apps.organizations.models import Organization, OrganizationStatus
 
 
@@ -75,10 +73,7 @@ def _unpriced() -> Fact:
 
 
 def _metering(now: datetime) -> Fact:
-    # Only organizations with usage have a state, so the oldest is the one that lags most.
-    oldest = MeteringState.objects.exclude(metered_until=None).aggregate(oldest=Min("metered_until"))[
-        "oldest"
-    ]
+    oldest = metering.slowest_metered_until()
     waiting = metering.backlog()
     note = ngettext("%(count)d change waits", "%(count)d changes wait", waiting) % {"count": waiting}
     if oldest is None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Sum
+from django.db.models import Exists, Min, OuterRef, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMonth
 
 from apps.core.periods import HOUR, floor_hour
@@ -99,6 +99,48 @@ class Evidence:
     row: UsageHour
     segments: Sequence[Segment]
     events: Sequence[UsageEvent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How well counting and charging keep up.
+
+    lag_seconds: how far the organization counted least is behind; 0 when none is counted yet.
+    backlog: dirty rows. uncharged: changed sums. events_stored: an estimate.
+    """
+
+    lag_seconds: float
+    backlog: int
+    uncharged: int
+    events_stored: int
+
+
+def health(now: datetime) -> Health:
+    """Return how well counting and charging keep up, without reading any large table."""
+    slowest = slowest_metered_until()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'metering_usageevent'::regclass"
+        )
+        (events_stored,) = cursor.fetchone()
+    return Health(
+        lag_seconds=0 if slowest is None else max(0, (now - slowest).total_seconds()),
+        backlog=backlog(),
+        uncharged=UsageChange.objects.count(),
+        events_stored=events_stored,
+    )
+
+
+def slowest_metered_until() -> datetime | None:
+    """Return up to when the organization that is furthest behind is counted; None before any tick.
+
+    Deleted organizations are counted no further and left out.
+    """
+    states = MeteringState.objects.filter(
+        organization__in=Organization.objects.existing(), metered_until__isnull=False
+    )
+    slowest: datetime | None = states.aggregate(slowest=Min("metered_until"))["slowest"]
+    return slowest
 
 
 def metered_until(organization_id: UUID) -> datetime | None:

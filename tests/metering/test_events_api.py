@@ -448,6 +448,6 @@ def test_the_number_of_queries_does_not_grow_with_the_batch(
     batch = [started(f"a{number}", now, project="ml") for number in range(500)]
     post(provisioner, started("warm", now))
 
-    # Credential 1; organizations, projects, regions 3; savepoints 2; resources: found, made, found 3; COPY of events, news 2.
+    # Credential 1; organizations, projects, regions 3; savepoints 2; resources 3; COPY 2.
     with django_assert_num_queries(11):
         assert post(provisioner, batch).json()["accepted"] == 500
