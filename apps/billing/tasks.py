@@ -18,6 +18,6 @@ def meter_all(**_newer: object) -> None:
 
 @shared_task(name="billing.meter_organization")
 def meter_organization(*, organization_id: str, **_newer: object) -> None:
-    """Meter and charge one organization up to now."""
+    """Meter and charge one organization up to now, unless somebody is at it: no worker waits for another."""
     now = timezone.now()
-    billing.meter_and_charge(organization_id=UUID(organization_id), until=now, now=now)
+    billing.meter_and_charge(organization_id=UUID(organization_id), until=now, now=now, wait=False)

@@ -214,22 +214,25 @@ def _segment(claim: _Claim, start: int, end: int) -> Segment:
     )
 
 
-def hours(usage: Usage, boundaries: Sequence[int], since: int | None = None) -> dict[HourKey, int]:
+def hours(
+    usage: Usage, boundaries: Sequence[int], since: int | None = None, until: int | None = None
+) -> dict[HourKey, int]:
     """Return the quantities, in millionths, of each piece of an hour that has usage.
 
     GPUs > 0 count as GPU-seconds, GPUs = 0 as instance seconds; readings count at their time.
     boundaries: starts of billing periods, ascending; a piece starts at the later of its UTC hour and its period.
-    since: a whole UTC hour; pieces before it are left out.
+    since, until: whole UTC hours; pieces before the one or from the other on are left out.
     """
     found: dict[HourKey, int] = {}
     for segment in usage.segments:
         meter, weight = (GPU_HOURS, segment.milli_gpus) if segment.milli_gpus else (INSTANCE_HOURS, 1000)
         start = segment.start if since is None else max(segment.start, since)
-        for hour, milliseconds in _pieces(start, segment.end, boundaries):
+        end = segment.end if until is None else min(segment.end, until)
+        for hour, milliseconds in _pieces(start, end, boundaries):
             key = HourKey(meter, segment.project, segment.sku, segment.region, segment.credential, hour)
             found[key] = found.get(key, 0) + milliseconds * weight
     for fact in usage.readings:
-        if fact.quantity and (since is None or fact.time >= since):
+        if fact.quantity and (since is None or fact.time >= since) and (until is None or fact.time < until):
             hour = _piece_of(fact.time, boundaries)
             key = HourKey(fact.meter, fact.project, fact.sku, fact.region, fact.credential, hour)
             found[key] = found.get(key, 0) + fact.quantity

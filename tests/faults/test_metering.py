@@ -14,8 +14,9 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
+from apps.billing import services as billing
 from apps.metering import services
 from apps.metering.models import DirtyResource, Resource, UsageChange, UsageEvent, UsageHour
 from apps.metering.services import counting
@@ -215,3 +216,21 @@ def test_two_contents_of_one_identity_at_once_are_one_acceptance_and_one_conflic
             answers = sorted(future.result() for future in futures)
         assert answers in ([(0, ["conflict"]), (1, [])], [(0, []), (0, ["conflict"])])
     assert UsageEvent.objects.count() == 1
+
+
+def test_a_worker_leaves_an_organization_that_somebody_works_on(lab):
+    tick(lab.pk, EARLIER)
+    send(recorded("a", EARLIER, EARLIER + minutes(11)))
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        services.lock_metering(organization_id=lab.pk)
+
+        def visit() -> None:
+            billing.meter_and_charge(organization_id=lab.pk, until=NOW, now=NOW, wait=False)
+            with pytest.raises(services.MeteringBusy):
+                services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW, wait=False)
+
+        pool.submit(in_thread, visit).result(timeout=20)
+    assert DirtyResource.objects.count() == 1
+
+    billing.meter_and_charge(organization_id=lab.pk, until=NOW, now=NOW, wait=False)
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "5280"}

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from apps.metering import selectors, services
 from apps.metering.models import DirtyResource, MeteringState, Resource, UsageChange, UsageHour
+from apps.metering.services import counting
 from apps.organizations.models import BillingPeriod
 from tests import build
 from tests.metering.events import (
@@ -216,3 +217,44 @@ def test_the_same_subject_in_two_organizations_is_two_resources(lab):
     assert Resource.objects.count() == 2
     assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "60"}
     assert usage(other.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "120"}
+
+
+def test_usage_of_years_is_written_in_slices_and_is_the_same(lab, monkeypatch):
+    other = build.organization("other", now=EARLIER)
+    for organization in (lab, other):
+        begin = EARLIER - timedelta(days=3)
+        events = [
+            started("long", begin, organization=organization.slug, id=f"{organization.slug}-1"),
+            stopped(
+                "long", EARLIER + minutes(10), organization=organization.slug, id=f"{organization.slug}-2"
+            ),
+            recorded(
+                "short",
+                begin,
+                begin + minutes(100),
+                organization=organization.slug,
+                id=f"{organization.slug}-3",
+            ),
+            reading(
+                begin + minutes(90),
+                "egress_gb",
+                5,
+                organization=organization.slug,
+                id=f"{organization.slug}-4",
+            ),
+        ]
+        assert send(*events).accepted == 4
+        monkeypatch.setattr(counting, "SLICE_HOURS", 5 if organization == lab else 20_000)
+        tick(organization.pk)
+    whole = usage(other.pk)
+
+    assert len(whole) == 73 + 2 + 1
+    assert {key[:2] + key[3:] + (value,) for key, value in usage(lab.pk).items()} == {
+        key[:2] + key[3:] + (value,) for key, value in whole.items()
+    }
+    # A stop that arrives late takes back what lies in other slices.
+    monkeypatch.setattr(counting, "SLICE_HOURS", 5)
+    send(stopped("long", EARLIER - timedelta(days=2), id="late"))
+    tick(lab.pk)
+    assert sum(1 for key in usage(lab.pk) if key[2] == "long") == 24
+    assert UsageHour.objects.filter(organization=lab, resource__subject="long").count() == 73

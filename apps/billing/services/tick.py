@@ -22,14 +22,22 @@ def queue_metering(*, now: datetime) -> int:
     return len(organizations)
 
 
-def meter_and_charge(*, organization_id: UUID, until: datetime, now: datetime) -> ChargeStep:
+def meter_and_charge(
+    *, organization_id: UUID, until: datetime, now: datetime, wait: bool = True
+) -> ChargeStep:
     """Meter an organization's usage up to `until` and charge all hours that ended by then.
 
+    wait: for whoever else works on the organization; otherwise it is left to them and to the next sweep.
     Each step is a transaction of its own, so a crash loses at most one step, and running it again goes on. Returns
     what was charged in total.
     """
-    while metering.meter_organization(organization_id=organization_id, until=until, now=now).more:
-        pass
+    try:
+        while metering.meter_organization(
+            organization_id=organization_id, until=until, now=now, wait=wait
+        ).more:
+            pass
+    except metering.MeteringBusy:
+        return ChargeStep(hours=0, micros=0, more=False)
     hours = micros = 0
     while True:
         step = charge_organization(organization_id=organization_id, now=now)

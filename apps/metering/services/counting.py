@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ from apps.core import failpoints
 from apps.core.money import EXACT
 from apps.core.periods import floor_hour
 from apps.metering import intervals
-from apps.metering.intervals import HourKey, Usage, from_ms, to_ms
+from apps.metering.intervals import HOUR_MS, HourKey, Usage, from_ms, to_ms
 from apps.metering.models import DirtyResource, MeteringState, Resource
 from apps.metering.selectors import load_facts
 from apps.organizations import services as organizations
@@ -25,7 +25,10 @@ from apps.organizations.models import BillingPeriod
 
 # A step may take longer than other locks are waited for; whoever comes second still wants its turn.
 LOCK_WAIT_MS = 60_000
+# Hours are computed, compared and written in slices of about so many, so that a backlog of years needs no more memory.
+SLICE_HOURS = 20_000
 _MILLIONTHS = -6
+_END_OF_TIME = to_ms(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,15 @@ class _Counted(NamedTuple):
     usage: Usage
 
 
+class _Window(NamedTuple):
+    """A part of what was counted: one resource's hours in [since, until), both whole UTC hours in milliseconds."""
+
+    resource_id: UUID
+    usage: Usage
+    since: int
+    until: int
+
+
 class _Row(NamedTuple):
     """One hour of one resource: as stored, with its id, or as it should be."""
 
@@ -56,33 +68,46 @@ class _Row(NamedTuple):
     key: HourKey
 
 
+class MeteringBusy(Exception):
+    """Somebody else meters, charges or closes this organization at the moment."""
+
+
 @transaction.atomic
-def lock_metering(*, organization_id: UUID) -> MeteringState:
+def lock_metering(*, organization_id: UUID, wait: bool = True) -> MeteringState:
     """Return the organization's metering state, locked until the transaction ends.
 
-    Metering, charging and closing of one organization wait for each other here, up to `LOCK_WAIT_MS`.
+    Metering, charging and closing of one organization wait for each other here, up to `LOCK_WAIT_MS`; who does not
+    want to wait gets `MeteringBusy`.
     """
+    states = MeteringState.objects.filter(pk=organization_id)
+    if not wait:
+        if found := states.select_for_update(no_key=True, skip_locked=True).first():
+            return found
+        if states.exists():
+            raise MeteringBusy
+        # Its first time; nobody holds what does not exist.
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO metering_meteringstate (organization_id) VALUES (%s) ON CONFLICT DO NOTHING",
             [organization_id],
         )
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(LOCK_WAIT_MS)])
-        state = MeteringState.objects.select_for_update(no_key=True).get(pk=organization_id)
+        state = states.select_for_update(no_key=True).get()
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(settings.LOCK_TIMEOUT_MS)])
     return state
 
 
 @transaction.atomic
 def meter_organization(
-    *, organization_id: UUID, until: datetime, now: datetime, limit: int = 500
+    *, organization_id: UUID, until: datetime, now: datetime, limit: int = 500, wait: bool = True
 ) -> MeteringStep:
     """Count up to `limit` resources of an organization that have news or that run on; call again while `more`.
 
     until: the cut-off; one before the last is taken as the last, so that counted usage never shrinks by itself.
+    wait: for whoever else works on the organization; MeteringBusy otherwise.
     Each step is a transaction of its own. What it claims it deletes; what commits later keeps its own claim.
     """
-    state = lock_metering(organization_id=organization_id)
+    state = lock_metering(organization_id=organization_id, wait=wait)
     cutoff = max(until.astimezone(UTC), state.metered_until or until)
     claimed, news = _claim_news(organization_id, limit)
     failpoints.reach("metering.after_claim")
@@ -97,9 +122,10 @@ def meter_organization(
     resources += unfinished[: max(limit - claimed, 0)]
 
     counted = _count(resources, news, cutoff)
-    rows = _hourly(organization_id, counted, now=now)
+    boundaries = _boundaries(organization_id, counted, now=now)
     failpoints.reach("metering.before_write")
-    _write_hours(organization_id, counted, rows)
+    for windows in _slices(counted):
+        _write_hours(organization_id, windows, boundaries)
     _write_resources(counted, cutoff)
     if not more:
         state.metered_until = cutoff
@@ -144,10 +170,8 @@ def _changed_since(resource: Resource, news_since: datetime | None) -> datetime 
     return floor_hour(min(moment for moment in moments if moment is not None))
 
 
-def _hourly(
-    organization_id: UUID, counted: Sequence[_Counted], *, now: datetime
-) -> dict[UUID, dict[HourKey, int]]:
-    """Return the millionths of each resource's hours, cut at the organization's billing periods."""
+def _boundaries(organization_id: UUID, counted: Sequence[_Counted], *, now: datetime) -> list[int]:
+    """Return the starts of the organization's billing periods, where the counted usage is to be cut."""
     moments = []
     for item in counted:
         since = 0 if item.since is None else to_ms(item.since)
@@ -155,16 +179,35 @@ def _hourly(
             if segment.end > since:
                 moments += [max(segment.start, since), segment.end - 1]
         moments += [fact.time for fact in item.usage.readings]
-    boundaries: list[int] = []
-    if moments:
-        starts = _period_starts(organization_id, from_ms(min(moments)), from_ms(max(moments)), now=now)
-        boundaries = [to_ms(start) for start in starts]
-    return {
-        item.resource.pk: intervals.hours(
-            item.usage, boundaries, None if item.since is None else to_ms(item.since)
-        )
-        for item in counted
-    }
+    if not moments:
+        return []
+    starts = _period_starts(organization_id, from_ms(min(moments)), from_ms(max(moments)), now=now)
+    return [to_ms(start) for start in starts]
+
+
+def _slices(counted: Iterable[_Counted]) -> Iterator[list[_Window]]:
+    """Yield what was counted in parts of about `SLICE_HOURS` hours: many resources, or some years of one."""
+    windows: list[_Window] = []
+    room = SLICE_HOURS
+    for item in counted:
+        since = 0 if item.since is None else to_ms(item.since)
+        starts = [max(segment.start, since) for segment in item.usage.segments if segment.end > since]
+        starts += [fact.time for fact in item.usage.readings]
+        ends = [segment.end for segment in item.usage.segments] + [fact.time for fact in item.usage.readings]
+        first = min(starts, default=since) // HOUR_MS * HOUR_MS
+        last = max(ends, default=since)
+        # The first window also covers what is stored before and the last what is stored after the usage.
+        while last - first > SLICE_HOURS * HOUR_MS:
+            first += SLICE_HOURS * HOUR_MS
+            yield [_Window(item.resource.pk, item.usage, since, first)]
+            since = first
+        windows.append(_Window(item.resource.pk, item.usage, since, _END_OF_TIME))
+        room -= (last - first) // HOUR_MS + 1
+        if room <= 0:
+            yield windows
+            windows, room = [], SLICE_HOURS
+    if windows:
+        yield windows
 
 
 def _period_starts(
@@ -182,11 +225,9 @@ def _period_starts(
     return list(BillingPeriod.objects.of(organization_id).values_list("starts_at", flat=True))
 
 
-def _write_hours(
-    organization_id: UUID, counted: Sequence[_Counted], wanted: Mapping[UUID, Mapping[HourKey, int]]
-) -> None:
-    """Bring the stored hours to the wanted quantities and queue every sum that changed for charging."""
-    stored = _stored_hours(counted)
+def _write_hours(organization_id: UUID, windows: Sequence[_Window], boundaries: Sequence[int]) -> None:
+    """Bring the stored hours of the windows to what was counted and queue every sum that changed for charging."""
+    stored = _stored_hours(windows)
     changed: list[tuple[int, int]] = []
     added: list[tuple[_Row, int]] = []
     sums: dict[tuple[str, str, str, int], int] = defaultdict(int)
@@ -194,11 +235,11 @@ def _write_hours(
     def note(key: HourKey, difference: int) -> None:
         sums[key.meter, key.sku, key.region, key.hour] += difference
 
-    for resource_id, hours in wanted.items():
-        for key, quantity in hours.items():
-            pk, before = stored.pop(_Row(resource_id, key), (None, 0))
+    for window in windows:
+        for key, quantity in intervals.hours(window.usage, boundaries, window.since, window.until).items():
+            pk, before = stored.pop(_Row(window.resource_id, key), (None, 0))
             if pk is None:
-                added.append((_Row(resource_id, key), quantity))
+                added.append((_Row(window.resource_id, key), quantity))
             elif quantity != before:
                 changed.append((pk, quantity))
             note(key, quantity - before)
@@ -212,10 +253,8 @@ def _write_hours(
     _queue_changes(organization_id, sorted(slot for slot, difference in sums.items() if difference))
 
 
-def _stored_hours(counted: Sequence[_Counted]) -> dict[_Row, tuple[int, int]]:
+def _stored_hours(windows: Sequence[_Window]) -> dict[_Row, tuple[int, int]]:
     """Return the stored hours of the windows as (id, millionths), in one query."""
-    if not counted:
-        return {}
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -223,10 +262,15 @@ def _stored_hours(counted: Sequence[_Counted]) -> dict[_Row, tuple[int, int]]:
                    stored.credential_id, (extract(epoch FROM stored.hour) * 1000)::bigint,
                    trunc(stored.quantity * 1000000)
               FROM metering_usagehour stored
-              JOIN unnest(%s::uuid[], %s::timestamptz[]) AS counted (resource_id, since)
-                ON stored.resource_id = counted.resource_id AND stored.hour >= counted.since
+              JOIN unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[]) AS counted (resource_id, since, until)
+                ON stored.resource_id = counted.resource_id
+               AND stored.hour >= counted.since AND stored.hour < counted.until
             """,
-            [[item.resource.pk for item in counted], [item.since or from_ms(0) for item in counted]],
+            [
+                [window.resource_id for window in windows],
+                [from_ms(window.since) for window in windows],
+                [from_ms(window.until) for window in windows],
+            ],
         )
         return {
             _Row(resource_id, HourKey(meter, project, sku, region, credential, hour)): (pk, int(quantity))
