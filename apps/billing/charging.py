@@ -27,6 +27,9 @@ from apps.pricing import selectors as pricing
 from apps.pricing.rating import PriceTerms
 
 ZERO = Decimal(0)
+# A billion major units for one hour of one SKU is a mistake somewhere. It is kept as unpriced, for staff to look at, so
+# that it neither overflows the ledger's integers nor holds up the organization's other usage.
+HOUR_MICROS_MAX = 10**15
 
 
 class Family(NamedTuple):
@@ -126,20 +129,26 @@ def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, no
     for slot in sorted(slots, key=lambda slot: (slot.hour, slot)):
         period = _period_of(slot.hour, periods, starts)
         plans = families[_family(slot, periods, starts)]
+        quantity = quantities.get(slot, ZERO)
         home = next((plan for plan in plans if plan.terms and plan.has_usage(slot.hour)), None)
-        if home is None:
+        if home is None or _is_absurd(home.terms, quantity):
             # Usage that is rated stays with its price; prices only ever change ahead of it. An hour whose usage was
             # withdrawn is rated no longer, so a price may have changed before it.
             since = min(period.starts_at, slot.hour)
             terms = schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, since)
+            terms = None if _is_absurd(terms, quantity) else terms
             home = _plan_with(plans, terms) or _new_plan(organization, period, slot, terms, plans, now=now)
             for plan in plans:
                 if plan is not home and slot.hour in plan.hours:
                     plan.set_quantity(slot.hour, ZERO, now=now)
-        home.set_quantity(slot.hour, quantities.get(slot, ZERO), now=now)
+        home.set_quantity(slot.hour, quantity, now=now)
 
     touched = [plan for plans in families.values() for plan in plans if plan.touched]
     return Plan(tuple(touched), tuple(_deltas(touched)))
+
+
+def _is_absurd(terms: PriceTerms | None, quantity: Decimal) -> bool:
+    return terms is not None and rating.amount_micros(terms, quantity) > HOUR_MICROS_MAX
 
 
 def _deltas(plans: Sequence[KeyPlan]) -> list[Delta]:

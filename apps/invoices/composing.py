@@ -55,10 +55,38 @@ class ComposedLine:
         return self.amount_minor - self.discount_minor
 
 
-def compose(organization: Organization, period: BillingPeriod) -> list[ComposedLine]:
-    """Return the lines of a period's invoice, in print order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """A period's invoice as it would stand now: its lines in print order, and the keys whose debt it asks for.
 
-    They are the period's own keys, keys of earlier periods that were never invoiced, and corrections of those that
+    A key can owe without a line: what a lapsed credit paid for moved to the receivable, and its total stayed the same.
+    """
+
+    lines: tuple[ComposedLine, ...]
+    keys: tuple[ChargeKey, ...]
+
+    @property
+    def owed_micros(self) -> int:
+        """What the keys owe and no final invoice asks for yet, in micros."""
+        return sum(key.receivable_micros - key.billed_receivable_micros for key in self.keys)
+
+    def due_minor(self, owed_micros: int, currency: str) -> int:
+        """Return the receivable part of the invoice in minor units, rounded half up once.
+
+        Discounts are rounded line by line, so the parts can exceed the total by a minor unit for each line at most;
+        then the receivable gives way, and the residue goes to rounding with the others.
+        """
+        due_minor = money.round_micros_to_minor(owed_micros, currency)
+        billable_minor = sum(max(line.net_minor, 0) for line in self.lines)
+        if billable_minor < due_minor <= billable_minor + len(self.lines):
+            return billable_minor
+        return due_minor
+
+
+def compose(organization: Organization, period: BillingPeriod) -> Composition:
+    """Return what a period's invoice says, and what it asks for.
+
+    The lines are the period's own keys, keys of earlier periods that were never invoiced, and corrections of those that
     were; what earlier periods left is on the invoice of the earliest period that is not final, and on no other. Where
     corrections would make the whole negative, the negative ones wait for a later invoice.
     """
@@ -94,7 +122,7 @@ def compose(organization: Organization, period: BillingPeriod) -> list[ComposedL
     lines.sort(key=lambda line: line.key.period_id != period.id)
     if sum(line.net_minor for line in lines) < 0:
         lines = [line for line in lines if line.net_minor >= 0]
-    return lines
+    return Composition(lines=tuple(lines), keys=tuple(keys))
 
 
 def _line(

@@ -27,6 +27,7 @@ from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 
 PRIORITY_DEFAULT = 50
+AMOUNT_MICROS_MAX = 10**15  # A billion major units; sums of many still fit the ledger's integers.
 
 
 class InvalidExpiry(ValidationFailed):
@@ -114,10 +115,9 @@ def grant_credit(
 
 
 def _check_grant(*, amount_micros: int, priority: int, expires_at: datetime | None, now: datetime) -> None:
-    if amount_micros <= 0:
-        raise ValidationFailed(
-            fields=[FieldError(path="amount", code="min_value", message=str(_("Give an amount above zero.")))]
-        )
+    if not 0 < amount_micros <= AMOUNT_MICROS_MAX:
+        message = _("Give an amount above zero, up to a billion.")
+        raise ValidationFailed(fields=[FieldError(path="amount", code="range", message=str(message))])
     if not 0 <= priority <= 100:
         raise ValidationFailed(
             fields=[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,7 +17,7 @@ from apps.core.actor import Actor, system_actor
 from apps.core.errors import Conflict, NotFound
 from apps.core.periods import month_start, next_label
 from apps.invoices import composing, selectors
-from apps.invoices.composing import ComposedLine
+from apps.invoices.composing import Composition
 from apps.invoices.models import Invoice, InvoiceLine, InvoiceState, PeriodClose
 from apps.invoices.services.number import next_number
 from apps.ledger import services as ledger
@@ -97,14 +96,14 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         return ClosedPeriod(period=period, invoice=Invoice.objects.filter(period=period).final().first())
     if finalize:
         _refuse_out_of_order(period)
-    lines = composing.compose(organization, period)
-    invoice = _write_draft(organization, period, lines, now=now)
+    composition = composing.compose(organization, period)
+    invoice = _write_draft(organization, period, composition, now=now)
     if not finalize:
         organizations.mark_period(period=period, state=PeriodState.DRAFT, now=now)
         return ClosedPeriod(period=period, invoice=invoice)
 
     if invoice is not None:
-        _finalize(book, invoice, lines, now=now)
+        _finalize(book, invoice, composition, now=now)
     organizations.mark_period(period=period, state=PeriodState.FINAL, now=now)
     PeriodClose.objects.create(
         organization_id=organization_id, period=period, invoice=invoice, closed_by=actor.label, closed_at=now
@@ -145,16 +144,16 @@ def _refuse_out_of_order(period: BillingPeriod) -> None:
 
 
 def _write_draft(
-    organization: Organization, period: BillingPeriod, lines: Sequence[ComposedLine], *, now: datetime
+    organization: Organization, period: BillingPeriod, composition: Composition, *, now: datetime
 ) -> Invoice | None:
     """Rewrite the period's draft with the lines as they are now; without lines there is none."""
     draft = Invoice.objects.filter(period=period, state=InvoiceState.DRAFT).first()
     if draft is not None:
         draft.lines.all().delete()
-    if not lines:
+    if not composition.lines:
         if draft is not None:
             draft.state = InvoiceState.VOID
-            _set_totals(draft, ())
+            _set_totals(draft, Composition(lines=(), keys=()))
             draft.save()
         return None
     if draft is None:
@@ -162,9 +161,9 @@ def _write_draft(
             organization=organization, period=period, currency=organization.currency, created_at=now
         )
     draft.drafted_at = now
-    _set_totals(draft, lines)
+    _set_totals(draft, composition)
     draft.save()
-    splits = selectors.splits_of([line.key for line in lines])
+    splits = selectors.splits_of([line.key for line in composition.lines])
     InvoiceLine.objects.bulk_create(
         InvoiceLine(
             organization=organization,
@@ -184,35 +183,34 @@ def _write_draft(
             ledger_micros=line.ledger_micros,
             splits=splits[line.key.id],
         )
-        for position, line in enumerate(lines, start=1)
+        for position, line in enumerate(composition.lines, start=1)
     )
     return draft
 
 
-def _set_totals(invoice: Invoice, lines: Sequence[ComposedLine]) -> None:
-    invoice.subtotal_minor = sum(line.amount_minor for line in lines)
-    invoice.discount_minor = sum(line.discount_minor for line in lines)
+def _set_totals(invoice: Invoice, composition: Composition) -> None:
+    invoice.subtotal_minor = sum(line.amount_minor for line in composition.lines)
+    invoice.discount_minor = sum(line.discount_minor for line in composition.lines)
     invoice.total_minor = invoice.subtotal_minor - invoice.discount_minor + invoice.tax_minor
-    unbilled = sum(line.key.receivable_micros - line.key.billed_receivable_micros for line in lines)
-    invoice.due_minor = money.round_micros_to_minor(unbilled, invoice.currency)
+    invoice.due_minor = composition.due_minor(composition.owed_micros, invoice.currency)
 
 
-def _finalize(book: ledger.Book, invoice: Invoice, lines: Sequence[ComposedLine], *, now: datetime) -> None:
+def _finalize(book: ledger.Book, invoice: Invoice, composition: Composition, *, now: datetime) -> None:
     """Fix what is due, post the residues of rounding, number the invoice.
 
     The residues make the invoice's revenue and receivable whole minor units; no lot is touched.
     """
-    owed_micros = sum(line.key.receivable_micros - line.key.billed_receivable_micros for line in lines)
+    owed_micros = composition.owed_micros
     owed_micros -= billing.take_unbilled_receipts(
         organization_id=invoice.organization_id, receivable_micros=owed_micros
     )
-    invoice.due_minor = money.round_micros_to_minor(owed_micros, invoice.currency)
+    invoice.due_minor = composition.due_minor(owed_micros, invoice.currency)
     billing.bill_receivable(
         organization_id=invoice.organization_id,
-        billed={line.key.id: line.key.receivable_micros for line in lines},
+        billed={key.id: key.receivable_micros for key in composition.keys},
     )
     invoiced_micros = money.minor_to_micros(invoice.subtotal_minor, invoice.currency)
-    revenue_residue = invoiced_micros - sum(line.ledger_micros for line in lines)
+    revenue_residue = invoiced_micros - sum(line.ledger_micros for line in composition.lines)
     receivable_residue = money.minor_to_micros(invoice.due_minor, invoice.currency) - owed_micros
     rounding, revenue = book[AccountKind.ROUNDING], book[AccountKind.REVENUE]
     postings = [
