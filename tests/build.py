@@ -145,6 +145,21 @@ def person_client(user: User, *, stepped_up: bool = True, **headers: str) -> API
     return found
 
 
+def tokens(user: User, password: str = "correct horse") -> credentials.Tokens:  # noqa: S107  Of tests.
+    """Log a person in over REST and return their tokens; the password becomes theirs first."""
+    if not user.check_password(password):
+        user.set_password(password)
+        user.save()
+    return credentials.login(
+        email=user.email,
+        password=password,
+        otp="",
+        address="127.0.0.1",
+        user_agent="tests",
+        now=timezone.now(),
+    )
+
+
 def events(*sent: dict[str, Any], now: datetime = NOW) -> Outcome:
     """Send CloudEvents as an integration with all its scopes would; every one of them must be taken."""
     sender = Actor(

@@ -16,7 +16,7 @@ from apps.core.errors import DomainError
 from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor
 from apps.credentials import services
 from apps.credentials.forms import IntegrationForm
-from apps.credentials.models import ApiKey, Integration
+from apps.credentials.models import ApiKey, Integration, SigningKey, TokenFamily
 
 
 class CredentialAdmin(ReadOnlyAdmin):
@@ -111,3 +111,22 @@ class IntegrationAdmin(CredentialAdmin):
             "secret": request.secret_shown_once,  # type: ignore[attr-defined]
         }
         return TemplateResponse(request, "credentials/secret_once.html", context)
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ReadOnlyAdmin):
+    list_display = ("kid", "state", "created_at", "activated_at", "retired_at")
+    list_filter = ("state",)
+    search_fields = ("=kid",)
+    exclude = ("private_key",)
+    ordering = ("-created_at", "-id")
+
+
+@admin.register(TokenFamily)
+class TokenFamilyAdmin(ReadOnlyAdmin):
+    list_display = ("user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "created_at")
+    list_select_related = ("user",)
+    search_fields = ("user__email", "=id", "=address")
+    exclude = ("password_stamp",)
+    ordering = ("-created_at", "-id")

@@ -13,15 +13,17 @@ from rest_framework.request import Request
 from apps.core.actor import Actor
 from apps.core.http.address import client_address
 from apps.credentials import secrets, services
+from apps.credentials.models import TokenFamily
 from apps.credentials.services import AnyCredential, TokenInvalid
 
+_DOTS_OF_A_TOKEN = 2  # A signed token is header.claims.signature; no key has a dot.
 _QUERY_NAMES = frozenset({"api_key", "apikey", "api-key", "x-api-key", "access_token"})
 
 
 class CredentialAuthentication(BaseAuthentication):
     """`Authorization: Bearer …` or `X-API-Key`, both only if they agree; never a cookie, never the address bar."""
 
-    def authenticate(self, request: Request) -> tuple[Actor, AnyCredential] | None:
+    def authenticate(self, request: Request) -> tuple[Actor, AnyCredential | TokenFamily] | None:
         refuse_secrets_in_query(request)
         bearer, key = _bearer(request), request.headers.get("X-API-Key", "").strip()
         if bearer and key and bearer != key:
@@ -29,9 +31,11 @@ class CredentialAuthentication(BaseAuthentication):
         secret = bearer or key
         if not secret:
             return None
-        credential, actor = services.authenticate_secret(
-            secret, address=client_address(request._request), now=timezone.now()
-        )
+        address, now = client_address(request._request), timezone.now()
+        if secret.count(".") == _DOTS_OF_A_TOKEN:
+            family, person = services.authenticate_access_token(secret, address=address, now=now)
+            return person, family
+        credential, actor = services.authenticate_secret(secret, address=address, now=now)
         return actor, credential
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002  DRF's signature.
@@ -41,7 +45,9 @@ class CredentialAuthentication(BaseAuthentication):
 def refuse_secrets_in_query(request: Request) -> None:
     """Raise TokenInvalid for a credential in the address: it is in logs, histories and referrers by now."""
     for name, values in request.query_params.lists():
-        if name.lower() in _QUERY_NAMES or any(secrets.parse(value) for value in values):
+        if name.lower() in _QUERY_NAMES or any(
+            secrets.parse(value) or value.startswith("eyJ") for value in values
+        ):
             raise TokenInvalid(_("Never send a credential in the address. Replace it: logs may hold it."))
 
 

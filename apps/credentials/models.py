@@ -189,3 +189,88 @@ class Integration(Credential):
             credential_id=self.id,
             address=address,
         )
+
+
+class KeyState(models.TextChoices):
+    """The life of a signing key: published first, then signing, then only verifying for a while."""
+
+    NEXT = "next", _("Next")
+    ACTIVE = "active", _("Active")
+    RETIRED = "retired", _("Retired")
+
+
+class SigningKey(models.Model):
+    """A key that signs access tokens; its private half is encrypted."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kid = models.CharField(_("key id"), max_length=36, unique=True)
+    state = models.CharField(_("state"), max_length=8, choices=KeyState)
+    private_key = models.TextField(editable=False)
+    public_jwk = models.JSONField(_("public key"))
+    created_at = models.DateTimeField(_("created"))
+    activated_at = models.DateTimeField(_("active since"), null=True, blank=True)
+    retired_at = models.DateTimeField(_("retired"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("signing key")
+        verbose_name_plural = _("signing keys")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["state"],
+                condition=Q(state__in=[KeyState.NEXT, KeyState.ACTIVE]),
+                name="credentials_signingkey_one_of_each",
+            ),
+            models.CheckConstraint(
+                name="credentials_signingkey_retired_has_moment",
+                condition=Q(state=KeyState.RETIRED, retired_at__isnull=False)
+                | Q(state__in=[KeyState.NEXT, KeyState.ACTIVE], retired_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.kid
+
+
+class TokenFamily(models.Model):
+    """One login of a person over REST: all tokens that came of it live and die together.
+
+    password_stamp: of the password at login, so that a changed one ends the family.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="token_families", verbose_name=_("user")
+    )
+    password_stamp = models.CharField(max_length=128, editable=False)
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    user_agent = models.CharField(_("program"), max_length=200, blank=True)
+    created_at = models.DateTimeField(_("created"))
+    last_used_at = models.DateTimeField(_("last used"))
+    stepped_up_at = models.DateTimeField(_("stepped up"))
+    expires_at = models.DateTimeField(_("expires"))
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("login over REST")
+        verbose_name_plural = _("logins over REST")
+        indexes = [models.Index(fields=["user", "-created_at"], name="credentials_tokenfamily_user")]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class RefreshToken(models.Model):
+    """One refresh token of a family; a used one that comes again gives the theft away."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    family = models.ForeignKey(TokenFamily, models.PROTECT, related_name="refresh_tokens")
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created"))
+    used_at = models.DateTimeField(_("used"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("refresh token")
+        verbose_name_plural = _("refresh tokens")
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
+from apps.core.errors import PermissionDenied, ValidationFailed
 from apps.core.permissions import Permission, Role
 from apps.credentials import secrets, services
 from apps.credentials.models import ApiKey, Integration
@@ -223,7 +224,7 @@ def test_nobody_grants_more_than_they_have():
     developer = build.member(organization, Role.DEVELOPER)
     actor = build.user_actor(developer, organization)
 
-    with pytest.raises(services.PermissionDenied) as refusal:
+    with pytest.raises(PermissionDenied) as refusal:
         build.api_key(organization, ["usage.read", "members.manage"], actor=actor)
 
     assert refusal.value.details["permissions"] == ["members.manage"]
@@ -245,13 +246,13 @@ def test_a_key_made_by_a_key_ends_with_it():
 
 
 def test_what_cannot_be_a_credential_is_named_field_by_field():
-    with pytest.raises(services.ValidationFailed) as refusal:
+    with pytest.raises(ValidationFailed) as refusal:
         build.api_key(
             build.organization(), ["nonsense"], name=" ", expires_at=timezone.now() - timedelta(days=1)
         )
 
     assert [field.path for field in refusal.value.fields] == ["name", "scopes", "expires_at"]
-    with pytest.raises(services.ValidationFailed) as refusal:
+    with pytest.raises(ValidationFailed) as refusal:
         build.integration(allowed_addresses=["10.0.0.0/8", "nowhere"])
     assert [field.path for field in refusal.value.fields] == ["allowed_ips.1"]
     assert not Integration.objects.exists()

@@ -1,0 +1,1 @@
+"""REST: who is asking, the keys of an organization, and tokens of people."""

@@ -1,0 +1,103 @@
+"""The keys that sign access tokens: next, active and retired; their private halves are encrypted rows."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.fernet import Fernet, MultiFernet
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+from jwt.algorithms import RSAAlgorithm
+
+from apps.audit import services as audit
+from apps.core.actor import Actor, system_actor
+from apps.core.ids import uuid7
+from apps.credentials.models import KeyState, SigningKey
+
+RSA_BITS = 2048
+# A token of a retired key may still be on its way; it lives ten minutes.
+RETIRED_VERIFIES = timedelta(minutes=15)
+_LOCK = 0x6A776B73  # "jwks"
+
+
+def active_key(now: datetime) -> SigningKey:
+    """Return the key that signs now; the first one is made when it is first needed."""
+    return SigningKey.objects.filter(state=KeyState.ACTIVE).first() or _first_keys(now)
+
+
+@transaction.atomic
+def rotate_signing_keys(*, actor: Actor, now: datetime) -> SigningKey:
+    """Make the next key active, retire the active one and make another next key, which is published beforehand."""
+    _take_turns()
+    active = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
+    upcoming = SigningKey.objects.filter(state=KeyState.NEXT).first() or _make(KeyState.NEXT, now)
+    if active is not None:
+        active.state, active.retired_at = KeyState.RETIRED, now
+        active.save(update_fields=["state", "retired_at"])
+    upcoming.state, upcoming.activated_at = KeyState.ACTIVE, now
+    upcoming.save(update_fields=["state", "activated_at"])
+    _make(KeyState.NEXT, now)
+    audit.record(actor=actor, action="signing_key.rotated", target=upcoming)
+    return upcoming
+
+
+def published(now: datetime) -> list[dict[str, Any]]:
+    """Return the public keys by which a token may be verified, as JWKs."""
+    if not SigningKey.objects.exists():
+        _first_keys(now)
+    return [key.public_jwk for key in _verifying(now).order_by("created_at", "pk")]
+
+
+def verifying_key(kid: str, now: datetime) -> RSAPublicKey | None:
+    """Return the public key of an id, if tokens of it are accepted."""
+    found = _verifying(now).exclude(state=KeyState.NEXT).filter(kid=kid).first()
+    if found is None:
+        return None
+    key = RSAAlgorithm.from_jwk(json.dumps(found.public_jwk))
+    assert isinstance(key, RSAPublicKey), "only public halves are published"
+    return key
+
+
+def private_pem(key: SigningKey) -> bytes:
+    """Return the private half, decrypted."""
+    return _fernet().decrypt(key.private_key.encode("ascii"))
+
+
+def _verifying(now: datetime) -> Any:
+    return SigningKey.objects.filter(Q(retired_at__isnull=True) | Q(retired_at__gt=now - RETIRED_VERIFIES))
+
+
+@transaction.atomic
+def _first_keys(now: datetime) -> SigningKey:
+    _take_turns()
+    found = SigningKey.objects.filter(state=KeyState.ACTIVE).first()
+    return found or rotate_signing_keys(actor=system_actor("signing"), now=now)
+
+
+def _make(state: KeyState, now: datetime) -> SigningKey:
+    private = generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    kid = str(uuid7())
+    jwk = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    jwk = {name: jwk[name] for name in ("kty", "n", "e")} | {"kid": kid, "alg": "RS256", "use": "sig"}
+    return SigningKey.objects.create(
+        kid=kid,
+        state=state,
+        private_key=_fernet().encrypt(pem).decode("ascii"),
+        public_jwk=jwk,
+        created_at=now,
+    )
+
+
+def _take_turns() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def _fernet() -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in settings.FIELD_ENCRYPTION_KEYS])

@@ -1,0 +1,260 @@
+"""Access and refresh tokens of people: login, rotation, step-up, logout."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import jwt
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef
+from django.template.loader import render_to_string
+from django.utils.crypto import constant_time_compare
+from django.utils.translation import gettext_lazy as _
+
+from apps.audit import services as audit
+from apps.core import jobs
+from apps.core.actor import Actor, ActorKind
+from apps.core.errors import FieldError, Unauthenticated, ValidationFailed
+from apps.core.ids import uuid7
+from apps.credentials.models import RefreshToken, TokenFamily
+from apps.credentials.services.keys import TokenExpired, TokenInvalid
+from apps.credentials.services.signing import active_key, private_pem, verifying_key
+from apps.identity import selectors as people
+from apps.identity import services as identity
+from apps.identity.models import User
+from apps.outbox import services as outbox
+
+ACCESS_LASTS = timedelta(minutes=10)
+IDLE_MAX = timedelta(days=7)
+ABSOLUTE_MAX = timedelta(days=30)
+AUDIENCE = "countinghouse-api"
+TYPE = "at+jwt"
+
+
+class LoginRefused(Unauthenticated):
+    """The address, the password or the code is wrong, or the address is not verified; which one stays untold."""
+
+    code = "token_invalid"
+    default_message = _("Address, password or code is wrong.")
+
+
+class MfaRequired(Unauthenticated):
+    """The password is right; send a code of the second factor as `otp` along with it."""
+
+    code = "mfa_required"
+    default_message = _("Send a code of your second factor as well.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """A pair to hand out; neither is kept in clear."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+def login(*, email: str, password: str, otp: str, address: str, user_agent: str, now: datetime) -> Tokens:
+    """Return tokens for address, password and, where a second factor exists, a code of it.
+
+    Call it outside any transaction: a wrong code is counted although it is refused. An unknown address costs the same
+    query and the same password hash as a known one.
+    """
+    verified = EmailAddress.objects.filter(user=OuterRef("pk"), email=F("user__email"), verified=True)
+    user = User.objects.annotate(is_verified=Exists(verified)).filter(email=email.strip().lower()).first()
+    if user is None:
+        User().set_password(password)
+        raise LoginRefused
+    if not user.check_password(password) or not user.is_active or not user.is_verified:
+        raise LoginRefused
+    if people.has_second_factor(user):
+        if not otp:
+            raise MfaRequired(methods=["totp", "recovery_code"])
+        try:
+            identity.take_code(user=user, code=otp, now=now)
+        except identity.CodeRefused as error:
+            raise LoginRefused from error
+    with transaction.atomic():
+        family = TokenFamily.objects.create(
+            user=user,
+            password_stamp=user.get_session_auth_hash(),
+            address=address,
+            user_agent=user_agent[:200],
+            created_at=now,
+            last_used_at=now,
+            stepped_up_at=now,
+            expires_at=now + ABSOLUTE_MAX,
+        )
+        _tell(family, "token.issued", address)
+        return _issue(family, now)
+
+
+def refresh(*, refresh_token: str, address: str, now: datetime) -> Tokens:
+    """Return a new pair for a refresh token and end that one; a token that comes twice ends its whole family."""
+    digest = _digest(refresh_token)
+    with transaction.atomic():
+        found = RefreshToken.objects.filter(digest=digest).first()
+        if found is None:
+            raise TokenInvalid
+        # Whoever else refreshes with this token waits here and then finds it used.
+        family = (
+            TokenFamily.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("user")
+            .get(pk=found.family_id)
+        )
+        found.refresh_from_db()
+        if not _holds(family, now):
+            raise TokenInvalid
+        if now >= found.created_at + IDLE_MAX:
+            raise TokenExpired
+        if found.used_at is None:
+            found.used_at = now
+            found.save(update_fields=["used_at"])
+            family.last_used_at = now
+            family.save(update_fields=["last_used_at"])
+            return _issue(family, now)
+        # Committed although it is refused: the thief and the owner cannot be told apart.
+        _revoke(family, now)
+        _tell(family, "token.reused", address)
+        jobs.enqueue("credentials.mail_reuse", family_id=family.id)
+    raise TokenInvalid
+
+
+@transaction.atomic
+def logout(*, family: TokenFamily, address: str, now: datetime) -> None:
+    """End the tokens of one login."""
+    found = TokenFamily.objects.select_for_update(no_key=True).get(pk=family.pk)
+    if found.revoked_at is None:
+        _revoke(found, now)
+        _tell(found, "token.revoked", address)
+
+
+def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: datetime) -> None:
+    """Note that the person has just proved themselves; the password counts only where no second factor exists.
+
+    Call it outside any transaction: a wrong code is counted although it is refused.
+    """
+    if people.has_second_factor(family.user):
+        if not otp:
+            message = str(_("Send a code of your second factor."))
+            raise ValidationFailed(fields=[FieldError(path="otp", code="required", message=message)])
+        identity.take_code(user=family.user, code=otp, now=now)
+    elif not password or not family.user.check_password(password):
+        message = str(_("This is not your password."))
+        raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
+    with transaction.atomic():
+        found = TokenFamily.objects.select_for_update(no_key=True).get(pk=family.pk)
+        found.stepped_up_at = now
+        found.save(update_fields=["stepped_up_at"])
+        _tell(found, "token.stepped_up", address)
+
+
+def authenticate_access_token(token: str, *, address: str, now: datetime) -> tuple[TokenFamily, Actor]:
+    """Return the login behind an access token, and the person; TokenInvalid or TokenExpired.
+
+    The row of the login decides at each request: revoked, inactive, or a changed password end the token at once.
+    """
+    claims = _claims(token, now)
+    family = (
+        TokenFamily.objects.select_related("user").filter(pk=claims["sid"], user_id=claims["sub"]).first()
+    )
+    if family is None or not _holds(family, now):
+        raise TokenInvalid
+    return family, Actor(
+        kind=ActorKind.USER,
+        id=family.user_id,
+        label=family.user.email,
+        credential_id=family.id,
+        address=address,
+        stepped_up_at=family.stepped_up_at,
+    )
+
+
+def mail_reuse(*, family_id: UUID) -> None:
+    """Tell a person that one of their refresh tokens came twice."""
+    family = TokenFamily.objects.select_related("user").get(pk=family_id)
+    context = {"family": family, "brand_name": settings.BRAND_NAME, "link": settings.PUBLIC_URL}
+    body = render_to_string("credentials/mail/token_reused.txt", context)
+    EmailMessage(str(_("A login was ended for your safety")), body, to=[family.user.email]).send()
+
+
+def _claims(token: str, now: datetime) -> dict[str, UUID]:
+    try:
+        header = jwt.get_unverified_header(token)
+        if header.get("typ") != TYPE or header.get("alg") != "RS256" or "crit" in header:
+            raise TokenInvalid
+        key = verifying_key(str(header.get("kid")), now)
+        if key is None:
+            raise TokenInvalid
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=["RS256"],
+            audience=AUDIENCE,
+            issuer=settings.PUBLIC_URL,
+            options={"require": ["exp", "iat", "nbf", "iss", "aud", "sub", "sid"]},
+        )
+        return {"sub": UUID(claims["sub"]), "sid": UUID(claims["sid"])}
+    except jwt.ExpiredSignatureError as error:
+        raise TokenExpired from error
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        raise TokenInvalid from error
+
+
+def _issue(family: TokenFamily, now: datetime) -> Tokens:
+    refresh_token = f"{settings.API_KEY_PREFIX}_refresh_{secrets.token_urlsafe(32)}"
+    RefreshToken.objects.create(family=family, digest=_digest(refresh_token), created_at=now)
+    key = active_key(now)
+    moment = int(now.timestamp())
+    claims = {
+        "iss": settings.PUBLIC_URL,
+        "aud": AUDIENCE,
+        "sub": str(family.user_id),
+        "sid": str(family.id),
+        "jti": str(uuid7()),
+        "iat": moment,
+        "nbf": moment,
+        "exp": moment + int(ACCESS_LASTS.total_seconds()),
+    }
+    access_token = jwt.encode(
+        claims, private_pem(key), algorithm="RS256", headers={"typ": TYPE, "kid": key.kid}
+    )
+    return Tokens(
+        access_token=access_token,
+        refresh_token=refresh_token,
+        expires_in=int(ACCESS_LASTS.total_seconds()),
+    )
+
+
+def _holds(family: TokenFamily, now: datetime) -> bool:
+    return (
+        family.revoked_at is None
+        and now < family.expires_at
+        and family.user.is_active
+        and constant_time_compare(family.password_stamp, family.user.get_session_auth_hash())
+    )
+
+
+def _revoke(family: TokenFamily, now: datetime) -> None:
+    family.revoked_at = now
+    family.save(update_fields=["revoked_at"])
+
+
+def _digest(token: str) -> bytes:
+    return hmac.new(settings.API_KEY_PEPPER, b"refresh:" + token.encode(), hashlib.sha256).digest()
+
+
+def _tell(family: TokenFamily, action: str, address: str) -> None:
+    user = family.user
+    actor = Actor(kind=ActorKind.USER, id=user.pk, label=user.email, credential_id=family.id, address=address)
+    audit.record(actor=actor, action=action, target=family)
+    outbox.publish(f"credentials.{action.replace('.', '_')}", {"id": family.id, "user": user.pk})
