@@ -56,6 +56,11 @@ def charge_boundary(organization_id: UUID) -> datetime | None:
     return max(floor_hour(metered_until), last_end or floor_hour(metered_until))
 
 
+def has_money_or_usage(organization_id: UUID) -> bool:
+    """Return whether an organization has a book, or usage that will need one."""
+    return ledger.wallet_currency(organization_id) is not None or metering.has_changes(organization_id)
+
+
 def slots_newly_priced(organization: Organization) -> set[UsageSlot]:
     """Return the slots with usage that had no price when it was charged and has one now."""
     waiting = ChargeHour.objects.filter(

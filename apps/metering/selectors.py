@@ -230,6 +230,11 @@ def slot_quantities(organization_id: UUID, slots: Collection[UsageSlot]) -> dict
         }
 
 
+def has_changes(organization_id: UUID) -> bool:
+    """Return whether sums of an organization wait to be charged."""
+    return UsageChange.objects.filter(organization_id=organization_id).exists()
+
+
 def pending_slots(organization_id: UUID, *, open_from: datetime | None) -> set[UsageSlot]:
     """Return what is not charged yet: the queued changes, and every slot of the hours from a moment on (None: all)."""
     columns = ("meter", "sku", "region", "hour")

@@ -34,20 +34,27 @@ class ChargeStep:
 
 
 @transaction.atomic
-def charge_organization(*, organization_id: UUID, now: datetime, limit: int = CHANGES_PER_STEP) -> ChargeStep:
+def charge_organization(
+    *, organization_id: UUID, now: datetime, limit: int = CHANGES_PER_STEP, wait: bool = True
+) -> ChargeStep:
     """Charge an organization's usage of all ended hours that changed since it was charged last.
 
     Posts, for each hour, the difference between what it costs now and what was posted. Safe to repeat and to run
-    twice at once: the wallet's lock serialises, and exactly the claimed changes are consumed. Usage beyond the credit
-    goes to the receivable; charging never fails for lack of credit. Usage without a price is kept and asked for again
-    at every step.
+    twice at once: the organization's metering lock serialises with whoever counts or closes, and exactly the claimed
+    changes are consumed. Usage beyond the credit goes to the receivable; charging never fails for lack of credit.
+    Usage without a price is kept and asked for again at every step.
+    wait: for whoever else works on the organization; MeteringBusy otherwise.
     """
+    metering.lock_metering(organization_id=organization_id, wait=wait)
     organization = Organization.objects.get(pk=organization_id)
-    book = ledger.open_book(organization_id=organization_id, currency=organization.currency, now=now)
-    progress, _created = BillingProgress.objects.get_or_create(organization_id=organization_id)
     boundary = selectors.charge_boundary(organization_id)
     if boundary is None:
         return ChargeStep(hours=0, micros=0, more=False)
+    if not selectors.has_money_or_usage(organization_id):
+        # A book would fix the organization's currency before its first transfer.
+        return ChargeStep(hours=0, micros=0, more=False)
+    book = ledger.open_book(organization_id=organization_id, currency=organization.currency, now=now)
+    progress, _created = BillingProgress.objects.get_or_create(organization_id=organization_id)
     # Months without usage have a period too: what earlier ones left is invoiced with the next to become final.
     covering = max(boundary, organization.created_at)
     organizations.ensure_periods(organization_id=organization_id, covering=covering, now=now)

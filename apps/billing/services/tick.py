@@ -31,17 +31,16 @@ def meter_and_charge(
     Each step is a transaction of its own, so a crash loses at most one step, and running it again goes on. Returns
     what was charged in total.
     """
+    hours = micros = 0
     try:
         while metering.meter_organization(
             organization_id=organization_id, until=until, now=now, wait=wait
         ).more:
             pass
+        more = True
+        while more:
+            step = charge_organization(organization_id=organization_id, now=now, wait=wait)
+            hours, micros, more = hours + step.hours, micros + step.micros, step.more
     except metering.MeteringBusy:
-        return ChargeStep(hours=0, micros=0, more=False)
-    hours = micros = 0
-    while True:
-        step = charge_organization(organization_id=organization_id, now=now)
-        hours += step.hours
-        micros += step.micros
-        if not step.more:
-            return ChargeStep(hours=hours, micros=micros, more=False)
+        pass  # Whoever holds the lock counts and charges the same rows.
+    return ChargeStep(hours=hours, micros=micros, more=False)
