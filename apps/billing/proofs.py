@@ -7,7 +7,7 @@ from itertools import groupby
 
 from apps.billing.charging import amounts_micros
 from apps.billing.models import ChargeHour, ChargeKey
-from apps.ledger.proofs import SAMPLES, Check, sql_check
+from apps.ledger.proofs import SAMPLES, Check, sql_check, triggers_check
 from apps.pricing import selectors as pricing
 
 
@@ -96,6 +96,9 @@ def prove_charges() -> Iterator[Check]:
            OR (b.lot_id IS NULL AND a.kind <> 'receivable')
            OR (b.lot_id IS NOT NULL AND l.account_id <> t.debit_id)
         """,
+    )
+    yield triggers_check(
+        "The burns' triggers are in force", "billing_burn_rows_stay", "billing_burn_table_stays"
     )
 
 

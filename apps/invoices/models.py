@@ -86,7 +86,7 @@ class Invoice(models.Model):
     state = models.CharField(max_length=16, choices=InvoiceState.choices, default=InvoiceState.DRAFT)
     entity = models.CharField(max_length=32, default="default")
     series = models.CharField(max_length=8, default="INV")
-    number = models.CharField(max_length=32, null=True, blank=True, unique=True)
+    number = models.CharField(max_length=32, null=True, blank=True)  # noqa: DJ001 (a draft has no number; an empty one would be a second of its kind)
     currency = models.CharField(max_length=3)
     subtotal_minor = models.BigIntegerField(default=0)
     discount_minor = models.BigIntegerField(default=0)
@@ -104,6 +104,7 @@ class Invoice(models.Model):
         verbose_name_plural = _("invoices")
         constraints = [
             models.UniqueConstraint(name="invoices_invoice_in_organization", fields=["organization", "id"]),
+            models.UniqueConstraint(name="invoices_invoice_number", fields=["entity", "number"]),
             models.UniqueConstraint(
                 name="invoices_invoice_one_per_period",
                 fields=["organization", "period"],

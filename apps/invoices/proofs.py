@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.db import connection
+from django.db.models import Sum
 
 from apps.core import money
-from apps.invoices.models import Invoice
-from apps.ledger.proofs import SAMPLES, Check, sql_check
+from apps.invoices.composing import line_total_minor
+from apps.invoices.models import FINAL_STATES, Invoice, InvoiceLine
+from apps.ledger.proofs import SAMPLES, Check, sql_check, triggers_check
+from apps.pricing import selectors as pricing
 
 
 def prove_invoices() -> Iterator[Check]:
@@ -54,7 +57,40 @@ def prove_invoices() -> Iterator[Check]:
         WHERE i.number IS NOT NULL AND c.id IS NULL
         """,
     )
+    yield _prove_lines()
     yield _prove_receivables()
+    yield triggers_check(
+        "The invoices' triggers are in force",
+        "invoices_invoice_stays",
+        "invoices_invoice_table_stays",
+        "invoices_invoiceline_stays",
+        "invoices_invoiceline_table_stays",
+        "invoices_invoicepayment_rows_stay",
+        "invoices_invoicepayment_table_stays",
+        "invoices_periodclose_rows_stay",
+        "invoices_periodclose_table_stays",
+    )
+
+
+def _prove_lines() -> Check:
+    """Prove that what final invoices say of each charge key is its price's amount for their quantity."""
+    rows = (
+        InvoiceLine.objects.filter(invoice__state__in=FINAL_STATES)
+        .values("key_id", "key__price_id", "key__override_id", "invoice__currency")
+        .annotate(quantity_sum=Sum("quantity"), amount_sum=Sum("amount_minor"))
+    )
+    terms = pricing.terms_of_keys({(row["key__price_id"], row["key__override_id"]) for row in rows})
+    failures = []
+    for row in rows:
+        price = terms[row["key__price_id"], row["key__override_id"]]
+        expected = line_total_minor(price, row["quantity_sum"], row["invoice__currency"])
+        if expected != row["amount_sum"]:
+            failures.append(f"key {row['key_id']}: invoiced {row['amount_sum']}, should be {expected}")
+    return Check(
+        name="Every invoiced key costs what its price makes of its quantity",
+        rows=len(rows),
+        failures=tuple(failures[:SAMPLES]),
+    )
 
 
 def _prove_receivables() -> Check:

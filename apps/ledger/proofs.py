@@ -93,17 +93,28 @@ def prove_books() -> Iterator[Check]:
         "SELECT count(*) FROM ledger_transfer",
         "SELECT cause FROM ledger_transfer GROUP BY cause HAVING count(*) > 1",
     )
-    yield sql_check(
+    yield triggers_check(
         "The ledger's triggers are in force",
-        "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'ledger_transfer'::regclass AND NOT tgisinternal",
-        """
-        SELECT wanted.name || ' is missing or disabled' FROM (VALUES
-            ('ledger_transfer_rows_stay'), ('ledger_transfer_table_stays'), ('ledger_transfer_moves_balances'),
-            ('ledger_account_guards_balance'), ('ledger_account_stays')
-        ) AS wanted(name)
-        LEFT JOIN pg_trigger t ON t.tgname = wanted.name AND t.tgenabled = 'O'
-        WHERE t.tgname IS NULL
-        """,
+        "ledger_transfer_rows_stay",
+        "ledger_transfer_table_stays",
+        "ledger_transfer_moves_balances",
+        "ledger_account_guards_balance",
+        "ledger_account_stays",
+    )
+
+
+def triggers_check(name: str, *triggers: str) -> Check:
+    """Return the check that triggers exist and act in every session that is not a replica."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tgname FROM pg_trigger WHERE tgname = ANY(%s) AND tgenabled = 'O'", [list(triggers)]
+        )
+        acting = {trigger for (trigger,) in cursor.fetchall()}
+    missing = sorted(set(triggers) - acting)
+    return Check(
+        name=name,
+        rows=len(triggers),
+        failures=tuple(f"{trigger} is missing or disabled" for trigger in missing),
     )
 
 

@@ -128,9 +128,20 @@ def test_refuses_to_change_a_payment_or_a_close(invoiced, table, statement):
 def test_refuses_a_second_invoice_for_a_period(invoiced):
     assert refusal(
         "INSERT INTO invoices_invoice SELECT (jsonb_populate_record(invoice, jsonb_build_object('id',"
-        " gen_random_uuid(), 'number', 'INV-2026-000002'))).* FROM invoices_invoice invoice"
+        " gen_random_uuid(), 'state', 'draft', 'number', NULL, 'finalized_at', NULL))).* FROM invoices_invoice invoice"
         " WHERE state <> 'draft'"
     ) == (errors.UniqueViolation, "invoices_invoice_one_per_period")
+
+
+def test_refuses_an_invoice_that_does_not_begin_as_a_draft(invoiced):
+    assert (
+        refusal(
+            "INSERT INTO invoices_invoice SELECT (jsonb_populate_record(invoice, jsonb_build_object('id',"
+            " gen_random_uuid(), 'number', 'INV-2026-000002'))).* FROM invoices_invoice invoice"
+            " WHERE state <> 'draft'"
+        )[0]
+        == errors.RestrictViolation
+    )
 
 
 def test_refuses_a_final_invoice_without_a_number_and_a_total_that_does_not_add_up(invoiced):

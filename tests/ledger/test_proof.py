@@ -71,6 +71,14 @@ DAMAGE = {
         "ALTER TABLE ledger_account DISABLE TRIGGER ledger_account_guards_balance",
         {"The ledger's triggers are in force"},
     ),
+    "a burn's trigger dropped": (
+        "DROP TRIGGER billing_burn_rows_stay ON billing_burn",
+        {"The burns' triggers are in force"},
+    ),
+    "an invoice's trigger disabled": (
+        "ALTER TABLE invoices_invoice DISABLE TRIGGER invoices_invoice_stays",
+        {"The invoices' triggers are in force"},
+    ),
     "an hour's amount edited": (
         "UPDATE billing_chargehour SET amount_micros = amount_micros + 1",
         {
@@ -103,7 +111,10 @@ DAMAGE = {
     ),
     "an invoice line edited": (
         "UPDATE invoices_invoiceline SET amount_minor = amount_minor + 1",
-        {"Every invoice is the sum of its lines"},
+        {
+            "Every invoice is the sum of its lines",
+            "Every invoiced key costs what its price makes of its quantity",
+        },
     ),
     "an invoice number skipped": (
         "UPDATE invoices_invoicecounter SET last_number = last_number + 1",
@@ -156,7 +167,7 @@ def test_the_command_prints_each_check_and_fails_when_one_does():
 
     call_command("verify_ledger", stdout=out, no_color=True)
 
-    assert len(out.getvalue().splitlines()) == 16
+    assert len(out.getvalue().splitlines()) == 19
     assert all(line.startswith("ok    ") for line in out.getvalue().splitlines())
     assert "ok    Every book sums to zero (1 rows)\n" in out.getvalue()
 

@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                 ),
                 ("entity", models.CharField(default="default", max_length=32)),
                 ("series", models.CharField(default="INV", max_length=8)),
-                ("number", models.CharField(blank=True, max_length=32, null=True, unique=True)),
+                ("number", models.CharField(blank=True, max_length=32, null=True)),
                 ("currency", models.CharField(max_length=3)),
                 ("subtotal_minor", models.BigIntegerField(default=0)),
                 ("discount_minor", models.BigIntegerField(default=0)),
@@ -247,6 +247,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(
                 fields=("organization", "id"), name="invoices_invoice_in_organization"
             ),
+        ),
+        migrations.AddConstraint(
+            model_name="invoice",
+            constraint=models.UniqueConstraint(fields=("entity", "number"), name="invoices_invoice_number"),
         ),
         migrations.AddConstraint(
             model_name="invoice",

@@ -11,6 +11,12 @@ CREATE FUNCTION invoices_guard_invoice() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     unchanged invoices_invoice;
 BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'draft' THEN
+            RAISE EXCEPTION 'An invoice begins as a draft.' USING ERRCODE = 'restrict_violation';
+        END IF;
+        RETURN NEW;
+    END IF;
     IF TG_OP = 'DELETE' THEN
         RAISE EXCEPTION 'Invoices are never deleted; a draft becomes void.' USING ERRCODE = 'restrict_violation';
     END IF;
@@ -36,7 +42,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER invoices_invoice_stays BEFORE UPDATE OR DELETE ON invoices_invoice
+CREATE TRIGGER invoices_invoice_stays BEFORE INSERT OR UPDATE OR DELETE ON invoices_invoice
     FOR EACH ROW EXECUTE FUNCTION invoices_guard_invoice();
 CREATE TRIGGER invoices_invoice_table_stays BEFORE TRUNCATE ON invoices_invoice
     FOR EACH STATEMENT EXECUTE FUNCTION countinghouse_refuse_change();

@@ -2,12 +2,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from apps.billing import services as billing
 from apps.core.money import from_micros, plain
 from apps.organizations.models import Organization
+
+_BUSY = "the database did not answer in time; run the command again, it goes on where it stopped"
 
 
 class Command(BaseCommand):
@@ -24,7 +27,10 @@ class Command(BaseCommand):
             raise CommandError("--until lies in the future; usage is counted up to now at the latest.")
         hours = 0
         for organization in Organization.objects.existing().order_by("slug"):
-            step = billing.meter_and_charge(organization_id=organization.id, until=until or now, now=now)
+            try:
+                step = billing.meter_and_charge(organization_id=organization.id, until=until or now, now=now)
+            except OperationalError as error:
+                raise CommandError(f"{organization.slug}: {_BUSY} ({error})") from error
             hours += step.hours
             if step.hours:
                 amount = plain(from_micros(step.micros), decimals_min=2)

@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 from django.utils import timezone
 
 from apps.core import money
@@ -45,6 +46,9 @@ class Command(BaseCommand):
                 continue
             except DomainError as error:
                 failures.append(f"{row.slug}: {error}")
+                continue
+            except OperationalError as error:
+                failures.append(f"{row.slug}: the database did not answer in time; run it again ({error})")
                 continue
             closed += 1
             self.stdout.write(f"{row.slug}: {_describe(result)}")
