@@ -1,10 +1,8 @@
-"""Calendar months in a time zone, and the hours that usage is cut into. All moments are UTC, ranges half-open."""
+"""Calendar months in a time zone, and whole UTC hours. All moments are UTC, ranges half-open."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -51,31 +49,6 @@ def floor_hour(moment: datetime) -> datetime:
 def is_whole_hour(moment: datetime) -> bool:
     """Return whether the moment is a whole UTC hour."""
     return floor_hour(moment) == moment
-
-
-def hour_of(moment: datetime, boundaries: Sequence[datetime]) -> datetime:
-    """Return the start of the piece that contains the moment: the later of its UTC hour and its period's start.
-
-    boundaries: the starts of billing periods, ascending.
-    """
-    hour = floor_hour(moment)
-    index = bisect_right(boundaries, moment)
-    return max(hour, boundaries[index - 1]) if index else hour
-
-
-def hour_pieces(
-    start: datetime, end: datetime, boundaries: Sequence[datetime]
-) -> Iterator[tuple[datetime, datetime, datetime]]:
-    """Yield (piece hour, start, end) for each part of the range cut at UTC hours and at period starts."""
-    while start < end:
-        hour = hour_of(start, boundaries)
-        stop = floor_hour(start) + HOUR
-        index = bisect_right(boundaries, start)
-        if index < len(boundaries):
-            stop = min(stop, boundaries[index])
-        stop = min(stop, end)
-        yield hour, start, stop
-        start = stop
 
 
 def _parts(label: str) -> tuple[int, int]:

@@ -10,7 +10,6 @@ __all__ = [
     "AccountKind",
     "Transfer",
     "TransferQuerySet",
-    "account_balances",
     "balance_micros",
     "transfers_of",
     "wallet_currency",
@@ -28,11 +27,6 @@ def balance_micros(organization_id: UUID, kind: str) -> int:
         "balance_micros", flat=True
     )
     return sum(balances)
-
-
-def account_balances(organization_id: UUID) -> dict[UUID, int]:
-    """Return the balance in micros of every account of an organization by the account's id."""
-    return dict(Account.objects.filter(organization_id=organization_id).values_list("id", "balance_micros"))
 
 
 def transfers_of(organization_id: UUID) -> TransferQuerySet:

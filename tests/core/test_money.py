@@ -1,0 +1,53 @@
+"""Amounts: exact both ways, rounded half up away from zero, in each currency's own minor unit."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from apps.core import money
+
+
+@pytest.mark.parametrize(
+    ("currency", "exponent", "micros_per_minor"),
+    [("USD", 2, 10_000), ("JPY", 0, 1_000_000), ("KWD", 3, 1_000)],
+)
+def test_iso_4217_says_how_many_decimals_a_currency_has(currency, exponent, micros_per_minor):
+    assert (money.exponent(currency), money.micros_per_minor(currency)) == (exponent, micros_per_minor)
+    assert money.minor_to_micros(-7, currency) == -7 * micros_per_minor
+
+
+@pytest.mark.parametrize("code", ["XXX", "XAU", "usd", ""])
+def test_what_cannot_be_billed_in_is_no_currency(code):
+    assert not money.is_currency(code)
+
+
+@pytest.mark.parametrize(
+    ("micros", "minor"),
+    [(0, 0), (4_999, 0), (5_000, 1), (14_999, 1), (15_000, 2), (-4_999, 0), (-5_000, -1), (-15_000, -2)],
+)
+def test_micros_round_half_up_away_from_zero(micros, minor):
+    assert money.round_micros_to_minor(micros, "USD") == minor
+
+
+def test_major_units_become_micros_exactly_or_not_at_all():
+    assert money.to_micros(Decimal("-12.345678")) == -12_345_678
+    assert money.to_micros(Decimal("9007199254740993.000001")) == 9_007_199_254_740_993_000_001
+    for wrong in ("0.0000001", "NaN", "Infinity"):
+        with pytest.raises(ValueError, match="an amount"):
+            money.to_micros(Decimal(wrong))
+
+
+def test_decimals_are_written_plainly():
+    assert money.plain(Decimal("1E+3")) == "1000"
+    assert money.plain(Decimal("2.4900000000"), decimals_min=2) == "2.49"
+    assert money.plain(Decimal("2.5"), decimals_min=2) == "2.50"
+    assert money.plain(Decimal("1E-7")) == "0.0000001"
+    assert f"{money.from_minor(5, 'KWD'):f} {money.from_minor(-105, 'USD'):f}" == "0.005 -1.05"
+
+
+def test_counted_seconds_are_shown_in_hours_with_six_decimals():
+    assert money.in_unit(Decimal(6582), 3600) == "1.828333"
+    assert money.in_unit(Decimal("0.0018"), 3600) == "0.000001"
+    assert money.in_unit(Decimal("12.5"), 1) == "12.500000"
