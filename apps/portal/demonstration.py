@@ -196,7 +196,7 @@ class Provisioner:
             if self.numbers.random() < 0.6:
                 start = now - timedelta(days=day, minutes=self.numbers.randrange(600))
                 end = min(start + timedelta(minutes=self.numbers.randrange(90, 2_000)), now)
-                subject = f"{self.tenant.slug}-history-{day}"
+                subject = f"{self.tenant.slug}-{uuid7().hex[-8:]}"
                 yield self._event("started", subject, start, **self._machine())
                 yield self._event("stopped", subject, end)
 
