@@ -1,14 +1,14 @@
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from apps.billing import services as billing
 from apps.billing.models import Pot
 from apps.core.actor import system_actor
+from apps.core.arguments import moment
 from apps.core.errors import DomainError, ValidationFailed
 from apps.core.money import from_micros, plain, to_micros
 from apps.organizations import services as organizations
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("organization", help="Slug or id.")
         parser.add_argument("amount", type=_amount, help="Major units, such as 250.00.")
         parser.add_argument("--pot", choices=Pot.values, default=Pot.PAID)
-        parser.add_argument("--expires", type=_moment, metavar="T", help="A whole UTC hour.")
+        parser.add_argument("--expires", type=moment, metavar="T", help="A whole UTC hour.")
         parser.add_argument("--priority", type=int, default=50, metavar="N", help="0 burns first, 100 last.")
         parser.add_argument("--reason", required=True)
 
@@ -67,10 +67,3 @@ def _amount(text: str) -> int:
         return to_micros(Decimal(text))
     except InvalidOperation as error:
         raise ValueError(text) from error
-
-
-def _moment(text: str) -> datetime:
-    moment = parse_datetime(text)
-    if moment is None:
-        raise ValueError(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

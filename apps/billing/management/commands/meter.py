@@ -1,12 +1,12 @@
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from apps.billing import services as billing
+from apps.core.arguments import moment
 from apps.core.money import from_micros, plain
 from apps.organizations.models import Organization
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--until", type=_moment, metavar="T", help="Count usage up to this moment (default: now)."
+            "--until", type=moment, metavar="T", help="Count usage up to this moment (default: now)."
         )
 
     def handle(self, *, until: datetime | None, **_options: Any) -> None:
@@ -40,10 +40,3 @@ class Command(BaseCommand):
         self.stdout.write(
             f"Everything up to {until or now:%Y-%m-%d %H:%M:%S} UTC is counted: {hours:,} hours changed."
         )
-
-
-def _moment(text: str) -> datetime:
-    moment = parse_datetime(text)
-    if moment is None:
-        raise ValueError(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
