@@ -87,7 +87,8 @@ class Environment(BaseSettings):
     )
     email_url: SecretStr | None = Field(
         None,
-        description="SMTP server as smtp://user:password@host:port. Unset: mails are printed to the log.",
+        description="SMTP server as smtp://user:password@host:port. Unset: mails wait; "
+        "in development they land on /dev/mail.",
     )
     email_from: str = Field("", description="Sender of mails. Unset: billing@ the host of PUBLIC_URL.")
     stripe_secret_key: SecretStr | None = Field(

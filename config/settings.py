@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import secrets
 import sys
+from email.utils import formataddr
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -180,6 +181,7 @@ INSTALLED_APPS = [
     "apps.outbox",
     "apps.idempotency",
     "apps.ledger",
+    "apps.notifications",
     "apps.identity",
     "apps.organizations",
     "apps.credentials",
@@ -324,7 +326,7 @@ WHITENOISE_AUTOREFRESH = False
 
 def _mailer() -> dict[str, Any]:
     if ENV.email_url is None:
-        return {"BACKEND": "django.core.mail.backends.console.EmailBackend"}
+        return {"BACKEND": f"apps.notifications.mailbox.{'Mailbox' if DEBUG else 'NoServer'}"}
     parts = urlsplit(ENV.email_url.get_secret_value())
     return {
         "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
@@ -341,7 +343,7 @@ def _mailer() -> dict[str, Any]:
 
 
 MAILERS = {"default": _mailer()}
-DEFAULT_FROM_EMAIL = ENV.email_from or f"billing@{urlsplit(PUBLIC_URL).hostname}"
+DEFAULT_FROM_EMAIL = ENV.email_from or formataddr((BRAND_NAME, f"billing@{urlsplit(PUBLIC_URL).hostname}"))
 
 # REST
 
@@ -401,6 +403,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
     "invite-mails": {"task": "organizations.sweep_invites", "schedule": 300, "options": {"expires": 300}},
+    "mails": {"task": "notifications.sweep_mails", "schedule": 30, "options": {"expires": 30}},
     "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 

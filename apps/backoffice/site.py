@@ -25,6 +25,7 @@ ORDER = (
     "credentials",
     "identity",
     "ledger",
+    "notifications",
     "audit",
     "outbox",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,18 +13,15 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from apps.core.http.address import client_address
+from apps.core.http.machine import is_own_machine, own_machine_only
 from apps.portal import demonstration, selectors
-
-# A proxy on this machine would pass the world off as loopback.
-FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
 
 
 @require_safe
 @never_cache
 def start(request: HttpRequest) -> HttpResponse:
     """Say what this is and where to log in; on the developer's own machine also what runs and what to try."""
-    if not _is_own_machine(request):
+    if not is_own_machine(request):
         return render(request, "portal/landing.html")
     logins = selectors.logins()
     sample = demonstration.sample() or _own(logins)
@@ -35,37 +31,21 @@ def start(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
+@own_machine_only
 def start_live(request: HttpRequest) -> HttpResponse:
     """Return the part of the start page that changes by itself."""
-    if not _is_own_machine(request):
-        raise Http404
     return render(request, "portal/live.html", _live())
 
 
 @require_safe
 @never_cache
-def start_code(request: HttpRequest) -> HttpResponse:
+@own_machine_only
+def start_code(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  Django's signature.
     """Return the code that the staff user's authenticator would show now."""
-    logins = selectors.logins() if _is_own_machine(request) else None
+    logins = selectors.logins()
     if logins is None:
         raise Http404
     return HttpResponse(selectors.current_code(logins["staff"]["totp_secret"]), content_type="text/plain")
-
-
-def _is_own_machine(request: HttpRequest) -> bool:
-    """Return whether this is the development run, asked directly from the machine that it runs on."""
-    if not settings.DEBUG or any(header in request.headers for header in FORWARDING_HEADERS):
-        return False
-    # A foreign name that resolves to loopback would let another site read this page.
-    host = request.get_host().rsplit(":", 1)[0].strip("[]")
-    return _is_loopback(client_address(request)) and (host == "localhost" or _is_loopback(host))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _live() -> dict[str, Any]:

@@ -81,6 +81,21 @@ def test_every_job_that_is_queued_exists():
     assert not missing
 
 
+def test_every_mail_that_is_sent_has_its_three_templates():
+    missing = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called not in {"notifications.queue_mail", "notifications.deliver_mail"}:
+                continue
+            name = next(word.value for word in node.keywords if word.arg == "template")
+            assert isinstance(name, ast.Constant), f"{path}: a mail's template is written out"
+            files = [f"{name.value}_subject.txt", f"{name.value}.txt", f"{name.value}.html"]
+            missing += [file for file in files if not (ROOT / "templates" / file).exists()]
+
+    assert not missing
+
+
 def test_tasks_accept_what_a_newer_caller_sends():
     import inspect
 

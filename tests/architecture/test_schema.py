@@ -9,7 +9,7 @@ from django.db import connection, models
 pytestmark = pytest.mark.django_db
 
 # Tables whose organization_id may be empty, or that know organizations as plain ids, by design.
-KNOW_PLAIN_IDS = {"audit", "outbox", "idempotency", "ledger"}
+KNOW_PLAIN_IDS = {"audit", "outbox", "idempotency", "ledger", "notifications"}
 
 
 def our_models() -> list[type[models.Model]]:

@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect
 
 from apps.core.actor import system_actor
 from apps.identity import services as identity
+from apps.notifications.mailbox import Mailbox
+from apps.notifications.rendering import message
 from tests import build
 from tests.browser.conftest import PASSWORD, enter_code, enter_password
 
@@ -129,3 +131,23 @@ def test_the_colours_can_be_chosen_and_stay(open_page, live_server):
     page.reload()
 
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+
+
+def test_the_mailbox_of_the_development_run(open_page, development):
+    context = {
+        "organization": '<a href="https://evil.example">Aurora</a>',
+        "role": "Developer",
+        "link": "https://portal.example.com/app/invites/abc",
+    }
+    mail = message("organizations/mail/invite", "bob@example.com", context)
+    Mailbox(alias="default").send_messages([mail])
+    page = open_page()
+
+    page.goto("/dev/mail")
+    check(page)
+    page.get_by_role("link", name="Join").click()
+    check(page)
+
+    framed = page.frame_locator("iframe")
+    expect(framed.get_by_role("link", name="See the invite")).to_be_visible()
+    expect(framed.locator("a", has_text="Aurora")).to_have_count(0)

@@ -26,7 +26,6 @@ from apps.credentials.services.tokens import (
     authenticate_access_token,
     login,
     logout,
-    mail_reuse,
     refresh,
     step_up,
 )
@@ -49,7 +48,6 @@ __all__ = [
     "create_integration",
     "login",
     "logout",
-    "mail_reuse",
     "parse_networks",
     "published",
     "refresh",

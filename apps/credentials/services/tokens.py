@@ -13,15 +13,13 @@ from uuid import UUID
 import jwt
 from allauth.account.models import EmailAddress
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
-from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
-from apps.core import jobs
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import FieldError, Unauthenticated, ValidationFailed
 from apps.core.ids import uuid7
@@ -31,6 +29,7 @@ from apps.credentials.services.signing import active_key, private_pem, verifying
 from apps.identity import selectors as people
 from apps.identity import services as identity
 from apps.identity.models import User
+from apps.notifications import services as notifications
 from apps.outbox import services as outbox
 
 ACCESS_LASTS = timedelta(minutes=10)
@@ -125,7 +124,18 @@ def refresh(*, refresh_token: str, address: str, now: datetime) -> Tokens:
         # Committed although it is refused: the thief and the owner cannot be told apart.
         _revoke(family, now)
         _tell(family, "token.reused", address)
-        jobs.enqueue("credentials.mail_reuse", family_id=family.id)
+        notifications.queue_mail(
+            template="credentials/mail/token_reused",
+            to=[family.user.email],
+            context={
+                "began_at": family.created_at.isoformat(),
+                "address": family.address,
+                "link": f"{settings.PUBLIC_URL}{reverse('account_change_password')}",
+            },
+            user_id=family.user_id,
+            cause=f"credentials.token_reused:{family.id}",
+            now=now,
+        )
     raise TokenInvalid
 
 
@@ -177,14 +187,6 @@ def authenticate_access_token(token: str, *, address: str, now: datetime) -> tup
         address=address,
         stepped_up_at=family.stepped_up_at,
     )
-
-
-def mail_reuse(*, family_id: UUID) -> None:
-    """Tell a person that one of their refresh tokens came twice."""
-    family = TokenFamily.objects.select_related("user").get(pk=family_id)
-    context = {"family": family, "brand_name": settings.BRAND_NAME, "link": settings.PUBLIC_URL}
-    body = render_to_string("credentials/mail/token_reused.txt", context)
-    EmailMessage(str(_("A login was ended for your safety")), body, to=[family.user.email]).send()
 
 
 def _claims(token: str, now: datetime) -> dict[str, UUID]:

@@ -14,9 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.mail import EmailMessage
 from django.db import transaction
-from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
@@ -25,6 +23,7 @@ from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, NotFound, ValidationFailed
 from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
 from apps.identity import selectors as identity
+from apps.notifications import services as notifications
 from apps.organizations.models import Invite, Membership, Organization
 from apps.organizations.services.checks import wrong_email
 from apps.organizations.services.members import add_member, check_within_own
@@ -179,15 +178,16 @@ def mail_invite(*, invite_id: UUID, now: datetime) -> None:
     found = rows.filter(pk=invite_id, mailed_at__isnull=True).first()
     if found is None:
         return
-    context = {
-        "invite": found,
-        "brand_name": settings.BRAND_NAME,
-        "link": f"{settings.PUBLIC_URL}/app/invites/{token_of(found)}",
-    }
-    subject = " ".join(render_to_string("organizations/mail/invite_subject.txt", context).split())
-    body = render_to_string("organizations/mail/invite.txt", context)
     # Sent before it is marked: two mails are better than none, and only the last link is in both.
-    EmailMessage(subject, body, to=[found.email]).send()
+    notifications.deliver_mail(
+        template="organizations/mail/invite",
+        to=[found.email],
+        context={
+            "organization": found.organization.name,
+            "role": str(found.get_role_display()),
+            "link": f"{settings.PUBLIC_URL}/app/invites/{token_of(found)}",
+        },
+    )
     Invite.objects.filter(pk=found.pk, digest=found.digest).update(mailed_at=now)
 
 
