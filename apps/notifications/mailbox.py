@@ -80,7 +80,7 @@ def find(mail_id: UUID) -> Received | None:
         at=datetime.fromtimestamp((mail_id.int >> 80) / 1000, tz=UTC),  # UUIDv7: milliseconds lead.
         sender=str(parsed["From"]),
         recipient=str(parsed["To"]),
-        subject=str(parsed["Subject"]),
+        subject=str(parsed["Subject"]).strip(),  # A long one begins on the next line.
         text=_body(parsed, "plain"),
         html=_body(parsed, "html"),
         raw=raw.decode("utf-8", "replace"),

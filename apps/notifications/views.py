@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +28,7 @@ _FRAMED: dict[str, Any] = {
     "frame-ancestors": [CSP.SELF],
     "sandbox": True,
 }
-_LINK = re.compile(r"https?://[^\s<>\"]+")
+_LINK = re.compile(r"<a\b[^>]*\shref=\"([^\"]+)\"")
 
 
 @require_safe
@@ -46,7 +47,7 @@ def mails(request: HttpRequest) -> HttpResponse:
 def mail(request: HttpRequest, mail_id: UUID) -> HttpResponse:
     """Show one mail as its reader sees it, as text and as it travels, with its links to follow."""
     found = _found(mail_id)
-    links = [link for link in dict.fromkeys(_LINK.findall(found.text)) if link != settings.PUBLIC_URL]
+    links = [unescape(link) for link in dict.fromkeys(_LINK.findall(found.html))]
     return render(request, "notifications/mail.html", {"mail": found, "links": links})
 
 
