@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import structlog
 from allauth.account import app_settings
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.authentication import get_authentication_records
@@ -12,9 +13,15 @@ from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from cryptography.fernet import Fernet, MultiFernet
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
+from django.utils import timezone
 
-from apps.identity import selectors
+from apps.core.http.address import client_address
+from apps.identity import notices, selectors
+from apps.notifications import services as notifications
+
+logger = structlog.get_logger(__name__)
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -22,6 +29,33 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:  # noqa: ARG002 (allauth's signature)
         return False
+
+    def send_notification_mail(
+        self,
+        template_prefix: str,
+        user: Any,
+        context: dict[str, Any] | None = None,
+        email: str | None = None,
+    ) -> None:
+        """Queue the mail about a change in our words; allauth's own texts are never sent."""
+        notices.tell_of_change(
+            user=user,
+            to=email or user.email,
+            change=template_prefix.rpartition("/")[2],
+            details=context or {},
+            address=client_address(self.request),
+            browser=self.request.headers.get("User-Agent", ""),
+            now=timezone.now(),
+        )
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Send a mail with a secret link, which no row may keep; a person whose mail fails asks again."""
+        template = f"identity/mail/{template_prefix.rpartition('/')[2].replace('_signup', '')}"
+        facts = {name: value for name, value in context.items() if isinstance(value, str)}
+        try:
+            notifications.deliver_mail(template=template, to=[email], context=facts)
+        except (OSError, ImproperlyConfigured) as error:
+            logger.warning("mail_failed", template=template, reason=str(error))
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         """Return how the user may confirm a change; the password counts only where no factor exists."""
