@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from apps.billing import services as billing
-from apps.billing.models import Pot
+from apps.billing.models import Hold, Pot
 from apps.billing.services import ChargeStep, Grant
 from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.money import to_micros
@@ -221,6 +221,27 @@ def credit(
         now=now,
         **{"reason": "tests", **fields},
     )
+
+
+def hold(
+    organization: Organization,
+    subject: str,
+    amount: str,
+    *,
+    source: str = "prov",
+    expires_at: datetime | None = None,
+    now: datetime = NOW,
+) -> Hold:
+    """Reserve credit in major units for an allocation, for a day unless told."""
+    return billing.place_hold(
+        actor=actor(organization),
+        organization=organization,
+        source=source,
+        subject=subject,
+        amount_micros=to_micros(Decimal(amount)),
+        expires_at=expires_at or now + timedelta(days=1),
+        now=now,
+    )[0]
 
 
 def metered(organization: Organization, until: datetime = NOW, *, now: datetime | None = None) -> ChargeStep:

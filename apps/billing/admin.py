@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey, CreditLot
+from apps.billing import services
+from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey, CreditLot, Hold
 from apps.core.money import from_micros, plain
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link
+from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor
 
 
 @admin.register(CreditLot)
@@ -162,3 +164,39 @@ class BillingProgressAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Paid ahead of the invoice"), ordering="unbilled_receipts_micros")
     def unbilled_receipts(self, progress: BillingProgress) -> str:
         return f"{from_micros(progress.unbilled_receipts_micros):,f}"
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnlyAdmin):
+    list_display = (
+        "subject", "source", "organization_link", "amount", "currency", "expires_at", "released_at", "release",
+        "created_at",
+    )  # fmt: skip
+    list_filter = (("released_at", admin.EmptyFieldListFilter), "release")
+    list_select_related = ("organization",)
+    search_fields = ("id", "subject", "organization__slug")
+    ordering = ("-created_at", "-id")
+    action_form = ReasonActionForm
+    actions = ("release_selected",)
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        """Return whether the staff member may give reserved credit back."""
+        return request.user.has_perm("billing.change_hold")
+
+    @admin.action(description=_("Release: give the reserved credit back"), permissions=["decide"])
+    def release_selected(self, request: HttpRequest, queryset: QuerySet[Hold]) -> None:
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            self.message_user(request, _("Write the reason beside the action."), messages.ERROR)
+            return
+        for hold in queryset.order_by("pk"):
+            services.release_hold(actor=staff_actor(request), hold=hold, reason=reason, now=timezone.now())
+            self.message_user(request, _("%(hold)s reserves nothing.") % {"hold": hold}, messages.SUCCESS)
+
+    @admin.display(description=_("Organization"), ordering="organization__slug")
+    def organization_link(self, hold: Hold) -> SafeString | str:
+        return link_to("organizations_organization", hold.organization_id, hold.organization.slug)
+
+    @admin.display(description=_("Amount"), ordering="amount_micros")
+    def amount(self, hold: Hold) -> str:
+        return f"{from_micros(hold.amount_micros):,f}"

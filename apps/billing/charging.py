@@ -15,7 +15,7 @@ from decimal import Decimal, localcontext
 from typing import NamedTuple
 from uuid import UUID
 
-from apps.billing.models import ChargeHour, ChargeKey
+from apps.billing.models import BillingProgress, ChargeHour, ChargeKey
 from apps.core.ids import uuid7
 from apps.core.money import EXACT
 from apps.core.periods import HOUR
@@ -104,6 +104,13 @@ def amounts_micros(terms: PriceTerms, quantities: Iterable[Decimal]) -> list[int
             amounts.append(cumulative - before)
             before = cumulative
     return amounts
+
+
+def plan_unposted(organization: Organization, *, now: datetime) -> Plan:
+    """Return what the usage costs that is not posted yet: the accrual, without writing anything."""
+    progress = BillingProgress.objects.filter(organization_id=organization.id).first()
+    pending = metering.pending_slots(organization.id, open_from=progress.charged_until if progress else None)
+    return plan_charges(organization, pending, now=now)
 
 
 def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, now: datetime) -> Plan:

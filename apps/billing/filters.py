@@ -6,7 +6,7 @@ from django.utils import timezone
 from django_filters import rest_framework as filters
 
 from apps.billing import statements
-from apps.billing.models import ChargeHour, CreditLot, Pot
+from apps.billing.models import ChargeHour, CreditLot, Hold, HoldQuerySet, Pot
 from apps.core.http.filters import CreatedFilterSet
 from apps.ledger.selectors import TransferQuerySet
 from apps.metering.models import ResourceQuerySet
@@ -32,6 +32,20 @@ class CreditFilters(CreatedFilterSet):
     class Meta:
         model = CreditLot
         fields = ("pot",)
+
+
+class HoldFilters(CreatedFilterSet):
+    state = filters.ChoiceFilter(
+        choices=[("live", "live"), ("over", "over")], method="filter_state", label="live or over"
+    )
+
+    def filter_state(self, queryset: HoldQuerySet, _name: str, value: str) -> HoldQuerySet:
+        now = timezone.now()
+        return queryset.live(now) if value == "live" else queryset.not_live(now)
+
+    class Meta:
+        model = Hold
+        fields = ("source", "subject")
 
 
 class ResourceFilters(filters.FilterSet):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Max
 
-from apps.billing import charging
+from apps.billing import charging, holds
 from apps.billing.burning import LotState, burn
-from apps.billing.models import BillingProgress, ChargeHour, CreditLot, Pot
+from apps.billing.charging import Plan
+from apps.billing.models import ChargeHour, CreditLot, Hold, Pot
 from apps.core.periods import HOUR, floor_hour
 from apps.ledger import selectors as ledger
 from apps.metering import selectors as metering
@@ -25,9 +28,10 @@ from apps.pricing import selectors as pricing
 class Balance:
     """Where an organization's money stands, in micros, net of tax.
 
-    available: credit in force, less what is accrued and owed, after netting each unposted hour against the lots that
-    may pay it. receivable: what is owed, positive. accrued: unposted usage. burn_rate: micros an hour at the current
-    prices of what runs now. runway_ends_at: when `available` is used up at that rate, None if nothing burns.
+    available: credit in force, less what is accrued, owed and held, after netting each unposted hour against the lots
+    that may pay it. accrued: unposted usage. held: what live holds still reserve. receivable: what is owed, positive.
+    burn_rate: micros an hour at the current prices of what runs now. runway_ends_at: when `available` is used up at
+    that rate, None if nothing burns.
     """
 
     currency: str
@@ -83,11 +87,9 @@ def slots_newly_priced(organization: Organization) -> set[UsageSlot]:
     }
 
 
-def lot_states(organization_id: UUID, *, in_force_at: datetime | None = None) -> list[LotState]:
-    """Return the lots that have a balance, in burn order; with a moment, only those in force then."""
+def lot_states(organization_id: UUID) -> list[LotState]:
+    """Return the lots that have a balance, in burn order."""
     lots = CreditLot.objects.filter(organization_id=organization_id).with_balance().in_burn_order()
-    if in_force_at is not None:
-        lots = lots.in_force(in_force_at)
     return [
         LotState(
             id=lot.id,
@@ -101,42 +103,90 @@ def lot_states(organization_id: UUID, *, in_force_at: datetime | None = None) ->
     ]
 
 
-def balance(organization: Organization, *, now: datetime) -> Balance:
-    """Return where an organization's money stands at `now`."""
-    progress = BillingProgress.objects.filter(organization_id=organization.id).first()
-    charged_until = progress.charged_until if progress else None
-    pending = metering.pending_slots(organization.id, open_from=charged_until)
-    plan = charging.plan_charges(organization, pending, now=now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An organization's credit once everything that is not posted yet is netted: what decisions are made by.
+
+    lots: in burn order, with what netting leaves of each. in_force: those that count at the moment.
+    owed_micros: the receivable, and what netting adds to it; below zero where corrections are pending.
+    """
+
+    plan: Plan
+    lots: list[LotState]
+    in_force: list[LotState]
+    paid_micros: int
+    promo_micros: int
+    receivable_micros: int
+    owed_micros: int
+    held_micros: int
+
+    @property
+    def credit_micros(self) -> int:
+        """What usage can still take before more is owed than may be; holds reserve part of it."""
+        return sum(lot.balance_micros for lot in self.in_force) - self.owed_micros
+
+    @property
+    def available_micros(self) -> int:
+        return self.credit_micros - self.held_micros
+
+
+def standing(organization: Organization, *, now: datetime) -> Standing:
+    """Return where an organization's credit stands at `now`, each unposted hour netted against the lots that pay it."""
+    plan = charging.plan_unposted(organization, now=now)
     receivable = -ledger.balance_micros(organization.id, "receivable")
 
-    lots = lot_states(organization.id, in_force_at=now)
-    paid = sum(lot.balance_micros for lot in lots if not lot.is_promo)
-    promo = sum(lot.balance_micros for lot in lots if lot.is_promo)
-    available = -receivable
+    # A lot whose end is not posted yet still pays the hours before it, but counts no longer.
+    lots = lot_states(organization.id)
+    in_force = [
+        lot for lot in lots if lot.effective_at <= now and (lot.expires_at is None or now < lot.expires_at)
+    ]
+    paid = sum(lot.balance_micros for lot in in_force if not lot.is_promo)
+    promo = sum(lot.balance_micros for lot in in_force if lot.is_promo)
+    owed = receivable
     for delta in plan.deltas:
         if delta.micros < 0:
-            available -= delta.micros
+            owed += delta.micros
             continue
         for lot, micros in burn(lots, hour=delta.hour, amount_micros=delta.micros):
-            available -= 0 if lot else micros
-    available += sum(lot.balance_micros for lot in lots)
+            owed += 0 if lot else micros
+    live = list(Hold.objects.filter(organization_id=organization.id).live(now))
+    return Standing(
+        plan=plan,
+        lots=lots,
+        in_force=in_force,
+        paid_micros=paid,
+        promo_micros=promo,
+        receivable_micros=receivable,
+        owed_micros=owed,
+        held_micros=sum(holds.remaining_micros(live, plan, now=now).values()),
+    )
 
+
+def hold_rows(organization: Organization, rows: Sequence[Hold], *, now: datetime) -> list[dict[str, Any]]:
+    """Return holds as programs read them, with what each still reserves."""
+    remaining = holds.remaining_micros(rows, charging.plan_unposted(organization, now=now), now=now)
+    return [holds.hold_row(hold, remaining[hold.id], now=now) for hold in rows]
+
+
+def balance(organization: Organization, *, now: datetime) -> Balance:
+    """Return where an organization's money stands at `now`."""
+    stands = standing(organization, now=now)
     rate = burn_rate_micros(organization, now=now)
     runway = None
-    if rate and available > 0:
-        seconds = available * 3600 // rate
+    if rate and stands.available_micros > 0:
+        seconds = stands.available_micros * 3600 // rate
         # A rate of a few micros an hour would end beyond the calendar.
         runway = now + timedelta(seconds=seconds) if seconds < 100 * 366 * 86_400 else None
     elif rate:
         runway = now
     return Balance(
         currency=ledger.wallet_currency(organization.id) or organization.currency,
-        available_micros=available,
-        paid_micros=paid,
-        promo_micros=promo,
-        accrued_micros=plan.total_micros,
-        held_micros=0,
-        receivable_micros=receivable,
+        available_micros=stands.available_micros,
+        paid_micros=stands.paid_micros,
+        promo_micros=stands.promo_micros,
+        accrued_micros=stands.plan.total_micros,
+        held_micros=stands.held_micros,
+        receivable_micros=stands.receivable_micros,
         burn_rate_micros=rate,
         runway_ends_at=runway,
         billing_state=organization.billing_state,

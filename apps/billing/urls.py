@@ -1,27 +1,33 @@
 from django.urls import path
 
-from apps.billing import api
+from apps.billing.api import holds, statements
 
-_balance = api.BalanceView.as_view()
-_transactions = api.TransactionList.as_view()
+_balance = statements.BalanceView.as_view()
+_transactions = statements.TransactionList.as_view()
 
 api_urlpatterns = [
     path("orgs/<slug:slug>/balance", _balance, name="balance"),
+    path("orgs/<slug:slug>/holds", holds.HoldList.as_view(), name="holds"),
+    path("orgs/<slug:slug>/holds/<uuid:hold_id>", holds.HoldDetail.as_view(), name="hold"),
     path("wallet/balance", _balance),
     path("billing/credits/details", _balance),
     path("orgs/<slug:slug>/transactions", _transactions, name="transactions"),
     path(
-        "orgs/<slug:slug>/transactions/aggregate", api.TransactionAggregate.as_view(), name="transaction-sums"
+        "orgs/<slug:slug>/transactions/aggregate",
+        statements.TransactionAggregate.as_view(),
+        name="transaction-sums",
     ),
     path("wallet/transactions", _transactions),
-    path("wallet/transactions/aggregate", api.TransactionAggregate.as_view()),
+    path("wallet/transactions/aggregate", statements.TransactionAggregate.as_view()),
     path("billing/history", _transactions),
     path("billing/activities", _transactions),
-    path("billing/credits", api.CreditList.as_view(), name="credits"),
-    path("orgs/<slug:slug>/usage", api.UsageView.as_view(), name="usage"),
-    path("orgs/<slug:slug>/usage/resources", api.UsageResourceList.as_view(), name="usage-resources"),
-    path("pricing/billing/records", api.BillingRecordList.as_view(), name="billing-records"),
+    path("billing/credits", statements.CreditList.as_view(), name="credits"),
+    path("orgs/<slug:slug>/usage", statements.UsageView.as_view(), name="usage"),
+    path("orgs/<slug:slug>/usage/resources", statements.UsageResourceList.as_view(), name="usage-resources"),
+    path("pricing/billing/records", statements.BillingRecordList.as_view(), name="billing-records"),
     path(
-        "pricing/billing/records/<uuid:record_id>", api.BillingRecordDetail.as_view(), name="billing-record"
+        "pricing/billing/records/<uuid:record_id>",
+        statements.BillingRecordDetail.as_view(),
+        name="billing-record",
     ),
 ]

@@ -20,7 +20,8 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from apps.billing import charging
-from apps.billing.models import BillingProgress, ChargeHour
+from apps.billing.charging import Plan
+from apps.billing.models import ChargeHour
 from apps.core import money, periods
 from apps.core.actor import Actor
 from apps.core.errors import InvalidRequest, NotFound
@@ -39,8 +40,9 @@ _COLUMNS = {
     "resource": "resource.subject",
 }
 _SECONDS_PER_HOUR = 3600
-# Each row of usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now.
-_PRICED_USAGE = """
+# Each row of usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now; its
+# parameters are those of `unposted`.
+PRICED_USAGE = """
     metering_usagehour used
     LEFT JOIN unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
                      %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
@@ -102,7 +104,7 @@ def usage_with_amounts(
         "organization": organization.id,
         "start": query.start,
         "end": query.end,
-        **_unposted(organization, now=now),
+        **unposted(charging.plan_unposted(organization, now=now)),
     }
     if query.interval:
         columns.insert(0, "date_trunc(%(interval)s, used.hour AT TIME ZONE %(zone)s) AT TIME ZONE %(zone)s")
@@ -118,7 +120,7 @@ def usage_with_amounts(
                    sum(used.quantity) FILTER (
                        WHERE coalesce(open.priced, charged.price_key_id IS NOT NULL) IS NOT TRUE
                    )
-            FROM {_PRICED_USAGE}
+            FROM {PRICED_USAGE}
             LEFT JOIN organizations_project project ON project.id = used.project_id
             LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id
             LEFT JOIN metering_resource resource ON resource.id = used.resource_id
@@ -150,11 +152,8 @@ def usage_with_amounts(
     return found
 
 
-def _unposted(organization: Organization, *, now: datetime) -> dict[str, list[Any]]:
-    """Return what the hours that are not posted yet cost now, as columns for `unnest`."""
-    progress = BillingProgress.objects.filter(organization_id=organization.id).first()
-    pending = metering.pending_slots(organization.id, open_from=progress.charged_until if progress else None)
-    plan = charging.plan_charges(organization, pending, now=now)
+def unposted(plan: Plan) -> dict[str, list[Any]]:
+    """Return what the hours of a plan cost now, as columns for the `unnest` of PRICED_USAGE."""
     posted = {(delta.plan.key.id, delta.hour): delta.micros for delta in plan.deltas}
     columns: dict[str, list[Any]] = {
         name: [] for name in ("meters", "skus", "regions", "hours", "quantities", "micros", "priced")
@@ -217,11 +216,11 @@ def _resource_costs(
             SELECT used.resource_id,
                    sum(used.quantity / coalesce(open.quantity, charged.quantity)
                        * coalesce(open.micros, charged.amount_micros))
-            FROM {_PRICED_USAGE}
+            FROM {PRICED_USAGE}
             WHERE used.resource_id = ANY(%(resources)s) AND used.quantity > 0
             GROUP BY used.resource_id
             """,  # noqa: S608 (nothing but our own clause is put in)
-            {"resources": list(resource_ids), **_unposted(organization, now=now)},
+            {"resources": list(resource_ids), **unposted(charging.plan_unposted(organization, now=now))},
         )
         return {resource_id: micros or Decimal(0) for resource_id, micros in cursor.fetchall()}
 

@@ -282,6 +282,44 @@ def running_resources(organization_id: UUID, now: datetime) -> list[ResourceUsag
     return sorted(found, key=lambda item: (item.since or now, item.resource.pk))
 
 
+def stopped_since(
+    organization_id: UUID, moments: Mapping[tuple[str, str], datetime], *, counted: bool = False
+) -> set[tuple[str, str]]:
+    """Return those (source, subject) whose resource stopped after the moment given for it. One query.
+
+    A stop counts if it is both dated and received after the moment, so that neither clock can end what came later.
+
+    counted: only where no event of the resource waits to be counted, so that its usage up to the stop is known.
+    """
+    if not moments:
+        return set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT wanted.source, wanted.subject
+              FROM unnest(%s::text[], %s::text[], %s::timestamptz[]) AS wanted (source, subject, since)
+              JOIN metering_resource resource
+                ON resource.organization_id = %s AND resource.source = wanted.source
+               AND resource.subject = wanted.subject AND NOT resource.is_single_event
+             WHERE EXISTS (
+                SELECT FROM metering_usageevent event
+                 WHERE event.resource_id = resource.id AND event.type = 'allocation.stopped'
+                   AND event.time > wanted.since AND event.received_at > wanted.since)
+               AND NOT (%s AND EXISTS (
+                SELECT FROM metering_dirtyresource news
+                 WHERE news.organization_id = resource.organization_id AND news.resource_id = resource.id))
+            """,
+            [
+                [source for source, _subject in moments],
+                [subject for _source, subject in moments],
+                list(moments.values()),
+                organization_id,
+                counted,
+            ],
+        )
+        return {(source, subject) for source, subject in cursor}
+
+
 def describe_resources(resources: Iterable[Resource], now: datetime) -> list[ResourceUsage]:
     """Return what each resource is or was last, in the given order. One query."""
     known = list(resources)

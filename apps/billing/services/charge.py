@@ -13,6 +13,7 @@ from apps.billing.charging import Delta, Plan
 from apps.billing.models import BillingProgress, ChargeHour, ChargeKey
 from apps.billing.services import posting
 from apps.billing.services.credit import expire_lots
+from apps.billing.services.holding import settle_holds
 from apps.core import failpoints
 from apps.ledger import services as ledger
 from apps.ledger.services import Book
@@ -70,6 +71,7 @@ def charge_organization(
     more = claimed >= limit
     if not more:
         expire_lots(book=book, until=boundary, now=now)
+        settle_holds(book=book, now=now)
         if progress.charged_until is None or progress.charged_until < boundary:
             progress.charged_until = boundary
             progress.save(update_fields=["charged_until"])
