@@ -145,6 +145,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = USAGE_BODY_BYTES_MAX
 # What a lower app asks of a higher one, by dotted name.
 CELERY_APP = "config.celery"
 ENVIRONMENT_CLASS = "config.environment.Environment"
+SESSION_PROOF = "apps.identity.sessions.proved_at"
+SESSION_STEP_UP = "apps.identity.sessions.ask_again"
+SHELL_MEMBERSHIPS = "apps.organizations.selectors.memberships_of"
+PAGE_BANNERS = ["apps.organizations.banners.second_factor"]
 ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
 ORGANIZATION_DELETE_BLOCKERS = [
     "apps.billing.blockers.open_business",
@@ -230,6 +234,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "apps.core.http.context.brand",
+                "apps.core.http.context.shell",
             ],
         },
     }
@@ -243,7 +248,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "account_login"
-LOGIN_REDIRECT_URL = "/"
+LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "/"
 
 ACCOUNT_ADAPTER = "apps.identity.adapters.AccountAdapter"

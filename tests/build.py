@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from allauth.account.internal.flows import login as allauth_login
+from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -19,6 +21,7 @@ from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.money import to_micros
 from apps.core.permissions import IntegrationScope, Permission, Role
 from apps.credentials import services as credentials
+from apps.identity import selectors as identity_selectors
 from apps.identity import services as identity
 from apps.identity.models import User
 from apps.invoices import services as invoices
@@ -142,6 +145,21 @@ def person_client(user: User, *, stepped_up: bool = True, **headers: str) -> API
             stepped_up_at=timezone.now() if stepped_up else None,
         )
     )
+    return found
+
+
+def browser(user: User, *, stepped_up: bool = True) -> Client:
+    """Return a client with a session of a person, who has just proved themselves unless told otherwise."""
+    found = Client()
+    found.force_login(user)
+    if stepped_up:
+        session = found.session
+        methods = ("mfa", "password") if identity_selectors.has_second_factor(user) else ("password",)
+        session[allauth_login.AUTHENTICATION_METHODS_SESSION_KEY] = [
+            {"method": method, "at": timezone.now().timestamp()} for method in methods
+        ]
+        session[allauth_login._AUTHENTICATION_METHODS_USER_SESSION_KEY] = str(user.pk)
+        session.save()
     return found
 
 

@@ -1,4 +1,4 @@
-"""Forms of the staff admin; what they check, the services check again."""
+"""Forms of the pages and of the staff admin; what they check, the services check again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core import money
 from apps.organizations.models import Organization, OrganizationSlug
-from apps.organizations.services import wrong_name, wrong_slug
+from apps.organizations.services import wrong_name, wrong_organization_slug
 
 
 class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -44,7 +44,7 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
-        if slug and (problem := wrong_slug(slug)):
+        if slug and (problem := wrong_organization_slug(slug)):
             raise forms.ValidationError(str(problem))
         if OrganizationSlug.objects.filter(slug=slug).exists():
             raise forms.ValidationError(_("This slug is taken. Choose another one."))
@@ -58,3 +58,16 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _post_clean(self) -> None:
         """Skip the model's own checks: they know nothing of a slug that the service still has to make."""
+
+
+class NewOrganizationForm(forms.Form):
+    """A new organization, as the person who makes it names it."""
+
+    name = forms.CharField(
+        label=_("Name"), help_text=_("As your colleagues and your invoices know it. You can change it later.")
+    )
+    slug = forms.CharField(
+        label=_("Slug"),
+        required=False,
+        help_text=_("In addresses and in usage events, such as acme-research. Empty: made from the name."),
+    )

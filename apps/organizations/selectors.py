@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import datetime
 from uuid import UUID
 
-from apps.organizations.models import Organization, OrganizationSlug
+from django.utils import timezone
+
+from apps.identity import selectors as identity
+from apps.organizations.models import Invite, Membership, Organization, OrganizationSlug
 
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -27,3 +31,15 @@ def find_organizations(references: Collection[str]) -> dict[str, Organization]:
         organizations = Organization.objects.in_bulk(list(ids.values()))
         found |= {reference: organizations[pk] for reference, pk in ids.items() if pk in organizations}
     return found
+
+
+def memberships_of(user_id: UUID) -> list[Membership]:
+    """Return a person's memberships in force with their organizations, by name: what the switcher offers."""
+    rows = Membership.objects.in_force(timezone.now()).filter(user_id=user_id)
+    return list(rows.select_related("organization").order_by("organization__name", "pk"))
+
+
+def received_invites(user_id: UUID, *, now: datetime) -> list[Invite]:
+    """Return the open invites to a person's verified addresses, newest first."""
+    found = Invite.objects.received_by(identity.verified_addresses(user_id), now)
+    return list(found.order_by("-created_at", "-pk"))

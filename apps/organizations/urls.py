@@ -3,6 +3,8 @@
 from django.urls import path
 
 from apps.organizations.api import invites, members, organization, projects
+from apps.organizations.views import home
+from apps.organizations.views import invites as invite_pages
 
 api_urlpatterns = [
     path("orgs", organization.OrganizationList.as_view(), name="organizations"),
@@ -33,4 +35,13 @@ api_urlpatterns = [
     path("invites/<str:token>/decline", invites.InviteDecline.as_view(), name="invite-decline"),
     path("orgs/<slug:slug>/projects", projects.ProjectList.as_view(), name="projects"),
     path("orgs/<slug:slug>/projects/<uuid:project_id>", projects.ProjectDetail.as_view(), name="project"),
+]
+
+urlpatterns = [
+    path("app/", home.Home.as_view(), name="home"),
+    path("app/switch", home.Switch.as_view(), name="switch"),
+    path("app/new", home.NewOrganization.as_view(), name="new-organization"),
+    path("app/invites/mine", invite_pages.Received.as_view(), name="my-invites"),
+    path("app/invites/mine/<uuid:invite_id>", invite_pages.AnswerReceived.as_view(), name="answer-my-invite"),
+    path("app/invites/<str:token>", invite_pages.ByToken.as_view(), name="invite-by-link"),
 ]

@@ -13,15 +13,14 @@ from typing import Any
 from celery import current_app
 from django.conf import settings
 from django.db import connection
-from django.db.models import Max, Sum
+from django.db.models import Max
 from django_otp.oath import totp
 
-from apps.billing import selectors as billing
-from apps.billing.models import ChargeHour
 from apps.credentials import bootstrap
 from apps.metering import selectors as metering
 from apps.metering.models import EventType, MeteringState, UsageEvent
-from apps.organizations.models import BillingPeriod, Organization
+from apps.organizations.models import Organization
+from apps.portal.overview import standing
 from apps.pricing.models import Price
 
 EVENTS_SHOWN = 8
@@ -127,21 +126,14 @@ def sample_sku() -> tuple[str, str]:
 
 
 def _tenant(organization: Organization, now: datetime) -> Tenant:
-    balance = billing.balance(organization, now=now)
-    running = metering.running_resources(organization.id, now)
-    period = BillingPeriod.objects.filter(
-        organization=organization, starts_at__lte=now, ends_at__gt=now
-    ).first()
-    posted = ChargeHour.objects.filter(organization=organization, key__period=period).aggregate(
-        total=Sum("amount_micros")
-    )["total"]
+    found = standing(organization, now=now)
     return Tenant(
         organization=organization,
-        resources=len(running),
-        gpus=sum((resource.gpus or Decimal(0) for resource in running), Decimal(0)),
-        rate_micros=balance.burn_rate_micros,
-        spent_micros=(posted or 0) + balance.accrued_micros,
-        available_micros=balance.available_micros,
+        resources=len(found.running),
+        gpus=found.gpus,
+        rate_micros=found.balance.burn_rate_micros,
+        spent_micros=found.spent_micros,
+        available_micros=found.balance.available_micros,
     )
 
 

@@ -17,6 +17,7 @@ from apps.core.permissions import Permission, Role
 from apps.organizations import services as organizations
 from apps.organizations.models import Membership, Organization, OrganizationSlug, OrganizationStatus, Project
 from apps.organizations.selectors import find_organizations
+from apps.organizations.services.checks import RESERVED_SLUGS
 from apps.outbox.models import OutboxEvent
 from config.urls import urlpatterns as ours
 from tests import build
@@ -94,19 +95,28 @@ def test_slugs_made_from_names_never_collide_and_are_never_issued_twice():
 def test_a_slug_that_was_ever_used_is_taken_and_still_finds_its_organization():
     organization = build.organization("old")
     OrganizationSlug.objects.update(retired_at=timezone.now())
-    Organization.objects.update(slug="new")
-    OrganizationSlug.objects.create(slug="new", organization=organization)
+    Organization.objects.update(slug="current")
+    OrganizationSlug.objects.create(slug="current", organization=organization)
 
-    for slug in ("old", "new"):
+    for slug in ("old", "current"):
         with pytest.raises(organizations.SlugTaken):
             build.organization(slug)
 
     assert Organization.objects.count() == 1
-    for reference in ("old", "new", str(organization.id), str(organization.id).upper()):
+    for reference in ("old", "current", str(organization.id), str(organization.id).upper()):
         assert organizations.resolve_organization(reference) == organization
     for reference in ("none", "OLD", "", "\x00", "0190c9a0-0000-7000-8000-000000000000"):
         with pytest.raises(NotFound):
             organizations.resolve_organization(reference)
+
+
+def test_the_first_words_of_other_pages_are_no_slugs():
+    for slug in RESERVED_SLUGS:
+        with pytest.raises(ValidationFailed):
+            build.organization(slug)
+
+    made = organizations.create_organization(actor=build.actor(), name="Account", now=timezone.now())
+    assert made.slug == "organization-account"
 
 
 def test_many_references_cost_two_queries(django_assert_num_queries):

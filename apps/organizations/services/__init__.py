@@ -1,6 +1,11 @@
 """Every write to organizations, and which one a request is about."""
 
-from apps.organizations.services.checks import NAME_LENGTH_MAX, SlugTaken, wrong_name, wrong_slug
+from apps.organizations.services.checks import (
+    NAME_LENGTH_MAX,
+    SlugTaken,
+    wrong_name,
+    wrong_organization_slug,
+)
 from apps.organizations.services.invites import (
     AlreadyInvited,
     AlreadyMember,
@@ -99,5 +104,5 @@ __all__ = [
     "unmailed",
     "withdraw_offer",
     "wrong_name",
-    "wrong_slug",
+    "wrong_organization_slug",
 ]

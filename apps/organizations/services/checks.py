@@ -15,6 +15,8 @@ from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.organizations.models import SLUG_LENGTH_MAX, SLUG_PATTERN, UUID_PATTERN
 
 NAME_LENGTH_MAX = 150
+# First words of pages that belong to no organization, under the same path as the organizations.
+RESERVED_SLUGS = frozenset({"account", "help", "invites", "new", "search", "switch"})
 
 
 class SlugTaken(Conflict):
@@ -52,6 +54,11 @@ def wrong_slug(slug: str) -> str | Promise | None:
     ):
         return _("A slug has up to 63 lower-case letters, digits and single hyphens, and is no UUID.")
     return None
+
+
+def wrong_organization_slug(slug: str) -> str | Promise | None:
+    """Return what is wrong with the slug of an organization, whose pages lie under it, or None."""
+    return _("This slug is reserved. Choose another one.") if slug in RESERVED_SLUGS else wrong_slug(slug)
 
 
 def wrong_timezone(timezone: str) -> str | Promise | None:

@@ -23,7 +23,7 @@ from apps.organizations.services.checks import (
     check,
     wrong_email,
     wrong_name,
-    wrong_slug,
+    wrong_organization_slug,
     wrong_timezone,
 )
 from apps.organizations.services.members import add_member
@@ -71,7 +71,7 @@ def create_organization(
     currency = currency or settings.DEFAULT_CURRENCY
     check(
         name=wrong_name(name),
-        slug=None if slug is None else wrong_slug(slug),
+        slug=None if slug is None else wrong_organization_slug(slug),
         currency=None if money.is_currency(currency) else _("This is not an ISO 4217 currency code."),
         timezone=wrong_timezone(timezone),
         billing_email=wrong_email(billing_email),
@@ -126,7 +126,7 @@ def change_organization(
     """
     check(
         name=None if name is None else wrong_name(name),
-        slug=None if slug is None else wrong_slug(slug),
+        slug=None if slug is None else wrong_organization_slug(slug),
         timezone=None if timezone is None else wrong_timezone(timezone),
         billing_email=None if billing_email is None else wrong_email(billing_email),
     )
@@ -271,7 +271,7 @@ def _slugs_from(name: str) -> Iterable[str]:
     """Yield slugs for a name: its own, then with a number that is not taken by somebody of the same name."""
     words = [word for word in slugify(name).replace("_", "-").split("-") if word]
     base = "-".join(words)[: SLUG_LENGTH_MAX - 5].strip("-") or "organization"
-    if wrong_slug(base):
+    if wrong_organization_slug(base):
         base = f"organization-{base}"[: SLUG_LENGTH_MAX - 5]
     yield base
     for number in range(2, 10_000):

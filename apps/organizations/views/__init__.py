@@ -1,0 +1,1 @@
+"""Pages: organizations, members, invites, projects and settings."""
