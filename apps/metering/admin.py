@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +18,7 @@ from apps.core.money import plain
 from apps.core.staff import ReadOnlyAdmin, link_to, list_link
 from apps.metering import selectors
 from apps.metering.intervals import from_ms
-from apps.metering.models import DirtyResource, MeteringState, Resource, UsageChange, UsageEvent, UsageHour
+from apps.metering.models import DirtyBatch, MeteringState, Resource, UsageChange, UsageEvent, UsageHour
 
 
 class RunningFilter(admin.SimpleListFilter):
@@ -167,14 +168,22 @@ class UsageHourAdmin(MeteringAdmin):
         return plain(row.quantity)
 
 
-@admin.register(DirtyResource)
-class DirtyResourceAdmin(MeteringAdmin):
-    list_display = ("id", "organization_link", "resource_link", "since")
-    list_select_related = ("organization", "resource")
-    search_fields = ("=organization__slug", "resource__subject__startswith")
+@admin.register(DirtyBatch)
+class DirtyBatchAdmin(MeteringAdmin):
+    list_display = ("id", "organization_link", "resources", "earliest")
+    list_select_related = ("organization",)
+    search_fields = ("=organization__slug",)
     ordering = ("id",)
-    exclude = ("organization", "resource")
-    readonly_fields = ("organization_link", "resource_link")
+    exclude = ("organization",)
+    readonly_fields = ("organization_link",)
+
+    @admin.display(description=_("Resources"))
+    def resources(self, batch: DirtyBatch) -> int:
+        return len(batch.resource_ids)
+
+    @admin.display(description=_("Earliest change"))
+    def earliest(self, batch: DirtyBatch) -> datetime:
+        return min(batch.since)
 
 
 @admin.register(UsageChange)

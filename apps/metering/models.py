@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Self
 from uuid import UUID
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
@@ -21,6 +22,8 @@ SOURCE_LENGTH_MAX = EVENT_ID_LENGTH_MAX = SUBJECT_LENGTH_MAX = 255
 SKU_LENGTH_MAX = 120
 REGION_LENGTH_MAX = METER_LENGTH_MAX = 64
 QUANTITY_DIGITS, QUANTITY_DECIMALS = 38, 6
+# A row of the queue stays within one page.
+DIRTY_RESOURCES_MAX = 250
 
 GPU_HOURS, INSTANCE_HOURS = intervals.GPU_HOURS, intervals.INSTANCE_HOURS
 
@@ -240,10 +243,22 @@ class UsageEvent(models.Model):
         return self.event_id
 
 
-class DirtyResource(models.Model):
-    """News about a resource, written in the transaction of its events and deleted by the tick that counts them.
+class DirtyBatchQuerySet(models.QuerySet["DirtyBatch"]):
+    """Reads of the queue."""
 
-    since: the earliest moment that the new events can change.
+    def resources(self) -> int:
+        """Return how many changes of resources wait; one may wait several times."""
+        total: int | None = self.aggregate(
+            total=Sum(Func(F("resource_ids"), function="cardinality", output_field=models.IntegerField()))
+        )["total"]
+        return total or 0
+
+
+class DirtyBatch(models.Model):
+    """News about resources of one organization, written in the transaction of their events and deleted by the tick.
+
+    resource_ids: the resources that one batch of events concerned; a hint to count them, so it is no reference.
+    since: for each of them, the earliest moment that its new events can change.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -255,23 +270,24 @@ class DirtyResource(models.Model):
         db_index=False,
         verbose_name=_("organization"),
     )
-    resource = models.ForeignKey(
-        Resource,
-        models.PROTECT,
-        related_name="+",
-        db_constraint=False,
-        db_index=False,
-        verbose_name=_("resource"),
-    )
-    since = models.DateTimeField(_("since"))
+    resource_ids = ArrayField(models.UUIDField(), verbose_name=_("resources"))
+    since = ArrayField(models.DateTimeField(), verbose_name=_("since"))
+
+    objects = DirtyBatchQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("resource to count")
-        verbose_name_plural = _("resources to count")
-        indexes = [models.Index(fields=["organization", "id"], name="metering_dirtyresource_queue")]
+        verbose_name = _("batch to count")
+        verbose_name_plural = _("batches to count")
+        constraints = [
+            models.CheckConstraint(
+                name="metering_dirtybatch_complete",
+                condition=Q(resource_ids__len__gt=0, resource_ids__len=F("since__len")),
+            )
+        ]
+        indexes = [models.Index(fields=["organization", "id"], name="metering_dirtybatch_queue")]
 
     def __str__(self) -> str:
-        return f"{self.resource_id}"
+        return f"{self.pk}"
 
 
 class UsageHourQuerySet(models.QuerySet["UsageHour"]):

@@ -20,7 +20,7 @@ from apps.core.periods import HOUR, floor_hour
 from apps.metering import intervals
 from apps.metering.intervals import Fact, Segment, Usage, from_ms, to_ms
 from apps.metering.models import (
-    DirtyResource,
+    DirtyBatch,
     EventType,
     MeteringState,
     Resource,
@@ -106,7 +106,7 @@ class Health:
     """How well counting and charging keep up.
 
     lag_seconds: how far the organization counted least is behind; 0 when none is counted yet.
-    backlog: dirty rows. uncharged: changed sums. events_stored: an estimate.
+    backlog: changes of resources that wait for a tick. uncharged: changed sums. events_stored: an estimate.
     """
 
     lag_seconds: float
@@ -153,7 +153,7 @@ def organizations_with_work(until: datetime) -> list[UUID]:
 
     A deleted organization has work only while events accepted before are not counted.
     """
-    dirty = Exists(DirtyResource.objects.filter(organization=OuterRef("pk")))
+    dirty = Exists(DirtyBatch.objects.filter(organization=OuterRef("pk")))
     counted = Exists(MeteringState.objects.filter(pk=OuterRef("pk"), metered_until__gte=until))
     behind = Organization.objects.existing().filter(~counted).values_list("pk", flat=True)
     with_news = Organization.objects.filter(dirty).order_by("pk").values_list("pk", flat=True)
@@ -306,8 +306,9 @@ def stopped_since(
                  WHERE event.resource_id = resource.id AND event.type = 'allocation.stopped'
                    AND event.time > wanted.since AND event.received_at > wanted.since)
                AND NOT (%s AND EXISTS (
-                SELECT FROM metering_dirtyresource news
-                 WHERE news.organization_id = resource.organization_id AND news.resource_id = resource.id))
+                SELECT FROM metering_dirtybatch news
+                 WHERE news.organization_id = resource.organization_id
+                   AND resource.id = ANY (news.resource_ids)))
             """,
             [
                 [source for source, _subject in moments],
@@ -353,8 +354,8 @@ def events_behind(organization_id: UUID, meter: str, sku: str, region: str, hour
 
 
 def backlog() -> int:
-    """Return how many dirty rows wait for a tick."""
-    return DirtyResource.objects.count()
+    """Return how many changes of resources wait for a tick; one may wait several times."""
+    return DirtyBatch.objects.resources()
 
 
 def _describe(resource: Resource, facts: Iterable[Fact], now: datetime) -> ResourceUsage:

@@ -18,7 +18,7 @@ from django.db import connection, transaction
 
 from apps.billing import services as billing
 from apps.metering import services
-from apps.metering.models import DirtyResource, Resource, UsageChange, UsageEvent, UsageHour
+from apps.metering.models import DirtyBatch, Resource, UsageChange, UsageEvent, UsageHour
 from apps.metering.services import counting
 from tests import build
 from tests.metering.events import (
@@ -96,13 +96,13 @@ def test_a_worker_killed_in_a_tick_leaves_everything_to_the_next(lab, point):
     expected = send_ten()
     assert finish(start_worker(lab.pk, fail_at=point)) == -signal.SIGKILL
     assert usage(lab.pk) == {}
-    assert DirtyResource.objects.count() == 10
+    assert DirtyBatch.objects.resources() == 10
 
     tick(lab.pk)
 
     assert usage(lab.pk) == expected
     assert set(UsageHour.objects.values_list("revision", flat=True)) == {1}
-    assert not DirtyResource.objects.exists()
+    assert not DirtyBatch.objects.exists()
 
 
 def test_a_worker_killed_between_steps_has_done_its_steps_once(lab):
@@ -148,7 +148,7 @@ def test_an_event_that_commits_during_a_tick_is_counted_by_the_next(lab, monkeyp
     services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW)
     monkeypatch.setattr(counting, "_count", count)
     assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "60"}
-    assert DirtyResource.objects.count() == 1
+    assert DirtyBatch.objects.resources() == 1
 
     tick(lab.pk)
 
@@ -230,7 +230,7 @@ def test_a_worker_leaves_an_organization_that_somebody_works_on(lab):
                 services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW, wait=False)
 
         pool.submit(in_thread, visit).result(timeout=20)
-    assert DirtyResource.objects.count() == 1
+    assert DirtyBatch.objects.resources() == 1
 
     billing.meter_and_charge(organization_id=lab.pk, until=NOW, now=NOW, wait=False)
     assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "5280"}

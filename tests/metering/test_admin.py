@@ -9,11 +9,11 @@ from django_otp import DEVICE_ID_SESSION_KEY
 
 from apps.identity import services as identity
 from apps.identity.models import MfaDevice
-from apps.metering.models import DirtyResource, MeteringState, Resource, UsageChange, UsageEvent, UsageHour
+from apps.metering.models import DirtyBatch, MeteringState, Resource, UsageChange, UsageEvent, UsageHour
 from tests import build
 from tests.metering.events import EARLIER, heartbeat, minutes, reading, recorded, send, started, tick
 
-MODELS = [UsageEvent, Resource, UsageHour, DirtyResource, UsageChange, MeteringState]
+MODELS = [UsageEvent, Resource, UsageHour, DirtyBatch, UsageChange, MeteringState]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from apps.metering import selectors, services
-from apps.metering.models import DirtyResource, MeteringState, Resource, UsageChange, UsageHour
+from apps.metering.models import DirtyBatch, MeteringState, Resource, UsageChange, UsageHour
 from apps.metering.services import counting
 from apps.organizations.models import BillingPeriod
 from tests import build
@@ -35,7 +35,7 @@ def test_counts_a_finished_run_by_the_hour(lab):
         ("gpu_hours", "h100", "a", "05-15 09:00"): "14400",
         ("gpu_hours", "h100", "a", "05-15 10:00"): "14400",
     }
-    assert not DirtyResource.objects.exists()
+    assert not DirtyBatch.objects.exists()
     assert MeteringState.objects.get().metered_until == NOW
 
 
@@ -181,13 +181,41 @@ def test_steps_are_limited_and_add_up(lab):
     assert len(usage(lab.pk)) == 12
 
 
+def test_a_resource_with_a_backlog_of_news_is_counted_in_one_step(lab):
+    send(started("a", EARLIER))
+    for minute in range(1, 60):
+        send(heartbeat("a", EARLIER + minutes(minute)))
+    assert (DirtyBatch.objects.count(), selectors.backlog()) == (60, 60)
+
+    step = services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW, limit=2)
+
+    assert (step.resources, step.more, selectors.backlog()) == (1, False, 0)
+    assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "28800"}
+
+
+def test_what_a_step_claims_beyond_its_limit_goes_back(lab):
+    send(*(recorded(f"r{number:03d}", EARLIER, EARLIER + minutes(1)) for number in range(600)))
+    assert [len(batch.resource_ids) for batch in DirtyBatch.objects.order_by("pk")] == [250, 250, 100]
+
+    step = services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW, limit=300)
+
+    assert (step.resources, step.more, selectors.backlog()) == (300, True, 300)
+    assert set(DirtyBatch.objects.values_list("organization", flat=True)) == {lab.pk}
+    assert all(
+        since == [EARLIER] * len(since) for since in DirtyBatch.objects.values_list("since", flat=True)
+    )
+    tick(lab.pk)
+    assert len(usage(lab.pk)) == 600
+
+
 def test_a_step_reads_the_same_number_of_queries_however_many_resources(lab, django_assert_num_queries):
     send(*(recorded(f"r{number}", EARLIER, EARLIER + minutes(1)) for number in range(50)))
     tick(lab.pk, NOW - minutes(1))
     send(*(recorded(f"r{number}", EARLIER + minutes(1), EARLIER + minutes(2)) for number in range(50)))
 
-    # Savepoints 4; state: make, set wait, lock, reset wait 4; news: read, delete 2; resources: with news, unfinished 2;
-    # events 1; periods: earliest, latest, starts 3; hours: read, write 2; changes 1; resources 1; state 1.
+    # Savepoints 4; state: make, set wait, lock, reset wait 4; news: claim until nothing is left 2;
+    # resources: with news, unfinished 2; events 1; periods: earliest, latest, starts 3; hours: read, write 2;
+    # changes 1; resources 1; state 1.
     with django_assert_num_queries(21):
         services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW)
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from apps.metering.models import DirtyResource, Resource, UsageEvent
+from apps.metering.models import DirtyBatch, Resource, UsageEvent
 from apps.metering.services import ingestion
 from apps.pricing.models import Region
 from tests import build
@@ -61,7 +61,7 @@ def test_takes_one_event(provisioner, organization, now):
     )
     assert (event.organization, event.time, event.labels) == (organization, now, {"team": "x\\y"})
     assert event.resource == Resource.objects.get(organization=organization, source="prov", subject="a")
-    assert DirtyResource.objects.get().since == now
+    assert DirtyBatch.objects.get().since == [now]
     assert event.correlation_id == response["X-Correlation-Id"]
 
 
@@ -397,6 +397,45 @@ def test_a_malformed_line_rejects_only_itself(provisioner, now):
     )
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("labels", [{}, {"filler": "x" * 250}], ids=["small", "large"])
+def test_a_body_of_several_chunks_is_answered_as_one(provisioner, now, content_type, labels):
+    """Places are counted from the body's start, and copies are told apart across chunks."""
+    batch = [started(f"a{number}", now, labels=labels) for number in range(2_500)]
+    batch[1_200] = started("bad", now, labels=labels, gpus=-1)
+    batch[2_300] = batch[7]
+    batch[2_400] = batch[8] | {"subject": "other"}
+    is_lines = content_type.endswith("ndjson")
+    body = "\n".join(json.dumps(event) for event in batch) + "\n\n" if is_lines else json.dumps(batch)
+
+    answer = post(provisioner, body, content_type).json()
+
+    assert (answer["accepted"], answer["duplicates"], answer["rejected"]) == (2_497, 1, 2)
+    assert [(error["index"], error["code"]) for error in answer["errors"]] == [
+        (1_200, "invalid_event"),
+        (2_400, "conflict"),
+    ]
+    assert UsageEvent.objects.count() == 2_497
+
+
+def test_a_large_array_that_is_no_utf8_is_refused_as_a_whole(provisioner, now):
+    batch = json.dumps([started(f"a{number}", now) for number in range(4_000)]).encode()
+
+    response = post(provisioner, batch.replace(b'"a3999"', b'"a\xff"'))
+
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert not UsageEvent.objects.exists()
+
+
+def test_too_many_lines_are_refused_before_any_is_taken(provisioner, now, settings):
+    settings.USAGE_BATCH_EVENTS_MAX = 2
+    lines = [json.dumps(started(name, now)) for name in "abc"]
+
+    assert post(provisioner, "\n".join(lines), "application/x-ndjson").status_code == 400
+    assert not UsageEvent.objects.exists()
+    assert post(provisioner, "\n\n\n".join(lines[:2]), "application/x-ndjson").json()["accepted"] == 2
+
+
 def test_too_many_events_too_large_a_body_and_foreign_content_types(provisioner, now, settings):
     settings.USAGE_BATCH_EVENTS_MAX = 2
     assert post(provisioner, [started(name, now) for name in "abc"]).status_code == 400
@@ -434,7 +473,7 @@ def test_a_failing_database_acknowledges_nothing(provisioner, now, monkeypatch):
 
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert not UsageEvent.objects.exists()
-    assert not DirtyResource.objects.exists()
+    assert not DirtyBatch.objects.exists()
 
 
 def test_an_empty_batch_is_no_error(provisioner):

@@ -104,14 +104,11 @@ def test_an_event_refers_to_its_own_organization_only(resource, others_resource)
         assert constraint in refused(sql, *parameters)
 
 
-def test_hours_and_queues_refer_to_their_own_organization_only(resource, others_resource):
+def test_hours_refer_to_their_own_organization_only(resource, others_resource):
     project = build.project(others_resource.organization)
     moved = "UPDATE metering_usagehour SET {} = %s"
     assert "metering_usagehour_resource_tenant" in refused(moved.format("resource_id"), others_resource.pk)
     assert "metering_usagehour_project_tenant" in refused(moved.format("project_id"), project.pk)
-    assert "metering_dirtyresource_resource_tenant" in refused(
-        "UPDATE metering_dirtyresource SET organization_id = %s", resource.organization_id
-    )
 
 
 def test_an_hour_is_one_row_also_without_a_project(resource):
@@ -155,3 +152,11 @@ def test_what_events_refer_to_stays(lab, resource, others_resource):
     ):
         assert f"metering_usageevent_{name}_tenant" in refused(sql, pk)
     assert Resource.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("resources", "since"), [("{}", "{}"), ("{00000000-0000-0000-0000-000000000001}", "{}")]
+)
+def test_news_name_resources_each_with_its_moment(lab, resources, since):
+    sql = "INSERT INTO metering_dirtybatch (organization_id, resource_ids, since) VALUES (%s, %s, %s)"
+    assert "metering_dirtybatch_complete" in refused(sql, lab.pk, resources, since)

@@ -18,7 +18,7 @@ from apps.core.money import EXACT
 from apps.core.periods import floor_hour
 from apps.metering import intervals
 from apps.metering.intervals import HOUR_MS, HourKey, Usage, from_ms, to_ms
-from apps.metering.models import DirtyResource, MeteringState, Resource
+from apps.metering.models import DIRTY_RESOURCES_MAX, MeteringState, Resource
 from apps.metering.selectors import load_facts
 from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod
@@ -27,8 +27,31 @@ from apps.organizations.models import BillingPeriod
 LOCK_WAIT_MS = 60_000
 # Hours are computed, compared and written in slices of about so many, so that a backlog of years needs no more memory.
 SLICE_HOURS = 20_000
+# Changes of resources that are claimed at once, when most of them concern resources that are counted anyway.
+CLAIMED_MAX = 20_000
 _MILLIONTHS = -6
 _END_OF_TIME = to_ms(datetime(9999, 1, 1, tzinfo=UTC))
+
+
+_CLAIM = """
+    WITH oldest AS (
+        SELECT id, sum(cardinality(resource_ids)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
+                   - cardinality(resource_ids) AS before
+          FROM metering_dirtybatch WHERE organization_id = %s AND id > %s ORDER BY id LIMIT %s
+    ), claimed AS (
+        DELETE FROM metering_dirtybatch batch USING oldest WHERE batch.id = oldest.id AND oldest.before < %s
+        RETURNING batch.id, batch.resource_ids, batch.since
+    )
+    SELECT news.resource_id, min(news.since), (SELECT max(id) FROM claimed)
+      FROM claimed CROSS JOIN unnest(claimed.resource_ids, claimed.since) AS news (resource_id, since)
+     GROUP BY news.resource_id ORDER BY news.resource_id
+"""
+_PUT_BACK = """
+    INSERT INTO metering_dirtybatch (organization_id, resource_ids, since)
+    SELECT %s, array_agg(resource_id), array_agg(since)
+      FROM unnest(%s::uuid[], %s::timestamptz[]) WITH ORDINALITY AS news (resource_id, since, place)
+     GROUP BY (place - 1) / %s
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +132,17 @@ def meter_organization(
     """
     state = lock_metering(organization_id=organization_id, wait=wait)
     cutoff = max(until.astimezone(UTC), state.metered_until or until)
-    claimed, news = _claim_news(organization_id, limit)
+    news, more_news = _claim_news(organization_id, limit)
     failpoints.reach("metering.after_claim")
     resources = list(Resource.objects.filter(organization_id=organization_id, pk__in=news).order_by("pk"))
     unfinished = list(
         Resource.objects.filter(organization_id=organization_id)
         .unfinished(cutoff)
         .exclude(pk__in=news)
-        .order_by("metered_until", "pk")[: max(limit - claimed, 0) + 1]
+        .order_by("metered_until", "pk")[: limit - len(news) + 1]
     )
-    more = claimed >= limit or len(unfinished) > limit - claimed
-    resources += unfinished[: max(limit - claimed, 0)]
+    more = more_news or len(unfinished) > limit - len(news)
+    resources += unfinished[: limit - len(news)]
 
     counted = _count(resources, news, cutoff)
     boundaries = _boundaries(organization_id, counted, now=now)
@@ -134,18 +157,31 @@ def meter_organization(
     return MeteringStep(resources=len(resources), more=more, metered_until=state.metered_until)
 
 
-def _claim_news(organization_id: UUID, limit: int) -> tuple[int, dict[UUID, datetime]]:
-    """Delete the oldest dirty rows; return how many, and for each resource the earliest moment concerned.
+def _claim_news(organization_id: UUID, limit: int) -> tuple[dict[UUID, datetime], bool]:
+    """Delete the oldest dirty rows; return the earliest moment that concerns each of at most `limit` resources.
 
-    Exactly the rows that the statement saw are deleted: an event that commits from now on has a row of its own.
+    Also returns whether to ask again.
+    Exactly the rows that the statement saw are deleted: an event that commits from now on has a row of its own. A
+    resource that waits a thousand times, as in a backlog of heartbeats, is claimed a thousand times at once. What is
+    one row with a claimed resource, but beyond the limit, goes back to the end of the queue.
     """
-    oldest = DirtyResource.objects.filter(organization_id=organization_id).order_by("pk")[:limit]
-    ids = list(oldest.values_list("pk", "resource_id", "since"))
-    DirtyResource.objects.filter(pk__in=[pk for pk, _resource_id, _since in ids]).delete()
     news: dict[UUID, datetime] = {}
-    for _pk, resource_id, since in ids:
-        news[resource_id] = min(since, news.get(resource_id, since))
-    return len(ids), news
+    last, size = 0, limit
+    with connection.cursor() as cursor:
+        while len(news) < limit:
+            cursor.execute(_CLAIM, [organization_id, last, size, size])
+            rows = cursor.fetchall()
+            if not rows:
+                return news, False
+            for resource_id, since, last_id in rows:
+                news[resource_id] = min(since, news.get(resource_id, since))
+                last = last_id
+            size = min(2 * size, CLAIMED_MAX)
+        if excess := list(news)[limit:]:
+            cursor.execute(
+                _PUT_BACK, [organization_id, excess, [news.pop(pk) for pk in excess], DIRTY_RESOURCES_MAX]
+            )
+    return news, True
 
 
 def _count(resources: Iterable[Resource], news: Mapping[UUID, datetime], cutoff: datetime) -> list[_Counted]:
