@@ -32,6 +32,10 @@ class LotState:
             self.effective_at < end and (self.expires_at is None or end <= self.expires_at)
         )
 
+    def in_force(self, moment: datetime) -> bool:
+        """Return whether this lot counts as credit at a moment."""
+        return self.effective_at <= moment and (self.expires_at is None or moment < self.expires_at)
+
 
 def burn(
     lots: Sequence[LotState], *, hour: datetime, amount_micros: int

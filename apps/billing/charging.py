@@ -106,11 +106,14 @@ def amounts_micros(terms: PriceTerms, quantities: Iterable[Decimal]) -> list[int
     return amounts
 
 
-def plan_unposted(organization: Organization, *, now: datetime) -> Plan:
-    """Return what the usage costs that is not posted yet: the accrual, without writing anything."""
+def plan_unposted(organization: Organization, *, now: datetime, also: Collection[UsageSlot] = ()) -> Plan:
+    """Return what the usage costs that is not posted yet: the accrual, without writing anything.
+
+    also: slots whose charge keys the plan is to hold although nothing of them may be unposted.
+    """
     progress = BillingProgress.objects.filter(organization_id=organization.id).first()
     pending = metering.pending_slots(organization.id, open_from=progress.charged_until if progress else None)
-    return plan_charges(organization, pending, now=now)
+    return plan_charges(organization, {*pending, *also}, now=now)
 
 
 def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, now: datetime) -> Plan:

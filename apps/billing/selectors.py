@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -15,12 +16,13 @@ from apps.billing import charging, holds
 from apps.billing.burning import LotState, burn
 from apps.billing.charging import Plan
 from apps.billing.models import ChargeHour, CreditLot, Hold, Pot
-from apps.core.periods import HOUR, floor_hour
+from apps.billing.runway import HORIZON, Forecast, Month, Use
+from apps.core.periods import HOUR, floor_hour, label_of, month_start, next_label
 from apps.ledger import selectors as ledger
 from apps.metering import selectors as metering
-from apps.metering.selectors import UsageSlot
+from apps.metering.selectors import ResourceUsage, UsageSlot
+from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod, Organization
-from apps.pricing import rating
 from apps.pricing import selectors as pricing
 
 
@@ -30,8 +32,8 @@ class Balance:
 
     available: credit in force, less what is accrued, owed and held, after netting each unposted hour against the lots
     that may pay it. accrued: unposted usage. held: what live holds still reserve. receivable: what is owed, positive.
-    burn_rate: micros an hour at the current prices of what runs now. runway_ends_at: when `available` is used up at
-    that rate, None if nothing burns.
+    burn_rate: what the next hour of all that runs costs, in micros. runway_ends_at: when the credit is used up if it
+    all runs on, whether held or not; None if nothing burns or not within ten years.
     """
 
     currency: str
@@ -130,16 +132,21 @@ class Standing:
         return self.credit_micros - self.held_micros
 
 
-def standing(organization: Organization, *, now: datetime) -> Standing:
-    """Return where an organization's credit stands at `now`, each unposted hour netted against the lots that pay it."""
-    plan = charging.plan_unposted(organization, now=now)
+def standing(organization: Organization, *, now: datetime, running: Sequence[ResourceUsage] = ()) -> Standing:
+    """Return where an organization's credit stands at `now`, each unposted hour netted against the lots that pay it.
+
+    running: resources whose charge keys the plan is to hold as well, for a forecast.
+    """
+    also = {
+        UsageSlot(one.meter, one.sku, one.region, floor_hour(one.resource.metered_until or now))
+        for one in running
+    }
+    plan = charging.plan_unposted(organization, now=now, also=also)
     receivable = -ledger.balance_micros(organization.id, "receivable")
 
     # A lot whose end is not posted yet still pays the hours before it, but counts no longer.
     lots = lot_states(organization.id)
-    in_force = [
-        lot for lot in lots if lot.effective_at <= now and (lot.expires_at is None or now < lot.expires_at)
-    ]
+    in_force = [lot for lot in lots if lot.in_force(now)]
     paid = sum(lot.balance_micros for lot in in_force if not lot.is_promo)
     promo = sum(lot.balance_micros for lot in in_force if lot.is_promo)
     owed = receivable
@@ -170,15 +177,13 @@ def hold_rows(organization: Organization, rows: Sequence[Hold], *, now: datetime
 
 def balance(organization: Organization, *, now: datetime) -> Balance:
     """Return where an organization's money stands at `now`."""
-    stands = standing(organization, now=now)
-    rate = burn_rate_micros(organization, now=now)
+    running = metering.running_resources(organization.id, now=now)
+    stands = standing(organization, now=now, running=running)
+    forecast = forecast_of(organization, stands, running, now=now) if running else None
+    rate = forecast.hour_micros() if forecast else 0
     runway = None
-    if rate and stands.available_micros > 0:
-        seconds = stands.available_micros * 3600 // rate
-        # A rate of a few micros an hour would end beyond the calendar.
-        runway = now + timedelta(seconds=seconds) if seconds < 100 * 366 * 86_400 else None
-    elif rate:
-        runway = now
+    if forecast and rate > 0:
+        runway = forecast.runs_out_at(stands.lots, owed_micros=stands.owed_micros)
     return Balance(
         currency=ledger.wallet_currency(organization.id) or organization.currency,
         available_micros=stands.available_micros,
@@ -188,28 +193,57 @@ def balance(organization: Organization, *, now: datetime) -> Balance:
         held_micros=stands.held_micros,
         receivable_micros=stands.receivable_micros,
         burn_rate_micros=rate,
-        runway_ends_at=runway,
+        runway_ends_at=runway and max(runway, now),
         billing_state=organization.billing_state,
     )
 
 
-def burn_rate_micros(organization: Organization, *, now: datetime) -> int:
-    """Return what the resources running now cost an hour, in micros, each rounded half up; unpriced ones nothing."""
-    running = metering.running_resources(organization.id, now=now)
-    if not running:
-        return 0
-    hour = floor_hour(now)
-    schedule = pricing.schedule(
-        organization_id=organization.id, currency=organization.currency, start=hour, end=hour + HOUR
+def forecast_of(
+    organization: Organization, stands: Standing, running: Sequence[ResourceUsage], *, now: datetime
+) -> Forecast:
+    """Return the forecast of what runs, from the moment up to which it is counted.
+
+    stands: with what the running resources are priced by, as `standing` returns it for them.
+    """
+    counted = [one.resource.metered_until for one in running if one.resource.metered_until]
+    start = min(max(counted, default=now), now)
+    period = organizations.period_containing(organization.id, start)
+    month = (
+        _month(organization, start)
+        if period is None
+        else Month(period.label, period.starts_at, period.ends_at)
     )
-    total = 0
-    for resource in running:
-        meter = "gpu_hours" if resource.gpus else "instance_hours"
-        terms = schedule.terms_at(meter, resource.sku, resource.region, now)
-        if terms is not None:
-            quantity = (resource.gpus or Decimal(1)) * terms.unit_seconds
-            total += rating.amount_micros(terms, quantity)
-    return total
+    per_second: dict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
+    for one in running:
+        per_second[one.meter, one.sku, one.region] += one.gpus or 1
+    return Forecast(
+        starts_at=start,
+        uses=[Use(*place, amount) for place, amount in sorted(per_second.items())],
+        schedule=pricing.schedule(
+            organization_id=organization.id,
+            currency=organization.currency,
+            start=min(month.starts_at, floor_hour(start)),
+            end=start + HORIZON,
+        ),
+        month=month,
+        zone=organization.timezone,
+        counted={
+            (plan.key.meter, plan.key.sku, plan.key.region, plan.key.price_key_id): sum(
+                (row.quantity for row in plan.hours.values()), Decimal(0)
+            )
+            for plan in stands.plan.keys
+            if period and plan.key.period_id == period.id and plan.key.price_key_id
+        },
+    )
+
+
+def _month(organization: Organization, moment: datetime) -> Month:
+    label = label_of(moment, organization.timezone)
+    return Month(
+        label,
+        month_start(label, organization.timezone),
+        month_start(next_label(label), organization.timezone),
+    )
 
 
 def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:

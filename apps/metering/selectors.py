@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import batched, chain, pairwise
 from typing import Literal, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Exists, Min, OuterRef, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMonth
@@ -86,6 +87,11 @@ class ResourceUsage:
     credential_id: UUID | None
     since: datetime | None
     until: datetime | None
+
+    @property
+    def meter(self) -> str:
+        """What its time counts as: GPU-hours, or instance-hours without a GPU."""
+        return intervals.GPU_HOURS if self.gpus else intervals.INSTANCE_HOURS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,8 +282,10 @@ def usage_rows(
 
 
 def running_resources(organization_id: UUID, now: datetime) -> list[ResourceUsage]:
-    """Return the resources that run, as of the last tick, longest first."""
-    running = Resource.objects.filter(organization_id=organization_id).running_at(now).order_by("pk")
+    """Return the resources that run, longest first; what started since the last tick is not among them."""
+    # The last tick may be older than the silence that ends a run, so newer events decide.
+    lately = now - timedelta(seconds=2 * settings.METERING_TICK_SECONDS)
+    running = Resource.objects.filter(organization_id=organization_id).running_at(lately).order_by("pk")
     found = [item for item in describe_resources(running, now) if item.is_running]
     return sorted(found, key=lambda item: (item.since or now, item.resource.pk))
 

@@ -83,7 +83,7 @@ class TierShare:
     amount: Fraction
 
 
-def rate(terms: PriceTerms, quantity: Decimal) -> Fraction:
+def rate(terms: PriceTerms, quantity: Decimal | Fraction) -> Fraction:
     """Return the exact amount, in major units, of a period's quantity up to some moment.
 
     quantity: ≥ 0, counted from the period's start; in seconds where `unit_seconds` is 3600.
@@ -153,7 +153,7 @@ def _round_half_up(numerator: int, denominator: int) -> int:
     return sign * ((2 * abs(numerator) + denominator) // (2 * denominator))
 
 
-def _shares(terms: PriceTerms, quantity: Decimal) -> Iterator[TierShare]:
+def _shares(terms: PriceTerms, quantity: Decimal | Fraction) -> Iterator[TierShare]:
     assert quantity >= 0, "cumulative quantities never fall below zero"
     if not quantity:
         return

@@ -197,10 +197,10 @@ def busy(lab):
 
 
 def test_a_balance_takes_the_same_queries_however_many_lots_and_resources(busy, django_assert_num_queries):
-    # Progress; queued slots, slots of open hours; periods; assignments, overrides, versions, rows of prices;
-    # quantities; keys, prices of keys, hours of keys; receivable; lots; live holds; running resources, their events;
-    # assignments, overrides, versions, rows of prices for the burn rate; currency.
-    with django_assert_num_queries(22):
+    # Running resources, their events; progress; queued slots, slots of open hours; periods; assignments, overrides,
+    # versions, rows of prices; quantities; keys, prices of keys, hours of keys; receivable; lots; live holds; the
+    # running period; the prices again for the years to come: assignments, overrides, versions, rows; currency.
+    with django_assert_num_queries(23):
         selectors.balance(busy, now=at(11.9))
 
 
