@@ -92,11 +92,14 @@ class Environment(BaseSettings):
     )
     email_from: str = Field("", description="Sender of mails. Unset: billing@ the host of PUBLIC_URL.")
     stripe_secret_key: SecretStr | None = Field(
-        None, description="Live or test key; payments are off when unset."
+        None, description="Live or test key. Unset: the local sandbox in DEBUG, else payments are off."
     )
     stripe_webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
         description="Signing secrets of the webhook endpoint, comma-separated, newest first.",
+    )
+    stripe_account: str = Field(
+        "", description="Account id (acct_…) that webhooks must name where they name one. Unset: any."
     )
 
     @field_validator(

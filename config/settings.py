@@ -17,7 +17,7 @@ from django.utils.csp import CSP
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.redaction import redact
-from config import embedded, environment
+from config import embedded, environment, sandbox
 
 ROOT = environment.ROOT
 ENV = environment.load()
@@ -142,6 +142,18 @@ BODY_BYTES_MAX = 1024 * 1024
 USAGE_BODY_BYTES_MAX = 8 * 1024 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = USAGE_BODY_BYTES_MAX
 
+# Stripe: the operator's account, or in the development run the sandbox beside it.
+
+_sandbox = sandbox.find(VAR) if DEBUG and ENV.stripe_secret_key is None else None
+STRIPE_SECRET_KEY = ENV.stripe_secret_key.get_secret_value() if ENV.stripe_secret_key else ""
+STRIPE_WEBHOOK_SECRETS = [secret.get_secret_value() for secret in ENV.stripe_webhook_secrets]
+STRIPE_ACCOUNT = ENV.stripe_account
+STRIPE_API_BASE = ""
+STRIPE_CHECKOUT_ORIGIN = "https://checkout.stripe.com"
+if _sandbox is not None:
+    STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRETS = _sandbox.secret_key, [_sandbox.webhook_secret]
+    STRIPE_API_BASE = STRIPE_CHECKOUT_ORIGIN = _sandbox.url
+
 # What a lower app asks of a higher one, by dotted name.
 CELERY_APP = "config.celery"
 ENVIRONMENT_CLASS = "config.environment.Environment"
@@ -193,6 +205,7 @@ INSTALLED_APPS = [
     "apps.metering",
     "apps.billing",
     "apps.invoices",
+    "apps.payments",
     "apps.backoffice",
     "apps.portal",
 ]
@@ -301,7 +314,8 @@ SECURE_CSP = {
     "img-src": [CSP.SELF, "data:"],
     "font-src": [CSP.SELF],
     "connect-src": [CSP.SELF],
-    "form-action": [CSP.SELF],
+    # A form that starts a payment is answered with a redirect to the hosted page.
+    "form-action": [CSP.SELF, STRIPE_CHECKOUT_ORIGIN],
     "frame-ancestors": [CSP.NONE],
     "base-uri": [CSP.NONE],
     "manifest-src": [CSP.SELF],

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from config import embedded
+from config import embedded, sandbox
 from config.embedded import StartError, processes
 from config.embedded.folders import ROOT, make_var, var_folder, write_private
 
@@ -155,6 +155,8 @@ class Supervisor:
         say("Starting PostgreSQL and Valkey …")
         self._endpoints = embedded.ensure_running()
         self._remember(var)
+        if not os.environ.get("STRIPE_SECRET_KEY"):
+            sandbox.reserve(var)  # Before any process reads the settings, which name the place.
         say("Bringing the database up to date …")
         answer = self._manage("bootstrap", "--json")
         try:
@@ -221,6 +223,8 @@ class Supervisor:
         ]
         if self._endpoints:
             self.children.append(Child("demo", [python, "manage.py", "demonstrate"]))
+            if not os.environ.get("STRIPE_SECRET_KEY"):
+                self.children.append(Child("stripe", [python, "-m", "apps.payments.sandbox"]))
         for child in self.children:
             child.start(_child_environment(PROCESS_KIND=_kind(child)))
         self._remember(var)
@@ -419,7 +423,7 @@ def _child_environment(**more: str) -> dict[str, str]:
 
 
 def _kind(child: Child) -> str:
-    return "command" if child.name == "demo" else child.name
+    return "command" if child.name in {"demo", "stripe"} else child.name
 
 
 def _forward(name: str, lines: IO[str] | None) -> None:
@@ -445,6 +449,8 @@ def _welcome(port: int, credentials: dict[str, Any], var: Path) -> str:
         return f"ready {origin}"
     staff, owner = credentials["staff"], credentials["owner"]
     slug = credentials["organization"]["slug"]
+    place = sandbox.find(var)
+    payments = f"  Stripe sandbox  {place.url}/   test cards, faults, webhooks\n" if place else ""
     return f"""
 ready {origin}
 
@@ -454,7 +460,7 @@ ready {origin}
   Customer        {origin}/accounts/login/   {owner["email"]}   {owner["password"]}
   REST            {origin}/api/docs
                   curl -H 'Authorization: Bearer {credentials["api_key"]}' {origin}/api/v1/orgs/{slug}/balance
-
+{payments}
   All logins and keys are in {var / "bootstrap.json"}. Ctrl-C stops everything.
 """
 

@@ -9,6 +9,7 @@ from typing import Any
 _HIDDEN = (
     (re.compile(r"(/invites/)(?!mine(?:[/?\s'\"]|$))[^/?\s'\"]+"), r"\1…"),
     (re.compile(r"\b([a-z][a-z0-9]{0,9}_(?:live|int)_[0-9A-Za-z]{8})_[0-9A-Za-z]{49}"), r"\1_…"),
+    (re.compile(r"\b((?:sk|rk)_(?:live|test)|whsec)_\w{8,}"), r"\1_…"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+"), "…"),
 )
 

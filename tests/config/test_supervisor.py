@@ -50,6 +50,12 @@ PROJECT = {
         def tick():
             print("ticked", flush=True)
     """,
+    "apps/payments/sandbox/__main__.py": """
+        import json, os, pathlib, time
+        place = json.loads(pathlib.Path(os.environ["COUNTINGHOUSE_VAR"], "sandbox.json").read_text())
+        print("sandbox on", place["port"], flush=True)
+        time.sleep(600)
+    """,
 }
 
 
@@ -142,9 +148,10 @@ def wait_until(condition, seconds=30):
 def project(parent) -> Path:
     folder = parent / "project"
     shutil.copytree(ROOT / "config" / "embedded", folder / "config" / "embedded")
-    for name in ("__init__.py", "supervisor.py", "gunicorn.py"):
+    for name in ("__init__.py", "supervisor.py", "gunicorn.py", "sandbox.py"):
         shutil.copy(ROOT / "config" / name, folder / "config" / name)
     for name, content in PROJECT.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(re.sub(r"(?m)^ {8}", "", content))
     return folder
 
@@ -175,9 +182,11 @@ def test_starts_everything_and_says_where(shared):
     assert f"ready http://127.0.0.1:{shared.port}" in lines
     assert str(shared.var / "bootstrap.json") in shared.output()
     assert get(shared.port).endswith(" web")
-    assert len(shared.children()) == 4
+    assert len(shared.children()) == 5
     shared.until(r"^demo {7}\| demonstrating$")
     shared.until(r"^worker {5}\| .*ticked")
+    shared.until(r"^stripe {5}\| sandbox on \d+$")
+    assert re.search(r"^  Stripe sandbox  http://127\.0\.0\.1:\d+/", shared.output(), re.MULTILINE)
 
 
 def test_a_second_run_in_the_same_folder_is_refused_with_a_sentence(shared, project):
