@@ -63,6 +63,7 @@ class Environment(BaseSettings):
     brand_name: str = Field(
         "Countinghouse", min_length=1, description="The operator's name in pages and mails."
     )
+    signup_open: bool = Field(True, description="Whether anybody may sign up; off, staff make the accounts.")
     default_currency: str = Field(
         "USD", pattern=r"^[A-Z]{3}$", description="ISO 4217 currency of a new organization."
     )

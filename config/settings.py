@@ -128,6 +128,7 @@ FIELD_ENCRYPTION_KEYS = [key.get_secret_value() for key in ENV.field_encryption_
 PORT = ENV.port
 PUBLIC_URL = (ENV.public_url or f"http://127.0.0.1:{PORT}").rstrip("/")
 BRAND_NAME = ENV.brand_name
+SIGNUP_OPEN = ENV.signup_open
 DEFAULT_CURRENCY = ENV.default_currency
 API_KEY_PREFIX = ENV.api_key_prefix
 METERING_TICK_SECONDS = ENV.metering_tick_seconds
@@ -166,6 +167,7 @@ ORGANIZATION_DELETE_BLOCKERS = [
     "apps.billing.blockers.open_business",
     "apps.invoices.blockers.open_business",
 ]
+PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
 MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
 LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prove_invoices"]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
@@ -256,7 +258,10 @@ TEMPLATES = [
 AUTH_USER_MODEL = "identity.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "name")},
+    },
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
@@ -266,7 +271,7 @@ LOGOUT_REDIRECT_URL = "/"
 
 ACCOUNT_ADAPTER = "apps.identity.adapters.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
-ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]  # A second field only makes people paste.
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_UNIQUE_EMAIL = True
@@ -274,7 +279,11 @@ ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_NOTIFICATIONS = True
+# Wishes for a new password are rows; what allauth itself would mail to strangers stays unsent.
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+PASSWORD_RESET_TIMEOUT = 24 * 3600
 ACCOUNT_FORMS = {
+    "signup": "apps.identity.forms.SignupForm",
     "login": "apps.identity.forms.LoginForm",
     "reset_password": "apps.identity.forms.ResetPasswordForm",
     "reset_password_from_key": "apps.identity.forms.ResetPasswordKeyForm",
@@ -424,6 +433,7 @@ CELERY_BEAT_SCHEDULE = {
     "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
     "invite-mails": {"task": "organizations.sweep_invites", "schedule": 300, "options": {"expires": 300}},
     "mails": {"task": "notifications.sweep_mails", "schedule": 30, "options": {"expires": 30}},
+    "account-requests": {"task": "identity.sweep_requests", "schedule": 300, "options": {"expires": 300}},
     "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 

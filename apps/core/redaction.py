@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 _HIDDEN = (
+    (re.compile(r"(/accounts/(?:confirm|confirm-email|password/reset/key)/)[^/?\s'\"]+"), r"\1…"),
     (re.compile(r"(/invites/)(?!mine(?:[/?\s'\"]|$))[^/?\s'\"]+"), r"\1…"),
     (re.compile(r"\b([a-z][a-z0-9]{0,9}_(?:live|int)_[0-9A-Za-z]{8})_[0-9A-Za-z]{49}"), r"\1_…"),
     (re.compile(r"\b((?:sk|rk)_(?:live|test)|whsec)_\w{8,}"), r"\1_…"),

@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from apps.credentials.api import keys, own, tokens
+from apps.credentials.api import keys, own, signup, tokens
 
 api_urlpatterns = [
     path("me", own.Me.as_view(), name="me"),
     path("auth/api-keys/validate", own.Validate.as_view(), name="api-key-validate"),
+    path("auth/signup", signup.SignUp.as_view(), name="signup"),
     path("auth/login", tokens.Login.as_view(), name="login"),
     path("auth/token", tokens.Login.as_view(), name="token"),
     path("auth/refresh", tokens.Refresh.as_view(), name="refresh"),

@@ -25,10 +25,15 @@ logger = structlog.get_logger(__name__)
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Accounts are made by the operator and by `bootstrap`; signing up oneself is closed."""
+    """Our rules for allauth's own pages."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:  # noqa: ARG002 (allauth's signature)
-        return False
+        """Return whether anybody may sign up (SIGNUP_OPEN)."""
+        return bool(settings.SIGNUP_OPEN)
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """Return the address that all of us believe; of a socket without one, the unspecified."""
+        return client_address(request) or "::"
 
     def send_notification_mail(
         self,

@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account import forms as account
+from allauth.account.adapter import get_adapter
 from allauth.mfa.base import forms as mfa
 from allauth.mfa.totp import forms as totp
 from django import forms
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.http import HttpRequest, HttpResponseBase
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError
+from apps.core.errors import DomainError, ValidationFailed
 from apps.identity import services
+from apps.identity.models import SignUp, User
+
+# What a session remembers of its own sign-up: the row, and where its person was going.
+SIGN_UP_KEY = "sign_up"
+SIGN_UP_NEXT_KEY = "sign_up_next"
 
 LABELS = {
     "login": _("E-mail address"),
@@ -47,8 +55,77 @@ class LoginForm(_PlainFields, account.LoginForm):
         self.fields["password"].help_text = ""  # The link to a reset stands beside the button.
 
 
+class SignupForm(_PlainFields, account.SignupForm):
+    """Asks for an account; the answer is the same whether the address has one or not."""
+
+    name = forms.CharField(
+        label=_("Your name"),
+        max_length=150,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+    field_order = ("name", "email", "password1")
+
+    wish: SignUp
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password1"].label = _("Password")
+        self.fields["password1"].help_text = _(
+            "At least ten characters; three or four words make a good one."
+        )
+
+    def validate_unique_email(self, value: str) -> str:
+        """Return the address without looking whether it is taken: the mail tells, to whom it concerns."""
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if self.errors:
+            return cleaned
+        try:
+            self.wish = services.request_sign_up(
+                email=cleaned["email"],
+                password=cleaned["password1"],
+                name=cleaned["name"],
+                now=timezone.now(),
+            )
+        except ValidationFailed as refusal:
+            for problem in refusal.fields:
+                field = "password1" if problem.path == "password" else problem.path
+                self.add_error(field, problem.message)
+        return cleaned
+
+    def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponseBase | None]:
+        """Return no user yet, but the page that tells to look into the mail; allauth asks by this name."""
+        adapter = get_adapter()
+        request.session[SIGN_UP_KEY] = str(self.wish.pk)
+        target = request.POST.get(REDIRECT_FIELD_NAME, "")
+        request.session[SIGN_UP_NEXT_KEY] = target if adapter.is_safe_url(target) else ""
+        return None, adapter.respond_email_verification_sent(request, None)
+
+
+class ConfirmSignUpForm(_PlainFields):
+    """The password again, where the link is opened in another browser than the one that asked."""
+
+    password = forms.CharField(
+        label=_("Password"),
+        max_length=4096,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+
 class ResetPasswordForm(_PlainFields, account.ResetPasswordForm):
-    """Asks for the link that sets a new password."""
+    """Asks for the link that sets a new password; nothing is looked up before its mail is written."""
+
+    def clean_email(self) -> str:
+        return str(self.cleaned_data["email"]).lower()
+
+    def save(self, request: HttpRequest, **_more: Any) -> str:  # noqa: ARG002  allauth's signature.
+        email = str(self.cleaned_data["email"])
+        services.request_password_reset(email=email, now=timezone.now())
+        return email
 
 
 class ResetPasswordKeyForm(_PlainFields, account.ResetPasswordKeyForm):

@@ -166,3 +166,66 @@ class MfaDevice(ThrottlingMixin, Device):
         self.last_step = totp.t()
         self.save(update_fields=["last_step"])
         return True
+
+
+class SignUp(models.Model):
+    """Somebody's wish for an account. It is no user until whoever reads the mail of its address confirms it.
+
+    A row is written for addresses with and without an account alike, so that asking reveals nothing.
+    password: hashed; emptied when the wish is confirmed.
+    nonce: random; the token in the mail is made of it and a secret of the server.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    email = models.EmailField(_("e-mail address"))
+    name = models.CharField(_("name"), max_length=150, blank=True)
+    password = models.CharField(max_length=128, editable=False)
+    nonce = models.BinaryField(max_length=32, editable=False)
+    digest = models.BinaryField(_("hash"), max_length=32, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created"))
+    expires_at = models.DateTimeField(_("expires"))
+    mailed_at = models.DateTimeField(_("mailed"), null=True, blank=True)
+    confirmed_at = models.DateTimeField(_("confirmed"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("sign-up")
+        verbose_name_plural = _("sign-ups")
+        constraints = [
+            models.CheckConstraint(name="identity_signup_email_lower", condition=Q(email=Lower("email"))),
+            models.CheckConstraint(
+                name="identity_signup_confirmed_keeps_no_password",
+                condition=Q(confirmed_at__isnull=True) | Q(password=""),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["email", "mailed_at"], name="identity_signup_email"),
+            models.Index(fields=["created_at"], name="identity_signup_created"),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class PasswordReset(models.Model):
+    """Somebody's wish for a new password, for an address with or without an account."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    email = models.EmailField(_("e-mail address"))
+    created_at = models.DateTimeField(_("created"))
+    mailed_at = models.DateTimeField(_("mailed"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("password reset")
+        verbose_name_plural = _("password resets")
+        constraints = [
+            models.CheckConstraint(
+                name="identity_passwordreset_email_lower", condition=Q(email=Lower("email"))
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["email", "mailed_at"], name="identity_passwordreset_email"),
+            models.Index(fields=["created_at"], name="identity_passwordreset_created"),
+        ]
+
+    def __str__(self) -> str:
+        return self.email

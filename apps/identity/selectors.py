@@ -22,3 +22,10 @@ def verified_addresses(user_id: UUID) -> list[str]:
     """Return the addresses that a person has proved to be theirs, in lower case."""
     rows = EmailAddress.objects.filter(user_id=user_id, verified=True, user__is_active=True)
     return [email.lower() for email in rows.values_list("email", flat=True)]
+
+
+def address_is_taken(email: str) -> bool:
+    """Return whether an account has this address, given in lower case."""
+    return User.objects.filter(email=email).exists() or bool(
+        EmailAddress.objects.filter(email=email, verified=True).exists()
+    )

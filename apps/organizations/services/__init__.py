@@ -1,5 +1,6 @@
 """Every write to organizations, and which one a request is about."""
 
+from apps.organizations.services.arrival import give_first_organization
 from apps.organizations.services.checks import (
     NAME_LENGTH_MAX,
     SlugTaken,
@@ -87,6 +88,7 @@ __all__ = [
     "delete_organization",
     "ensure_periods",
     "find_by_token",
+    "give_first_organization",
     "invite",
     "mail_invite",
     "mark_period",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -18,7 +14,7 @@ from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
-from apps.core import jobs
+from apps.core import jobs, links
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, NotFound, ValidationFailed
 from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
@@ -30,7 +26,6 @@ from apps.organizations.services.members import add_member, check_within_own
 from apps.outbox import services as outbox
 
 LASTS = timedelta(days=7)
-TOKEN_LENGTH_MAX = 64
 # Members by plan until plans are rows; one that is not named has no limit.
 SEATS: Mapping[str, int] = MappingProxyType({"free": 10, "professional": 100})
 
@@ -153,10 +148,10 @@ def decline_invite(*, actor: Actor, invite: Invite, now: datetime) -> None:
 
 def find_by_token(token: str, *, now: datetime) -> Invite:
     """Return the open invite of a token, or raise NotFound."""
-    if len(token) > TOKEN_LENGTH_MAX:
+    if len(token) > links.TOKEN_LENGTH_MAX:
         raise NotFound
     rows = Invite.objects.open(now).select_related("organization")
-    found = rows.filter(digest=_digest(token)).first()
+    found = rows.filter(digest=links.digest_of(token)).first()
     if found is None or not _inviter_still_may(found, now):
         raise NotFound
     return found
@@ -198,18 +193,13 @@ def unmailed(*, now: datetime) -> list[UUID]:
 
 
 def token_of(invite: Invite) -> str:
-    """Return the token of an invite: 256 bits that neither the row nor the server's secret has alone."""
-    made = hmac.new(settings.API_KEY_PEPPER, b"invite:" + bytes(invite.nonce), hashlib.sha256).digest()
-    return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    """Return the token of an invite, which is in its mail and nowhere else."""
+    return links.token_of("invite", invite.nonce)
 
 
 def _renew(invite: Invite, now: datetime) -> None:
-    invite.nonce = secrets.token_bytes(32)
-    invite.digest = _digest(token_of(invite))
+    invite.nonce = links.new_nonce()
+    invite.digest = links.digest_of(token_of(invite))
     invite.expires_at = now + LASTS
 
 
