@@ -15,10 +15,11 @@ from cryptography.fernet import Fernet, MultiFernet
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.core.http.address import client_address
-from apps.identity import notices, selectors
+from apps.identity import notices, selectors, services
 from apps.notifications import services as notifications
 
 logger = structlog.get_logger(__name__)
@@ -34,6 +35,15 @@ class AccountAdapter(DefaultAccountAdapter):
     def get_client_ip(self, request: HttpRequest) -> str:
         """Return the address that all of us believe; of a socket without one, the unspecified."""
         return client_address(request) or "::"
+
+    def get_email_confirmation_url(self, request: HttpRequest, emailconfirmation: Any) -> str:  # noqa: ARG002
+        """Return the link that proves an address, under PUBLIC_URL whatever host the request named."""
+        path = reverse("account_confirm_email", args=[emailconfirmation.key])
+        return f"{settings.PUBLIC_URL}{path}"
+
+    def send_account_already_exists_mail(self, email: str) -> None:
+        """Tell the owner of an address that somebody tried to sign up with it."""
+        services.mail_account_exists(email)
 
     def send_notification_mail(
         self,

@@ -34,7 +34,9 @@ def hashes(monkeypatch):
     """Count the password hashes that are made."""
     made = []
     original = hashers.MD5PasswordHasher.encode
-    monkeypatch.setattr(hashers.MD5PasswordHasher, "encode", lambda *given: (made.append(1), original(*given))[1])
+    monkeypatch.setattr(
+        hashers.MD5PasswordHasher, "encode", lambda *given: (made.append(1), original(*given))[1]
+    )
     return made
 
 
@@ -75,7 +77,10 @@ def test_from_sign_up_to_a_first_organization(db, run_jobs):
     assert (membership.role, membership.is_default) == (Role.OWNER, True)
     assert (membership.organization.name, membership.organization.slug) == ("Ada Lovelace", "ada-lovelace")
     assert membership.organization.billing_email == ADA
-    assert AuditEvent.objects.filter(action="user.created", actor_label="sign-up", address="127.0.0.1").count() == 1
+    assert (
+        AuditEvent.objects.filter(action="user.created", actor_label="sign-up", address="127.0.0.1").count()
+        == 1
+    )
     assert AuditEvent.objects.filter(action="organization.created", actor_label=ADA).count() == 1
     assert OutboxEvent.objects.filter(event_type="identity.user_created").count() == 1
 
@@ -230,10 +235,15 @@ def test_confirming_twice_at_once_makes_one_person_with_one_organization(transac
 
 def test_two_links_of_one_address_at_once_make_one_person(transactional_db):
     now = timezone.now()
-    tokens = [services.token_of(services.request_sign_up(email=ADA, password=PASSWORD, now=now)) for _ in "12"]
+    tokens = [
+        services.token_of(services.request_sign_up(email=ADA, password=PASSWORD, now=now)) for _ in "12"
+    ]
 
     results = at_once(
-        *[partial(services.confirm_sign_up, token=token, password=None, address="", now=now) for token in tokens]
+        *[
+            partial(services.confirm_sign_up, token=token, password=None, address="", now=now)
+            for token in tokens
+        ]
     )
 
     assert sorted(type(result).__name__ for result in results) == ["NotFound", "User"]
@@ -309,7 +319,9 @@ def test_the_token_is_in_the_mail_only(db, run_jobs, caplog):
     token = link_in(mail.outbox[0]).split("/")[3]
     Client().get(link_in(mail.outbox[0]))
 
-    rows = str([list(SignUp.objects.values()), list(AuditEvent.objects.values()), list(OutboxEvent.objects.values())])
+    rows = str(
+        [list(SignUp.objects.values()), list(AuditEvent.objects.values()), list(OutboxEvent.objects.values())]
+    )
     assert token not in rows
     assert PASSWORD not in rows
     assert services.find_sign_up(token, now=timezone.now())

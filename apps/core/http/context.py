@@ -10,10 +10,9 @@ from apps.core.http.navigation import shell_of
 
 
 def brand(request: HttpRequest) -> dict[str, object]:  # noqa: ARG001  Django's signature.
-    """Return the operator's name and whether this is the development run."""
-    return {"brand_name": settings.BRAND_NAME, "is_development": settings.DEBUG}
-
-
-def shell(request: HttpRequest) -> dict[str, object]:
-    """Return what surrounds a page of the portal; asked for only by templates that show it."""
-    return {"shell": SimpleLazyObject(lambda: shell_of(request))}
+    """Return the operator's name, whether anybody may sign up, and whether this is the development run."""
+    return {
+        "brand_name": settings.BRAND_NAME,
+        "signup_is_open": settings.SIGNUP_OPEN,
+        "is_development": settings.DEBUG,
+    }

@@ -80,14 +80,7 @@ def mail_sign_up(*, sign_up_id: UUID, now: datetime) -> None:
         return
     # Sent before it is marked: two mails are better than none.
     if selectors.address_is_taken(wish.email):
-        notifications.deliver_mail(
-            template="identity/mail/account_exists",
-            to=[wish.email],
-            context={
-                "login": f"{settings.PUBLIC_URL}{reverse('account_login')}",
-                "reset": f"{settings.PUBLIC_URL}{reverse('account_reset_password')}",
-            },
-        )
+        mail_account_exists(wish.email)
     else:
         path = reverse("sign-up-confirm", args=[token_of(wish)])
         notifications.deliver_mail(
@@ -96,6 +89,18 @@ def mail_sign_up(*, sign_up_id: UUID, now: datetime) -> None:
             context={"email": wish.email, "name": wish.name, "link": f"{settings.PUBLIC_URL}{path}"},
         )
     SignUp.objects.filter(pk=wish.pk).update(mailed_at=now)
+
+
+def mail_account_exists(email: str) -> None:
+    """Tell the owner of an address that somebody tried to sign up with it."""
+    notifications.deliver_mail(
+        template="identity/mail/account_exists",
+        to=[email],
+        context={
+            "login": f"{settings.PUBLIC_URL}{reverse('account_login')}",
+            "reset": f"{settings.PUBLIC_URL}{reverse('account_reset_password')}",
+        },
+    )
 
 
 def find_sign_up(token: str, *, now: datetime) -> SignUp:
