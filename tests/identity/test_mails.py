@@ -69,14 +69,14 @@ def test_allauth_has_no_notice_that_we_have_no_sentence_for():
 
 def test_the_link_that_confirms_is_sent_and_kept_nowhere(ada, mailoutbox):
     address = EmailAddress.objects.create(user=ada, email="new@example.com", verified=False)
-    request = RequestFactory().get("/", headers={"host": "127.0.0.1"})
+    request = RequestFactory().get("/", headers={"host": "evil.example"})
 
     with context.request_context(request):
         EmailConfirmationHMAC(address).send(request)
 
     (mail,) = mailoutbox
     assert (mail.to, mail.subject) == (["new@example.com"], "Confirm your address for Countinghouse")
-    assert "/accounts/confirm-email/" in mail.body
+    assert "http://127.0.0.1:8000/accounts/confirm-email/" in mail.body
     assert not Mail.objects.exists()
 
 

@@ -339,4 +339,4 @@ def test_after_signing_up_one_goes_where_one_wanted_to(db, run_jobs):
     other = Client()
     ask(other, email="bob@example.com", next="https://evil.example/")
     run_jobs()
-    assert confirm(link_in(mail.outbox[0]), other).headers["Location"] == "/"
+    assert confirm(link_in(mail.outbox[0]), other).headers["Location"] == "/app/"

@@ -16,3 +16,8 @@ def brand(request: HttpRequest) -> dict[str, object]:  # noqa: ARG001  Django's 
         "signup_is_open": settings.SIGNUP_OPEN,
         "is_development": settings.DEBUG,
     }
+
+
+def shell(request: HttpRequest) -> dict[str, object]:
+    """Return what surrounds a page of the portal; asked for only by templates that show it."""
+    return {"shell": SimpleLazyObject(lambda: shell_of(request))}
