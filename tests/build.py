@@ -148,15 +148,15 @@ def person_client(user: User, *, stepped_up: bool = True, **headers: str) -> API
     return found
 
 
-def browser(user: User, *, stepped_up: bool = True) -> Client:
-    """Return a client with a session of a person, who has just proved themselves unless told otherwise."""
+def browser(user: User, *, stepped_up: bool = True, at: datetime | None = None) -> Client:
+    """Return a client with a session of a person, who has proved themselves just now or `at`, unless told otherwise."""
     found = Client()
     found.force_login(user)
     if stepped_up:
         session = found.session
         methods = ("mfa", "password") if identity_selectors.has_second_factor(user) else ("password",)
         session[allauth_login.AUTHENTICATION_METHODS_SESSION_KEY] = [
-            {"method": method, "at": timezone.now().timestamp()} for method in methods
+            {"method": method, "at": (at or timezone.now()).timestamp()} for method in methods
         ]
         session[allauth_login._AUTHENTICATION_METHODS_USER_SESSION_KEY] = str(user.pk)
         session.save()

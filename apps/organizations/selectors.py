@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
+from apps.core.actor import Actor
+from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.identity import selectors as identity
 from apps.organizations.models import Invite, Membership, Organization, OrganizationSlug, OrganizationStatus
 
@@ -68,3 +73,57 @@ def _parted(references: Collection[str]) -> tuple[list[str], dict[str, UUID]]:
     ids = {reference: UUID(reference) for reference in references if _ID.fullmatch(reference)}
     # PostgreSQL takes no NUL; no slug has one.
     return [reference for reference in references if reference not in ids and "\x00" not in reference], ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A state in words with the tone of its mark: ok, info, caution, danger or none."""
+
+    word: str | Promise
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Everybody who belongs to an organization or is asked to, each with the state in words."""
+
+    members: Sequence[tuple[Membership, State]]
+    invites: Sequence[tuple[Invite, State]]
+
+
+def people_of(actor: Actor, *, now: datetime) -> People:
+    """Return the members of the actor's organization by role and name, and the invites nobody has answered."""
+    members = list(Membership.objects.visible_to(actor).select_related("user"))
+    rank = {role: position for position, role in enumerate(Role.values)}
+    members.sort(key=lambda row: (rank[row.role], row.user.get_full_name().lower(), row.pk))
+    invites = Invite.objects.visible_to(actor).unanswered().order_by("-created_at", "-pk")
+    waiting, over = State(word=_("invited"), tone="info"), State(word=_("invite expired"))
+    return People(
+        members=[(row, state_of(row, now=now)) for row in members],
+        invites=[(row, waiting if now < row.expires_at else over) for row in invites],
+    )
+
+
+def state_of(member: Membership, *, now: datetime) -> State:
+    """Return how a membership stands."""
+    if not member.user.is_active:
+        return State(word=_("account closed"), tone="danger")
+    if member.expires_at is not None and member.expires_at <= now:
+        return State(word=_("expired"))
+    if member.suspended_at is not None:
+        return State(word=_("suspended"), tone="danger")
+    if member.expires_at is not None:
+        return State(word=_("ends by itself"), tone="caution")
+    return State(word=_("member"), tone="ok")
+
+
+def heirs_of(leaver: Membership, *, now: datetime) -> list[Membership]:
+    """Return the members who could take over everything that the leaver's keys may do, by name."""
+    rows = Membership.objects.in_force(now).filter(organization_id=leaver.organization_id)
+    needed = ROLE_PERMISSIONS[Role(leaver.role)]
+    found = [
+        row
+        for row in rows.exclude(pk=leaver.pk).select_related("user")
+        if needed <= ROLE_PERMISSIONS[Role(row.role)]
+    ]
+    return sorted(found, key=lambda row: (row.user.get_full_name().lower(), row.pk))

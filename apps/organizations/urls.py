@@ -1,10 +1,14 @@
 """Where organizations, members, invites and projects are."""
 
 from django.urls import path
+from django.utils.translation import gettext_lazy as _
 
+from apps.core.http.navigation import Section
+from apps.core.permissions import Permission
 from apps.organizations.api import invites, members, organization, projects
 from apps.organizations.views import home
 from apps.organizations.views import invites as invite_pages
+from apps.organizations.views import members as member_pages
 
 api_urlpatterns = [
     path("orgs", organization.OrganizationList.as_view(), name="organizations"),
@@ -37,6 +41,17 @@ api_urlpatterns = [
     path("orgs/<slug:slug>/projects/<uuid:project_id>", projects.ProjectDetail.as_view(), name="project"),
 ]
 
+navigation = [
+    Section(
+        key="members",
+        label=_("Members"),
+        route="members",
+        permission=Permission.MEMBERS_READ,
+        position=200,
+        letter="m",
+    ),
+]
+
 urlpatterns = [
     path("app/", home.Home.as_view(), name="home"),
     path("app/switch", home.Switch.as_view(), name="switch"),
@@ -44,4 +59,15 @@ urlpatterns = [
     path("app/invites/mine", invite_pages.Received.as_view(), name="my-invites"),
     path("app/invites/mine/<uuid:invite_id>", invite_pages.AnswerReceived.as_view(), name="answer-my-invite"),
     path("app/invites/<str:token>", invite_pages.ByToken.as_view(), name="invite-by-link"),
+    path("app/<slug:slug>/members", member_pages.Members.as_view(), name="members"),
+    path("app/<slug:slug>/members/<uuid:member_id>", member_pages.Member.as_view(), name="member"),
+    path(
+        "app/<slug:slug>/members/<uuid:member_id>/remove",
+        member_pages.RemoveMember.as_view(),
+        name="remove-member",
+    ),
+    path(
+        "app/<slug:slug>/invites/<uuid:invite_id>", member_pages.InviteAction.as_view(), name="invite-action"
+    ),
+    path("app/<slug:slug>/leave", member_pages.Leave.as_view(), name="leave"),
 ]

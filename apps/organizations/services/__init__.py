@@ -32,6 +32,7 @@ from apps.organizations.services.lifecycle import (
     suspend_organization,
 )
 from apps.organizations.services.members import (
+    ROLE_PURPOSES,
     AboveYou,
     LastOwner,
     accept_ownership,
@@ -61,6 +62,7 @@ from apps.organizations.services.resolving import (
 
 __all__ = [
     "NAME_LENGTH_MAX",
+    "ROLE_PURPOSES",
     "AboveYou",
     "AlreadyInvited",
     "AlreadyMember",

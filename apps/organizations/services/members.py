@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
     from apps.identity.models import User
 
 OFFER_LASTS = timedelta(days=7)
+ROLE_PURPOSES: Mapping[Role, Promise] = MappingProxyType(
+    {
+        Role.OWNER: _("Everything, also handing the organization over and deleting it."),
+        Role.ADMIN: _("Everything but handing over and deleting."),
+        Role.BILLING: _("Credit, payment, invoices and budgets; sees everything else."),
+        Role.DEVELOPER: _("Projects, API keys and quotas; sees usage and spend."),
+        Role.VIEWER: _("Sees everything but the audit log; changes nothing."),
+    }
+)
 
 
 class LastOwner(Conflict):

@@ -1,0 +1,181 @@
+"""Pages: who belongs to an organization, who is invited, and how somebody leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.http.views import AUTHENTICATED
+from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
+from apps.organizations import selectors
+from apps.organizations import services as organizations
+from apps.organizations.forms import InviteForm, LeaverForm, MemberForm
+from apps.organizations.models import Invite, Membership
+
+
+class Members(FormMixin, OrganizationPage):
+    """Members and invites in one list, with the form that invites."""
+
+    permission = {"GET": Permission.MEMBERS_READ, "POST": Permission.MEMBERS_INVITE}
+    step_up = frozenset({"POST"})
+    section = "members"
+    template_name = "organizations/members.html"
+    form_class = InviteForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Offer the roles that the person could give."""
+        return {"own": self.actor.permissions}
+
+    def context(self) -> dict[str, Any]:
+        """Return the list, members by role and name, invites after them."""
+        return {
+            "people": selectors.people_of(self.actor, now=self.now),
+            "roles": [(role.label, organizations.ROLE_PURPOSES[role]) for role in Role],
+        }
+
+    def act(self, form: Any) -> HttpResponse:
+        """Invite the address."""
+        made = organizations.invite(
+            actor=self.actor,
+            organization=self.organization,
+            email=form.cleaned_data["email"],
+            role=Role(form.cleaned_data["role"]),
+            now=self.now,
+        )
+        message = _("The invite to %(email)s is on its way.") % {"email": made.email}
+        return self.done(message, to=self.url("members"))
+
+
+class _OneMember(FormMixin, OrganizationPage):
+    """A page of one member."""
+
+    section = "members"
+
+    @property
+    def member(self) -> Membership:
+        """The member of the path; of another organization it does not exist."""
+        rows = Membership.objects.visible_to(self.actor).select_related("user")
+        return get_object_or_404(rows, pk=self.kwargs["member_id"])
+
+    def back_url(self) -> str:
+        """Return the list."""
+        return self.url("members")
+
+
+class Member(_OneMember):
+    """One member: role, suspension and end."""
+
+    permission = {"GET": Permission.MEMBERS_READ, "POST": Permission.MEMBERS_MANAGE}
+    step_up = frozenset({"POST"})
+    template_name = "organizations/member.html"
+    form_class = MemberForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Show the member as they are."""
+        return {"member": self.member, "own": self.actor.permissions}
+
+    def context(self) -> dict[str, Any]:
+        """Say whether this person may change that one, and offer the way out."""
+        member = self.member
+        may_change = (
+            self.actor.can(Permission.MEMBERS_MANAGE)
+            and ROLE_PERMISSIONS[Role(member.role)] <= self.actor.permissions
+        )
+        is_self = member.user_id == self.actor.id
+        return {
+            "member": member,
+            "state": selectors.state_of(member, now=self.now),
+            "is_self": is_self,
+            "may_change": may_change,
+            "leaver_form": LeaverForm(heirs=selectors.heirs_of(member, now=self.now)) if may_change else None,
+        }
+
+    def act(self, form: Any) -> HttpResponse:
+        """Change what was changed in the form."""
+        changed = organizations.change_member(
+            actor=self.actor,
+            membership=self.member,
+            role=Role(form.cleaned_data["role"]),
+            suspended=form.cleaned_data["suspended"],
+            expires_at=form.cleaned_data["until"],
+            keep_expiry="until" not in form.changed_data,
+            now=self.now,
+        )
+        message = _("%(name)s is changed.") % {"name": changed.user.get_full_name()}
+        return self.done(message, to=self.url("members"))
+
+
+class RemoveMember(_OneMember):
+    """Removing a member, with the choice of what becomes of their keys."""
+
+    permission = Permission.MEMBERS_MANAGE
+    step_up = frozenset({"POST"})
+    template_name = "organizations/remove_member.html"
+    form_class = LeaverForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Offer the members who could take the keys."""
+        return {"heirs": selectors.heirs_of(self.member, now=self.now)}
+
+    def context(self) -> dict[str, Any]:
+        """Say who it is."""
+        return {"member": self.member}
+
+    def act(self, form: Any) -> HttpResponse:
+        """Remove the member."""
+        member = self.member
+        name = member.user.get_full_name()
+        organizations.remove_member(
+            actor=self.actor, membership=member, keys_to=form.cleaned_data["keys"], now=self.now
+        )
+        return self.done(_("%(name)s is no member any more.") % {"name": name}, to=self.url("members"))
+
+
+class Leave(FormMixin, OrganizationPage):
+    """Leaving the organization oneself."""
+
+    permission = AUTHENTICATED
+    template_name = "organizations/leave.html"
+    form_class = LeaverForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Offer the members who could take the keys."""
+        return {"heirs": selectors.heirs_of(self._own(), now=self.now)}
+
+    def act(self, form: Any) -> HttpResponse:
+        """End the person's own membership."""
+        organizations.remove_member(
+            actor=self.actor, membership=self._own(), keys_to=form.cleaned_data["keys"], now=self.now
+        )
+        return self.done(_("You left %(name)s.") % {"name": self.organization.name}, to=reverse("home"))
+
+    def _own(self) -> Membership:
+        own = Membership.objects.visible_to(self.actor).select_related("user")
+        return own.get(user_id=self.actor.person_id)
+
+
+class InviteAction(OrganizationPage):
+    """Sending an invite again, or taking it back."""
+
+    permission = Permission.MEMBERS_INVITE
+    step_up = frozenset({"POST"})
+    section = "members"
+
+    def post(self, request: HttpRequest, invite_id: UUID, **_path: Any) -> HttpResponse:
+        """Do what the pressed button says."""
+        invite = get_object_or_404(Invite.objects.visible_to(self.actor), pk=invite_id)
+        if request.POST.get("do") == "resend":
+            organizations.resend(actor=self.actor, invite=invite, now=self.now)
+            return self.done(_("A new link is on its way to %(email)s.") % {"email": invite.email})
+        organizations.revoke_invite(actor=self.actor, invite=invite, now=self.now)
+        return self.done(_("The invite to %(email)s is taken back.") % {"email": invite.email})
+
+    def back_url(self) -> str:
+        """Return the list."""
+        return self.url("members")
