@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor, ActorKind
+from apps.core.errors import DomainError, ValidationFailed
 from apps.core.http.address import client_address
 
 
@@ -35,6 +40,21 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
 
+class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Saves through services, and shows what they refuse."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Turn a refusal into messages on the same page; Django has rolled everything back by then."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except ValidationFailed as error:
+            for field in error.fields:
+                self.message_user(request, field.message, messages.ERROR)
+        except DomainError as error:
+            self.message_user(request, str(error), messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
+
+
 class ReasonActionForm(ActionForm):
     """The choice of an action with its reason beside it; the action says whether it needs one."""
 
@@ -52,3 +72,43 @@ def list_link(model: str, text: str, **filters: object) -> SafeString:
     """Return a link to an admin list narrowed by exact filters."""
     query = "&".join(f"{name}={value}" for name, value in filters.items())
     return format_html('<a href="{}?{}">{}</a>', reverse(f"admin:{model}_changelist"), query, text)
+
+
+def take_step(
+    model_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    *,
+    row: Model,
+    row_url: str,
+    title: str,
+    form: forms.BaseForm,
+    step: Callable[[], str],
+    done_url: str = "",
+    template: str = "admin/step.html",
+    **more: object,
+) -> HttpResponse:
+    """Show the page of one step that a row takes, a form with one button; once it is sent, take the step.
+
+    step: calls a service and returns what happened, in words. What it refuses is shown on the form.
+    """
+    if request.method == "POST" and form.is_valid():
+        try:
+            model_admin.message_user(request, step(), messages.SUCCESS)
+        except ValidationFailed as error:
+            for field in error.fields:
+                form.add_error(None, field.message)
+        except DomainError as error:
+            form.add_error(None, str(error))
+        else:
+            return HttpResponseRedirect(done_url or row_url)
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.model._meta,
+        "title": title,
+        "subtitle": str(row),
+        "row": row,
+        "row_url": row_url,
+        "form": form,
+        **more,
+    }
+    return TemplateResponse(request, template, context)

@@ -10,7 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -20,10 +20,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError, ValidationFailed
-from apps.core.staff import link_to, list_link, staff_actor
+from apps.core.staff import ServiceAdmin, link_to, list_link, staff_actor, take_step
 from apps.pricing import selectors, services
-from apps.pricing.admin.base import ServiceAdmin
 from apps.pricing.admin.imports import import_page
 from apps.pricing.diffs import Change, compare
 from apps.pricing.forms import TIER_FIELDS, CompareForm, HourForm, PriceForm, PriceFormSet, price_choices
@@ -379,27 +377,18 @@ class PriceBookVersionAdmin(ServiceAdmin):
         if not self.has_publish_permission(request):
             raise PermissionDenied
         version = get_object_or_404(PriceBookVersion.objects.select_related("book"), pk=version_id)
-        row_url = reverse("admin:pricing_pricebookversion_change", args=[version.pk])
-        if request.method == "POST" and form.is_valid():
-            try:
-                self.message_user(request, step(version), messages.SUCCESS)
-            except ValidationFailed as error:
-                for field in error.fields:
-                    form.add_error(None, field.message)
-            except DomainError as error:
-                form.add_error(None, str(error))
-            else:
-                return HttpResponseRedirect(done_url or row_url)
-        context |= {
-            **self.admin_site.each_context(request),
-            "opts": self.model._meta,
-            "title": title,
-            "subtitle": str(version),
-            "row": version,
-            "row_url": row_url,
-            "form": form,
-        }
-        return TemplateResponse(request, "pricing/step.html", context)
+        return take_step(
+            self,
+            request,
+            row=version,
+            row_url=reverse("admin:pricing_pricebookversion_change", args=[version.pk]),
+            title=title,
+            form=form,
+            step=lambda: step(version),
+            done_url=done_url,
+            template="pricing/step.html",
+            **context,
+        )
 
 
 def _difference(before: PriceBookVersion | None, after: PriceBookVersion) -> dict[str, Any]:

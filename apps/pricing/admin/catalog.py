@@ -12,9 +12,8 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.money import plain
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor
+from apps.core.staff import ReadOnlyAdmin, ServiceAdmin, link_to, list_link, staff_actor
 from apps.pricing import services
-from apps.pricing.admin.base import ServiceAdmin
 from apps.pricing.models import (
     Meter,
     Price,

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -18,10 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError
-from apps.core.staff import link_to, staff_actor
+from apps.core.staff import ServiceAdmin, link_to, staff_actor, take_step
 from apps.pricing import services
-from apps.pricing.admin.base import ServiceAdmin
 from apps.pricing.diffs import describe
 from apps.pricing.forms import HourForm, OverrideForm
 from apps.pricing.models import (
@@ -148,29 +145,25 @@ class PriceOverrideAdmin(ServiceAdmin):
             raise PermissionDenied
         override = get_object_or_404(PriceOverride.objects.select_related("organization"), pk=override_id)
         form = HourForm(request.POST or None, label=_now("Ends (UTC, a whole hour)"))
-        if request.method == "POST" and form.is_valid():
-            try:
-                services.end_override(
-                    actor=staff_actor(request),
-                    override=override,
-                    effective_to=form.cleaned_data["moment"],
-                    now=timezone.now(),
-                )
-            except DomainError as error:
-                form.add_error(None, str(error))
-            else:
-                self.message_user(request, _now("%s ends there.") % override, messages.SUCCESS)
-                return HttpResponseRedirect(reverse("admin:pricing_priceoverride_change", args=[override.pk]))
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.model._meta,
-            "title": _now("End"),
-            "subtitle": f"{override.organization}: {override}",
-            "row": override,
-            "row_url": reverse("admin:pricing_priceoverride_change", args=[override.pk]),
-            "form": form,
-        }
-        return TemplateResponse(request, "pricing/step.html", context)
+
+        def step() -> str:
+            services.end_override(
+                actor=staff_actor(request),
+                override=override,
+                effective_to=form.cleaned_data["moment"],
+                now=timezone.now(),
+            )
+            return _now("%s ends there.") % override
+
+        return take_step(
+            self,
+            request,
+            row=override,
+            row_url=reverse("admin:pricing_priceoverride_change", args=[override.pk]),
+            title=_now("End"),
+            form=form,
+            step=step,
+        )
 
     @admin.display(description=_("What"), ordering="sku")
     def target(self, override: PriceOverride) -> str:
