@@ -171,6 +171,7 @@ PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
 MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
 LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prove_invoices"]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
+LIMIT_CHECK = "apps.quotas.services.check"
 RECEIPT_ALLOCATOR = "apps.invoices.services.allocate_receipt"
 
 # Django
@@ -205,6 +206,7 @@ INSTALLED_APPS = [
     "apps.credentials",
     "apps.pricing",
     "apps.metering",
+    "apps.quotas",
     "apps.billing",
     "apps.invoices",
     "apps.payments",

@@ -34,6 +34,9 @@ from apps.pricing import files as price_files
 from apps.pricing import selectors as pricing_selectors
 from apps.pricing import services as pricing
 from apps.pricing.models import PriceBookVersion
+from apps.quotas import services as quotas
+from apps.quotas.models import LimitOverride
+from apps.quotas.selectors import Target
 
 NOW = datetime(2026, 5, 15, 12, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -81,6 +84,28 @@ def project(organization: Organization, slug: str = "", **fields: Any) -> Projec
     slug = slug or f"project-{next(_numbers)}"
     return organizations.create_project(
         actor=actor(organization), organization=organization, slug=slug, now=timezone.now(), **fields
+    )
+
+
+def limit(
+    organization: Organization,
+    quota: str,
+    value: int | None,
+    *,
+    family: str = "*",
+    region: str = "*",
+    expires_at: datetime | None = None,
+    now: datetime | None = None,
+) -> LimitOverride:
+    """Give an organization a limit of its own; None is no limit."""
+    return quotas.override_limit(
+        actor=actor(),
+        organization=organization,
+        target=Target(quota, family, region),
+        value=value,
+        reason="tests",
+        expires_at=expires_at,
+        now=now or timezone.now(),
     )
 
 

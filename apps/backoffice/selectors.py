@@ -13,6 +13,7 @@ from apps.identity.models import User
 from apps.invoices.models import Invoice, InvoiceState
 from apps.metering import selectors as metering
 from apps.organizations.models import Organization, OrganizationStatus
+from apps.quotas.models import QuotaRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ def facts_for(user: User, *, now: datetime) -> list[Fact]:
             _invoices(InvoiceState.OPEN, _("Open invoices")),
             _invoices(InvoiceState.DRAFT, _("Draft invoices")),
         ]
+    if user.has_perm("quotas.view_quotarequest"):
+        found.append(_quota_requests())
     if user.has_perm("billing.view_chargekey"):
         found.append(_unpriced())
     if user.has_perm("metering.view_meteringstate"):
@@ -59,6 +62,17 @@ def _organizations() -> Fact:
 def _invoices(state: InvoiceState, name: str) -> Fact:
     count = Invoice.objects.filter(state=state).count()
     return Fact(name=name, value=f"{count:,}", model="invoices_invoice", query=f"state__exact={state}")
+
+
+def _quota_requests() -> Fact:
+    waiting = QuotaRequest.objects.waiting().count()
+    return Fact(
+        name=_("Quota requests"),
+        value=f"{waiting:,}",
+        note=_("Somebody waits for a decision.") if waiting else "",
+        model="quotas_quotarequest",
+        query="state__exact=submitted",
+    )
 
 
 def _unpriced() -> Fact:

@@ -20,6 +20,7 @@ ORDER = (
     "organizations",
     "invoices",
     "billing",
+    "quotas",
     "metering",
     "pricing",
     "credentials",

@@ -26,6 +26,7 @@ from apps.organizations.models import Membership, Organization
 STAFF_EMAIL = "staff@example.com"
 OWNER_EMAIL = "owner@example.com"
 SLUG = "demo"
+PLAN = "professional"  # The free one is too small to try things out.
 _LOCK = 0x626F6F74  # "boot"
 
 
@@ -82,7 +83,9 @@ def _organization(owner: User, now: datetime) -> Organization:
     try:
         organization = organizations.resolve_organization(SLUG)
     except NotFound:
-        return organizations.create_organization(actor=actor, name="Demo", slug=SLUG, owner=owner, now=now)
+        return organizations.create_organization(
+            actor=actor, name="Demo", slug=SLUG, owner=owner, plan=PLAN, now=now
+        )
     if not Membership.objects.filter(organization=organization, user=owner).exists():
         organizations.add_member(actor=actor, organization=organization, user=owner, role=Role.OWNER, now=now)
     return organization

@@ -87,6 +87,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """Return the keys of the actor's organization."""
         return self.filter(organization_id=actor.organization_id)
 
+    def kept(self, now: datetime) -> Self:
+        """Return those that count: neither revoked nor expired, switched off or not."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+
     def with_creator_in_force(self, now: datetime) -> Self:
         """Annotate `creator_role`, what the maker of the key is now, and `creator_in_force`, whether they could act.
 

@@ -9,7 +9,9 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
@@ -185,6 +187,8 @@ class OrganizationAdmin(ReadOnlyAdmin):
     def related(self, organization: Organization) -> SafeString:
         pk = organization.id
         links = [
+            format_html('<a href="{}">{}</a>', reverse("admin:quotas_assign_plan", args=[pk]), _("Plan")),
+            list_link("quotas_limitoverride", str(_("Limits")), organization__id__exact=pk),
             list_link("credentials_apikey", str(_("API keys")), organization__id__exact=pk),
             list_link("organizations_billingperiod", str(_("Periods")), organization__id__exact=pk),
             list_link("ledger_account", str(_("Accounts")), organization_id__exact=pk),

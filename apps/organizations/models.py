@@ -21,6 +21,7 @@ from apps.core.permissions import Role
 
 SLUG_PATTERN = r"^[a-z0-9](-?[a-z0-9])*$"
 SLUG_LENGTH_MAX = 63
+PLAN_DEFAULT = "free"
 LABEL_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
 # A slug in the form of an id could shadow the organization that has that id.
 UUID_PATTERN = r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
@@ -80,7 +81,7 @@ class Organization(models.Model):
     billing_email = models.EmailField(_("billing e-mail"), blank=True)
     currency = models.CharField(_("currency"), max_length=3)
     timezone = models.CharField(_("time zone"), max_length=64, default="UTC")
-    plan = models.CharField(_("plan"), max_length=32, default="free")
+    plan = models.CharField(_("plan"), max_length=32, default=PLAN_DEFAULT)
     billing_state = models.CharField(
         _("billing state"), max_length=16, choices=BillingState, default=BillingState.HEALTHY
     )

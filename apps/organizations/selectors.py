@@ -127,3 +127,17 @@ def heirs_of(leaver: Membership, *, now: datetime) -> list[Membership]:
         if needed <= ROLE_PERMISSIONS[Role(row.role)]
     ]
     return sorted(found, key=lambda row: (row.user.get_full_name().lower(), row.pk))
+
+
+def seats_taken(organization_id: UUID, *, now: datetime) -> int:
+    """Return how many members there are, with the invites that wait for an answer."""
+    waiting = Invite.objects.unanswered().filter(organization_id=organization_id, expires_at__gt=now)
+    return Membership.objects.filter(organization_id=organization_id).count() + waiting.count()
+
+
+def billing_recipients(organization: Organization, *, now: datetime) -> list[str]:
+    """Return where mails about money and limits go: the billing address, or else the owners'."""
+    if organization.billing_email:
+        return [organization.billing_email]
+    owners = Membership.objects.in_force(now).filter(organization=organization, role=Role.OWNER)
+    return list(owners.order_by("created_at", "pk").values_list("user__email", flat=True))

@@ -37,6 +37,7 @@ PRICES = {"h200": "3.49", "h100": "2.49", "a100": "1.49", "l40s": "0.89"}
 BOOK = "Demonstration"
 KEPT_IN = "demonstration.json"
 HISTORY_DAYS = 40
+PLAN = "professional"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def set_up(*, now: datetime) -> list[Organization]:
         organization = Organization.objects.filter(slug=tenant.slug).first()
         if organization is None:
             organization = organizations.create_organization(
-                actor=actor, name=tenant.name, slug=tenant.slug, is_demonstration=True, now=now
+                actor=actor, name=tenant.name, slug=tenant.slug, plan=PLAN, is_demonstration=True, now=now
             )
         _assign(book, organization, now=now)
         for slug in tenant.projects:

@@ -118,6 +118,7 @@ def test_dotted_names_in_settings_lead_somewhere():
         settings.RATED_UNTIL,
         settings.ENVIRONMENT_CLASS,
         settings.MEMBER_KEYS_SETTLER,
+        settings.LIMIT_CHECK,
         settings.PERSON_ARRIVES,
         *settings.ORGANIZATION_DELETE_BLOCKERS,
         *settings.LEDGER_PROOFS,

@@ -103,7 +103,7 @@ def test_two_who_accept_one_invite_at_once_make_one_membership(transactional_db,
     assert Membership.objects.filter(user=person).count() == 1
 
 
-def test_two_who_accept_the_last_seat_at_once_get_one(transactional_db, run_jobs, monkeypatch):
+def test_two_who_accept_the_last_seat_at_once_get_one(transactional_db, run_jobs):
     lab = build.organization("lab")
     owner = build.member(lab, Role.OWNER)
     people = []
@@ -111,7 +111,7 @@ def test_two_who_accept_the_last_seat_at_once_get_one(transactional_db, run_jobs
         build.person_client(owner).post(INVITES, {"email": email, "role": "viewer"})
         run_jobs()
         people.append((build.user(email), token()))
-    monkeypatch.setattr(organizations.invites, "SEATS", {"free": 2})
+    build.limit(lab, "members", 2)
 
     results = at_once(
         *(partial(build.person_client(person).post, f"/invites/{own}/accept") for person, own in people)
@@ -242,17 +242,17 @@ def test_members_and_invited_addresses_are_not_invited_again(lab, owner, send):
     assert states == ["pending", "revoked"]
 
 
-def test_seats_are_those_of_the_plan(lab, owner, monkeypatch):
-    monkeypatch.setattr(organizations.invites, "SEATS", {"free": 2})
+def test_seats_are_those_of_the_plan(lab, owner):
+    build.limit(lab, "members", 2)
     client = build.person_client(owner)
     assert client.post(INVITES, {"email": BOB, "role": "viewer"}).status_code == 201
 
     refused = client.post(INVITES, {"email": "eve@example.com", "role": "viewer"})
 
-    assert code(refused) == (409, "seats_exhausted")
-    assert refused.json()["details"] == {"seats": 2}
+    assert code(refused) == (409, "quota_exceeded")
+    assert refused.json()["details"].items() >= {"quota": "members", "limit": 2, "used": 2}.items()
     assert Invite.objects.count() == 1
-    Organization.objects.update(plan="enterprise")
+    build.limit(lab, "members", None)
     assert client.post(INVITES, {"email": "eve@example.com", "role": "viewer"}).status_code == 201
 
 

@@ -21,6 +21,7 @@ from apps.core.errors import Conflict, FieldError, PermissionDenied, Unauthentic
 from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import secrets
 from apps.credentials.models import ApiKey, Credential, Integration
+from apps.organizations import services as organizations
 from apps.organizations.models import Membership, Organization, Project
 from apps.outbox import services as outbox
 
@@ -81,10 +82,16 @@ def create_api_key(
     """Make a key of an organization and return it with its secret, which is not kept.
 
     Nobody grants more than they have: a member's key has the member's permissions at most; a key made by a key also
-    ends no later, and stays within its project and addresses.
+    ends no later, and stays within its project and addresses. The plan limits how many keys there are.
     """
     _check(name=name, scopes=scopes, known=set(Permission), expires_at=expires_at, now=now)
     reach = _within_own(actor, scopes, expires_at, project, parse_networks(allowed_addresses))
+    # Whoever makes keys waits here, so that they are counted.
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    kept = ApiKey.objects.kept(now).filter(organization=organization).count()
+    organizations.check_quota(
+        actor=actor, organization_id=organization.id, quota="api_keys", using=kept + 1, now=now
+    )
     secret = secrets.generate(ApiKey.marker)
     key = ApiKey.objects.create(
         organization=organization,

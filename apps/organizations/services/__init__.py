@@ -4,13 +4,13 @@ from apps.organizations.services.arrival import give_first_organization
 from apps.organizations.services.checks import (
     NAME_LENGTH_MAX,
     SlugTaken,
+    check_quota,
     wrong_name,
     wrong_organization_slug,
 )
 from apps.organizations.services.invites import (
     AlreadyInvited,
     AlreadyMember,
-    SeatsExhausted,
     accept_invite,
     decline_invite,
     find_by_token,
@@ -73,7 +73,6 @@ __all__ = [
     "OrganizationMismatch",
     "OrganizationSuspended",
     "PeriodsFinal",
-    "SeatsExhausted",
     "SlugTaken",
     "accept_invite",
     "accept_ownership",
@@ -82,6 +81,7 @@ __all__ = [
     "change_organization",
     "change_project",
     "change_timezone",
+    "check_quota",
     "check_within_own",
     "choose_default",
     "create_organization",

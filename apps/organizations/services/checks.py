@@ -1,16 +1,21 @@
-"""What a name, a slug and a time zone look like."""
+"""What a name, a slug and a time zone look like, and how many of a thing there may be."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime
+from uuid import UUID
 from zoneinfo import available_timezones
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils.functional import Promise
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.organizations.models import SLUG_LENGTH_MAX, SLUG_PATTERN, UUID_PATTERN
 
@@ -78,3 +83,14 @@ def wrong_email(email: str) -> str | Promise | None:
     except ValidationError:
         return _("This is not an e-mail address.")
     return None if len(email) <= 254 else _("This address is too long.")
+
+
+def check_quota(*, actor: Actor, organization_id: UUID, quota: str, using: int, now: datetime) -> None:
+    """Raise what settings.LIMIT_CHECK raises if an organization may not have this many; called under its row's lock.
+
+    using: how many there will be. Staff and the operator's own commands are not bound.
+    """
+    if actor.kind not in {ActorKind.STAFF, ActorKind.SYSTEM}:
+        import_string(settings.LIMIT_CHECK)(
+            organization_id=organization_id, quota=quota, using=using, now=now
+        )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -21,20 +19,12 @@ from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
 from apps.identity import selectors as identity
 from apps.notifications import services as notifications
 from apps.organizations.models import Invite, Membership, Organization
-from apps.organizations.services.checks import wrong_email
+from apps.organizations.selectors import seats_taken
+from apps.organizations.services.checks import check_quota, wrong_email
 from apps.organizations.services.members import add_member, check_within_own
 from apps.outbox import services as outbox
 
 LASTS = timedelta(days=7)
-# Members by plan until plans are rows; one that is not named has no limit.
-SEATS: Mapping[str, int] = MappingProxyType({"free": 10, "professional": 100})
-
-
-class SeatsExhausted(Conflict):
-    """The plan has no seat left for another member; invites that wait count as well."""
-
-    code = "seats_exhausted"
-    default_message = _("All seats of the plan are taken. Remove a member or an invite, or change the plan.")
 
 
 class AlreadyMember(Conflict):
@@ -55,7 +45,8 @@ class AlreadyInvited(Conflict):
 def invite(*, actor: Actor, organization: Organization, email: str, role: Role, now: datetime) -> Invite:
     """Invite an address to a role that the actor could give; the mail goes out after the commit.
 
-    Raises AlreadyMember, AlreadyInvited or SeatsExhausted. An invite whose time is over is replaced.
+    Raises AlreadyMember, AlreadyInvited, or what the plan's limit of members does. An invite whose time is over is
+    replaced.
     """
     email = email.strip().lower()
     if problem := wrong_email(email) or (None if email else _("This is not an e-mail address.")):
@@ -70,8 +61,7 @@ def invite(*, actor: Actor, organization: Organization, email: str, role: Role, 
             raise AlreadyInvited(invite=str(earlier.id))
         earlier.revoked_at = now
         earlier.save(update_fields=["revoked_at"])
-    taken = Membership.objects.filter(organization=organization).count()
-    _check_seats(organization, taken + waiting.filter(expires_at__gt=now).count())
+    _check_seats(actor, organization, seats_taken(organization.id, now=now) + 1, now)
     made = Invite(
         organization=organization,
         email=email,
@@ -122,7 +112,7 @@ def accept_invite(*, actor: Actor, invite: Invite, now: datetime) -> Membership:
     members = Membership.objects.filter(organization=organization)
     if members.filter(user_id=actor.person_id).exists():
         raise AlreadyMember
-    _check_seats(organization, members.count())
+    _check_seats(actor, organization, members.count() + 1, now)
     found.accepted_at = now
     found.save(update_fields=["accepted_at"])
     user = get_user_model()._default_manager.get(pk=actor.person_id)
@@ -203,10 +193,8 @@ def _renew(invite: Invite, now: datetime) -> None:
     invite.expires_at = now + LASTS
 
 
-def _check_seats(organization: Organization, taken: int) -> None:
-    seats = SEATS.get(organization.plan)
-    if seats is not None and taken >= seats:
-        raise SeatsExhausted(seats=seats)
+def _check_seats(actor: Actor, organization: Organization, members: int, now: datetime) -> None:
+    check_quota(actor=actor, organization_id=organization.id, quota="members", using=members, now=now)
 
 
 def _inviter_still_may(invite: Invite, now: datetime) -> bool:

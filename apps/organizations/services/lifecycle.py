@@ -17,7 +17,13 @@ from apps.core import money
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict
 from apps.core.permissions import Role
-from apps.organizations.models import SLUG_LENGTH_MAX, Organization, OrganizationSlug, OrganizationStatus
+from apps.organizations.models import (
+    PLAN_DEFAULT,
+    SLUG_LENGTH_MAX,
+    Organization,
+    OrganizationSlug,
+    OrganizationStatus,
+)
 from apps.organizations.services.checks import (
     SlugTaken,
     check,
@@ -61,12 +67,14 @@ def create_organization(
     timezone: str = "UTC",
     billing_email: str = "",
     owner: User | None = None,
+    plan: str = PLAN_DEFAULT,
     is_demonstration: bool = False,
     now: datetime,
 ) -> Organization:
     """Create an organization with its first billing period and, if given, its owner.
 
     slug: by default made from the name, with a number where that is taken; a given one is taken or refused.
+    plan: the code of one that exists.
     """
     currency = currency or settings.DEFAULT_CURRENCY
     check(
@@ -81,6 +89,7 @@ def create_organization(
         currency=currency,
         timezone=timezone,
         billing_email=billing_email or (owner.email if owner else ""),
+        plan=plan,
         is_demonstration=is_demonstration,
         created_at=now,
     )

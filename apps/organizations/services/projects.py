@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
 from apps.audit import services as audit
 from apps.core.actor import Actor
 from apps.organizations.models import Organization, Project
-from apps.organizations.services.checks import SlugTaken, check, wrong_name, wrong_slug
+from apps.organizations.services.checks import SlugTaken, check, check_quota, wrong_name, wrong_slug
 from apps.outbox import services as outbox
 
 
@@ -18,8 +19,12 @@ from apps.outbox import services as outbox
 def create_project(
     *, actor: Actor, organization: Organization, slug: str, name: str = "", now: datetime
 ) -> Project:
-    """Create a project; its slug is unique within the organization, archived ones included."""
+    """Create a project; its slug is unique within the organization, archived ones included.
+
+    Raises what the plan's limit of active projects does, see `checks.check_quota`.
+    """
     check(slug=wrong_slug(slug), name=wrong_name(name) if name else None)
+    _check_quota(actor, organization.id, now)
     try:
         with transaction.atomic():
             project = Project.objects.create(
@@ -49,8 +54,10 @@ def change_project(
     archived: bool | None = None,
     now: datetime,
 ) -> Project:
-    """Rename a project, archive it or bring it back. Its slug stays: usage events name it."""
+    """Rename a project, archive it or bring it back, if the plan has room. Its slug stays: usage events name it."""
     check(name=None if name is None else wrong_name(name))
+    if archived is False and project.archived_at is not None:
+        _check_quota(actor, project.organization_id, now)
     project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     was_archived = project.archived_at is not None
     diff: dict[str, Any] = {}
@@ -75,3 +82,10 @@ def change_project(
         organization_id=project.organization_id,
     )
     return project
+
+
+def _check_quota(actor: Actor, organization_id: UUID, now: datetime) -> None:
+    """Lock the organization, so that projects are counted one after the other, and check for one more."""
+    Organization.objects.select_for_update(no_key=True).get(pk=organization_id)
+    active = Project.objects.active().filter(organization_id=organization_id).count()
+    check_quota(actor=actor, organization_id=organization_id, quota="projects", using=active + 1, now=now)
