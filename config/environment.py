@@ -103,6 +103,13 @@ class Environment(BaseSettings):
         "", description="Account id (acct_…) that webhooks must name where they name one. Unset: any."
     )
 
+    vies_url: str = Field(
+        "https://ec.europa.eu/taxation_customs/vies/rest-api/check-vat-number",
+        pattern=r"^(off|https://.+)$",
+        description="Registry that VAT ids of the European Union are checked against by a job, never in development. "
+        "`off`: by form and check digits alone.",
+    )
+
     @field_validator(
         "allowed_hosts", "return_origins", "field_encryption_keys", "stripe_webhook_secrets", mode="before"
     )

@@ -172,6 +172,9 @@ MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
 LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prove_invoices"]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
 LIMIT_CHECK = "apps.quotas.services.check"
+# What an operator's own machine does not ask for: a public registry, about names that are made up.
+VIES_URL = "" if DEBUG or ENV.vies_url == "off" else ENV.vies_url
+TAX_ENGINE = "apps.invoices.tax.rules.decide"
 RECEIPT_ALLOCATOR = "apps.invoices.services.allocate_receipt"
 
 # Django
@@ -433,6 +436,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": METERING_TICK_SECONDS},
     },
     "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
+    "vat-checks": {"task": "invoices.queue_vat_checks", "schedule": 3600, "options": {"expires": 3600}},
     "invite-mails": {"task": "organizations.sweep_invites", "schedule": 300, "options": {"expires": 300}},
     "mails": {"task": "notifications.sweep_mails", "schedule": 30, "options": {"expires": 30}},
     "account-requests": {"task": "identity.sweep_requests", "schedule": 300, "options": {"expires": 300}},

@@ -25,11 +25,12 @@ from apps.identity import selectors as identity_selectors
 from apps.identity import services as identity
 from apps.identity.models import User
 from apps.invoices import services as invoices
+from apps.invoices.models import SellerEntity
 from apps.invoices.services import ClosedPeriod
 from apps.metering import services as metering
 from apps.metering.services import Outcome
 from apps.organizations import services as organizations
-from apps.organizations.models import Organization, Project
+from apps.organizations.models import BillingProfile, Organization, Project
 from apps.pricing import files as price_files
 from apps.pricing import selectors as pricing_selectors
 from apps.pricing import services as pricing
@@ -298,4 +299,37 @@ def closed(
     """Make the invoice of a period, final unless told."""
     return invoices.close_period(
         actor=actor(organization), organization_id=organization.id, label=label, finalize=finalize, now=now
+    )
+
+
+GERMAN_SELLER = {
+    "legal_name": "Kontor GPU GmbH",
+    "line1": "Speicherstadt 4",
+    "postal_code": "20457",
+    "city": "Hamburg",
+    "country": "DE",
+    "vat_id": "DE136695976",
+    "tax_number": "22/815/08154",
+    "registration_number": "HRB 123456, Amtsgericht Hamburg",
+    "email": "billing@kontor.example",
+    "bank_name": "Hanseatic Bank",
+    "account_holder": "Kontor GPU GmbH",
+    "iban": "DE89370400440532013000",
+    "bic": "COBADEFFXXX",
+    "timezone": "Europe/Berlin",
+}
+
+
+def seller(code: str = "default", **fields: Any) -> SellerEntity:
+    """Make or change a seller; the first one made is a German company unless told."""
+    known = SellerEntity.objects.filter(code=code).exists()
+    return invoices.save_seller(
+        actor=actor(), code=code, now=NOW, **(fields if known else GERMAN_SELLER | fields)
+    )
+
+
+def billing_profile(organization: Organization, **fields: Any) -> BillingProfile:
+    """Say who an organization's invoices are made out to; fields are those of `change_billing_profile`."""
+    return organizations.change_billing_profile(
+        actor=actor(organization), organization=organization, now=NOW, **fields
     )

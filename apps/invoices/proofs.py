@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.db import connection
 from django.db.models import Sum
 
 from apps.core import money
 from apps.invoices.composing import line_total_minor
-from apps.invoices.models import FINAL_STATES, Invoice, InvoiceLine
+from apps.invoices.models import BILLED_KINDS, FINAL_STATES, Invoice, InvoiceLine
 from apps.ledger.proofs import SAMPLES, Check, sql_check, triggers_check
 from apps.pricing import selectors as pricing
 
@@ -30,6 +31,26 @@ def prove_invoices() -> Iterator[Check]:
             (i.subtotal_minor, i.discount_minor, i.tax_minor) IS DISTINCT FROM (l.amount, l.discount, l.tax)
             OR i.total_minor <> i.subtotal_minor - i.discount_minor + i.tax_minor
         )
+        """,
+    )
+    yield sql_check(
+        "The taxes of every invoice are those of its rate groups, and these of their lines",
+        "SELECT count(*) FROM invoices_invoicetax",
+        """
+        SELECT coalesce(i.number, i.id::text) FROM invoices_invoice i
+        LEFT JOIN (
+            SELECT invoice_id, sum(tax_minor) AS tax FROM invoices_invoicetax GROUP BY invoice_id
+        ) t ON t.invoice_id = i.id
+        WHERE i.state <> 'void' AND i.tax_minor <> coalesce(t.tax, 0)
+        UNION ALL
+        SELECT t.invoice_id || ' ' || t.category || ' ' || t.percent FROM invoices_invoicetax t
+        LEFT JOIN (
+            SELECT invoice_id, tax_category, tax_percent, tax_country, tax_note,
+                   sum(amount_minor - discount_minor) AS base, sum(tax_minor) AS tax
+            FROM invoices_invoiceline GROUP BY 1, 2, 3, 4, 5
+        ) l ON l.invoice_id = t.invoice_id AND (l.tax_category, l.tax_percent, l.tax_country, l.tax_note)
+            = (t.category, t.percent, t.country, t.note)
+        WHERE (t.base_minor, t.tax_minor) IS DISTINCT FROM (l.base, l.tax)
         """,
     )
     yield sql_check(
@@ -54,17 +75,26 @@ def prove_invoices() -> Iterator[Check]:
         UNION ALL
         SELECT i.number FROM invoices_invoice i
         LEFT JOIN invoices_periodclose c ON c.invoice_id = i.id
-        WHERE i.number IS NOT NULL AND c.id IS NULL
+        WHERE i.number IS NOT NULL AND i.kind IN ('invoice', 'adjustment_note') AND c.id IS NULL
         """,
     )
     yield _prove_lines()
     yield _prove_receivables()
+    yield _prove_tax()
     yield triggers_check(
         "The invoices' triggers are in force",
         "invoices_invoice_stays",
         "invoices_invoice_table_stays",
         "invoices_invoiceline_stays",
         "invoices_invoiceline_table_stays",
+        "invoices_invoicetax_stays",
+        "invoices_invoicetax_table_stays",
+        "invoices_invoiceclaim_stays",
+        "invoices_invoiceclaim_table_stays",
+        "invoices_taxrate_rows_stay",
+        "invoices_taxrate_table_stays",
+        "invoices_vatcheck_rows_stay",
+        "invoices_vatcheck_table_stays",
         "invoices_invoicepayment_rows_stay",
         "invoices_invoicepayment_table_stays",
         "invoices_periodclose_rows_stay",
@@ -75,7 +105,7 @@ def prove_invoices() -> Iterator[Check]:
 def _prove_lines() -> Check:
     """Prove that what final invoices say of each charge key is its price's amount for their quantity."""
     rows = (
-        InvoiceLine.objects.filter(invoice__state__in=FINAL_STATES)
+        InvoiceLine.objects.filter(invoice__state__in=FINAL_STATES, kind__in=BILLED_KINDS)
         .values("key_id", "key__price_id", "key__override_id", "invoice__currency")
         .annotate(quantity_sum=Sum("quantity"), amount_sum=Sum("amount_minor"))
     )
@@ -126,7 +156,34 @@ def _prove_receivables() -> Check:
     )
 
 
-def _rows(query: str) -> list[tuple[object, int]]:
+def _prove_tax() -> Check:
+    """Prove that the tax payable of every book is the tax of its final documents."""
+    owed = {
+        (row[0], row[1]): int(row[2])
+        for row in _rows(
+            "SELECT organization_id, currency, balance_micros FROM ledger_account WHERE kind = 'tax_payable'"
+        )
+    }
+    told = {
+        (row[0], row[1]): money.minor_to_micros(int(row[2]), str(row[1]))
+        for row in _rows(
+            "SELECT organization_id, currency, sum(tax_minor) FROM invoices_invoice WHERE number IS NOT NULL "
+            "GROUP BY organization_id, currency"
+        )
+    }
+    failures = [
+        f"{book[0]} {book[1]}: {owed.get(book, 0)} payable, documents say {told.get(book, 0)}"
+        for book in owed.keys() | told.keys()
+        if owed.get(book, 0) != told.get(book, 0)
+    ]
+    return Check(
+        name="The tax payable is the tax of all documents",
+        rows=len(owed),
+        failures=tuple(sorted(failures)[:SAMPLES]),
+    )
+
+
+def _rows(query: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query)
         return list(cursor.fetchall())

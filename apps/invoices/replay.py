@@ -16,7 +16,7 @@ from django.db.models import Sum
 from apps.core import money
 from apps.core.periods import HOUR
 from apps.invoices.composing import line_total_minor
-from apps.invoices.models import FINAL_STATES, InvoiceLine
+from apps.invoices.models import BILLED_KINDS, FINAL_STATES, InvoiceLine
 from apps.metering import selectors as metering
 from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing import selectors as pricing
@@ -103,7 +103,7 @@ def replay(organization: Organization, period: BillingPeriod) -> Replay:
 
 def _invoiced(period: BillingPeriod) -> dict[tuple[str, str, str, UUID | None], tuple[Decimal, int]]:
     rows = (
-        InvoiceLine.objects.filter(key__period=period, invoice__state__in=FINAL_STATES)
+        InvoiceLine.objects.filter(key__period=period, invoice__state__in=FINAL_STATES, kind__in=BILLED_KINDS)
         .values("meter", "sku", "region", "key__price_key_id")
         .annotate(quantity_sum=Sum("quantity"), amount_sum=Sum("amount_minor"))
     )

@@ -25,6 +25,7 @@ def invoices_of(actor: Actor) -> QuerySet[Invoice]:
     """Return the invoices that an actor may see, with what was paid on each; void drafts are none."""
     return (
         Invoice.objects.visible_to(actor)
+        .invoices()
         .exclude(state=InvoiceState.VOID)
         .select_related("period")
         .annotate(payments_micros=Sum("payments__amount_micros", default=0))

@@ -20,3 +20,15 @@ def queue_due_periods(**_newer: object) -> None:
 def close_due_periods(*, organization_id: str, **_newer: object) -> None:
     """Draft or make final the periods of one organization that are due."""
     invoices.close_due_periods(organization_id=UUID(organization_id), now=timezone.now())
+
+
+@shared_task(name="invoices.queue_vat_checks")
+def queue_vat_checks(**_newer: object) -> None:
+    """Queue the VAT ids that the registry has not answered for lately; the beat calls this every hour."""
+    invoices.queue_vat_checks(now=timezone.now())
+
+
+@shared_task(name="invoices.check_vat_id")
+def check_vat_id(*, organization_id: str, **_newer: object) -> None:
+    """Ask the registry about one organization's VAT id."""
+    invoices.check_vat_id(organization_id=UUID(organization_id), now=timezone.now())

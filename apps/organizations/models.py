@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
-from django.contrib.postgres.fields import DateTimeRangeField, RangeBoundary, RangeOperators
+from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, RangeBoundary, RangeOperators
 from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Lower
@@ -424,3 +424,62 @@ class BillingPeriod(models.Model):
 
     def __str__(self) -> str:
         return self.label
+
+
+class VatState(models.TextChoices):
+    """What is known of a VAT id beyond its form: nothing yet, or what the registry answered last."""
+
+    NONE = "none", _("None given")
+    UNCHECKED = "unchecked", _("Well formed")
+    CONFIRMED = "confirmed", _("Confirmed by the registry")
+    REFUSED = "refused", _("Unknown to the registry")
+
+
+class BillingProfile(models.Model):
+    """Who an organization is to a tax office and an accounts department; what its invoices are made out to.
+
+    vat_id: compact, with its prefix; its form and checksum are right. vat_state: the registry's latest answer about it.
+    """
+
+    organization = models.OneToOneField(
+        Organization,
+        models.PROTECT,
+        primary_key=True,
+        related_name="billing_profile",
+        verbose_name=_("organization"),
+    )
+    legal_name = models.CharField(_("legal name"), max_length=200, blank=True)
+    line1 = models.CharField(_("street and number"), max_length=200, blank=True)
+    line2 = models.CharField(_("address, second line"), max_length=200, blank=True)
+    postal_code = models.CharField(_("postal code"), max_length=20, blank=True)
+    city = models.CharField(_("city"), max_length=100, blank=True)
+    region = models.CharField(_("state or region"), max_length=100, blank=True)
+    country = models.CharField(_("country"), max_length=2, blank=True)
+    vat_id = models.CharField(_("VAT id"), max_length=32, blank=True)
+    vat_state = models.CharField(
+        _("state of the VAT id"), max_length=12, choices=VatState, default=VatState.NONE
+    )
+    vat_checked_at = models.DateTimeField(_("VAT id checked"), null=True, blank=True)
+    billing_emails = ArrayField(
+        models.EmailField(max_length=254), verbose_name=_("invoices go to"), default=list, blank=True
+    )
+    po_number = models.CharField(_("purchase order"), max_length=60, blank=True)
+    updated_at = models.DateTimeField(_("changed"))
+
+    class Meta:
+        verbose_name = _("billing profile")
+        verbose_name_plural = _("billing profiles")
+        constraints = [
+            models.CheckConstraint(
+                name="organizations_billingprofile_country_form",
+                condition=Q(country="") | Q(country__regex=r"^[A-Z]{2}$"),
+            ),
+            models.CheckConstraint(
+                name="organizations_billingprofile_vat_state",
+                condition=Q(vat_id="", vat_state=VatState.NONE)
+                | ~Q(vat_id="") & Q(vat_state__in=[VatState.UNCHECKED, VatState.CONFIRMED, VatState.REFUSED]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.legal_name or str(self.organization_id)

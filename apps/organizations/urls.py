@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.http.navigation import Section
 from apps.core.permissions import Permission
-from apps.organizations.api import invites, members, organization, projects
+from apps.organizations.api import billing_profile, invites, members, organization, projects
 from apps.organizations.views import home
 from apps.organizations.views import invites as invite_pages
 from apps.organizations.views import members as member_pages
@@ -19,6 +19,11 @@ api_urlpatterns = [
         "orgs/<slug:slug>/transfer/accept",
         members.TransferAccept.as_view(),
         name="organization-transfer-accept",
+    ),
+    path(
+        "orgs/<slug:slug>/billing-profile",
+        billing_profile.BillingProfileDetail.as_view(),
+        name="billing-profile",
     ),
     path("orgs/<slug:slug>/members", members.MemberList.as_view(), name="members"),
     path("orgs/<slug:slug>/members/<uuid:member_id>", members.MemberDetail.as_view(), name="member"),

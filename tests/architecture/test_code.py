@@ -116,6 +116,8 @@ def test_dotted_names_in_settings_lead_somewhere():
     names = [
         settings.ORGANIZATION_RESOLVER,
         settings.RATED_UNTIL,
+        settings.RECEIPT_ALLOCATOR,
+        settings.TAX_ENGINE,
         settings.ENVIRONMENT_CLASS,
         settings.MEMBER_KEYS_SETTLER,
         settings.LIMIT_CHECK,

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from apps.audit.models import AuditEvent
-from apps.billing.models import CreditLot, Pot
+from apps.billing.models import Pot
 from apps.core.errors import NotFound
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceCounter, InvoiceLine, PeriodClose
@@ -371,30 +371,38 @@ def test_less_usage_is_a_negative_adjustment_and_paid_credit(invoiced):
     assert failing() == []
 
 
-def test_a_net_below_zero_waits_for_the_next_invoice(invoiced):
+def test_a_net_below_zero_is_a_credit_note_of_the_period(invoiced):
     stop(invoiced, "a", APRIL + HOUR)
     build.usage(invoiced, MAY, MAY + HOUR / 2)
 
     may = build.closed(invoiced, "2026-05", now=JUNE).invoice
-    assert lines(may) == [("usage", "2026-05", "h100", "1800", 50, 0)]
-    assert failing() == []
+
+    assert (may.number, may.kind, may.state) == ("CN-2026-000001", "adjustment_note", "issued")
+    assert lines(may) == [
+        ("usage", "2026-05", "h100", "1800", 50, 0),
+        ("adjustment", "2026-04", "h100", "-3600", -100, 0),
+    ]
+    assert amounts(may) == {"subtotal": -50, "total": -50}
+    # The hour that came back is paid credit; half of it paid the half hour of May.
+    assert books(invoiced) == {"paid_lot": 500_000, "receivable": -2_000_000, "revenue": 1_500_000}
+    assert PeriodClose.objects.filter(invoice=may).exists()
+    assert build.closed(invoiced, "2026-05", now=JUNE).invoice == may
     build.usage(invoiced, JUNE, JUNE + 2 * HOUR, now=JULY)
 
     june = build.closed(invoiced, "2026-06", now=JULY).invoice
 
-    assert lines(june) == [
-        ("usage", "2026-06", "h100", "7200", 200, 0),
-        ("adjustment", "2026-04", "h100", "-3600", -100, 0),
-    ]
-    assert [lot.amount_micros for lot in CreditLot.objects.all()] == [1_000_000]
+    assert lines(june) == [("usage", "2026-06", "h100", "7200", 200, 0)]
+    assert amounts(june) == {"subtotal": 200, "total": 200, "due": 150}
     assert failing() == []
 
 
-def test_a_net_below_zero_without_other_lines_makes_no_invoice(invoiced):
+def test_corrections_alone_are_a_credit_note(invoiced):
     stop(invoiced, "a", APRIL + HOUR)
 
-    assert build.closed(invoiced, "2026-05", now=JUNE).invoice is None
-    assert Invoice.objects.count() == 1
+    note = build.closed(invoiced, "2026-05", now=JUNE).invoice
+
+    assert lines(note) == [("adjustment", "2026-04", "h100", "-3600", -100, 0)]
+    assert (note.state, amounts(note)) == ("issued", {"subtotal": -100, "total": -100})
     assert failing() == []
 
 

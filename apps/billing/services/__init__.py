@@ -1,19 +1,28 @@
-"""Every write of billing, a verb a module: grant credit, hold it, charge usage, run the metering tick."""
+"""Every write of billing, a verb a module: grant credit, hold it, charge usage, serve invoices, run the tick."""
 
 from apps.billing.services.charge import ChargeStep, charge_organization
 from apps.billing.services.credit import (
     Grant,
     InvalidExpiry,
-    bill_receivable,
     expire_lots,
     grant_credit,
-    take_unbilled_receipts,
+    open_lot,
 )
 from apps.billing.services.holding import (
     InsufficientCredit,
     place_hold,
     release_hold,
     settle_holds,
+)
+from apps.billing.services.invoicing import (
+    bill_receivable,
+    give_credit,
+    paid_credit_micros,
+    pay_from_credit,
+    put_unbilled_receipts,
+    take_unbilled_receipts,
+    unbill_receivable,
+    unbilled_receipts_micros,
 )
 from apps.billing.services.tick import (
     meter_and_charge,
@@ -28,11 +37,18 @@ __all__ = [
     "bill_receivable",
     "charge_organization",
     "expire_lots",
+    "give_credit",
     "grant_credit",
     "meter_and_charge",
+    "open_lot",
+    "paid_credit_micros",
+    "pay_from_credit",
     "place_hold",
+    "put_unbilled_receipts",
     "queue_metering",
     "release_hold",
     "settle_holds",
     "take_unbilled_receipts",
+    "unbill_receivable",
+    "unbilled_receipts_micros",
 ]

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
-from apps.billing.models import BillingProgress, ChargeKey, CreditLot, Pot
+from apps.billing.models import BillingProgress, CreditLot, Pot
 from apps.core.actor import Actor
 from apps.core.errors import FieldError, ValidationFailed
 from apps.core.ids import uuid7
@@ -242,26 +242,3 @@ def expire_lots(*, book: Book, until: datetime, now: datetime) -> int:
     ledger.post_transfers(book=book, postings=postings, now=now)
     CreditLot.objects.filter(pk__in=[lot.pk for lot in lots]).update(expired_at=now)
     return len(lots)
-
-
-@transaction.atomic
-def bill_receivable(*, organization_id: UUID, billed: dict[UUID, int]) -> None:
-    """Note on each charge key how much of its receivable the final invoices ask for, in micros.
-
-    Called by finalisation under the wallet's lock. From then on what comes back for those hours becomes credit: the
-    invoice stays owed as it is.
-    """
-    for key in ChargeKey.objects.filter(organization_id=organization_id, pk__in=billed):
-        key.billed_receivable_micros = billed[key.pk]
-        key.save(update_fields=["billed_receivable_micros"])
-
-
-@transaction.atomic
-def take_unbilled_receipts(*, organization_id: UUID, receivable_micros: int) -> int:
-    """Use what was paid ahead of the invoice for an invoice's receivable and return the micros used."""
-    progress = BillingProgress.objects.select_for_update(no_key=True).get(organization_id=organization_id)
-    used = min(progress.unbilled_receipts_micros, receivable_micros)
-    if used:
-        progress.unbilled_receipts_micros -= used
-        progress.save(update_fields=["unbilled_receipts_micros"])
-    return used

@@ -1,4 +1,4 @@
-"""Every write of invoices, a verb a module: close a period, put a receipt to what is open."""
+"""Every write of invoices, a verb a module: close a period, put a receipt to what is open, say who sells and how."""
 
 from apps.invoices.services.allocate import allocate_receipt
 from apps.invoices.services.close import (
@@ -9,13 +9,30 @@ from apps.invoices.services.close import (
     close_period,
     queue_due_periods,
 )
+from apps.invoices.services.sellers import (
+    SELLER_FIELDS,
+    add_tax_exemption,
+    add_tax_rate,
+    assign_seller,
+    revoke_tax_exemption,
+    save_seller,
+)
+from apps.invoices.services.vat import check_vat_id, queue_vat_checks
 
 __all__ = [
+    "SELLER_FIELDS",
     "ClosedPeriod",
     "PeriodNotEnded",
     "PeriodOutOfOrder",
+    "add_tax_exemption",
+    "add_tax_rate",
     "allocate_receipt",
+    "assign_seller",
+    "check_vat_id",
     "close_due_periods",
     "close_period",
     "queue_due_periods",
+    "queue_vat_checks",
+    "revoke_tax_exemption",
+    "save_seller",
 ]

@@ -9,19 +9,28 @@ from django.db import transaction
 from django.db.models import Sum
 
 from apps.core import money
-from apps.invoices.models import Invoice, InvoicePayment, InvoiceState
+from apps.invoices.models import Invoice, InvoicePayment, InvoiceState, PaymentKind
 from apps.outbox import services as outbox
 
 
 @transaction.atomic
-def allocate_receipt(*, organization_id: UUID, amount_micros: int, batch_id: UUID, now: datetime) -> int:
+def allocate_receipt(
+    *,
+    organization_id: UUID,
+    amount_micros: int,
+    batch_id: UUID,
+    now: datetime,
+    kind: str = PaymentKind.PAYMENT,
+    first_invoice_id: UUID | None = None,
+) -> int:
     """Put a payment to the organization's open invoices, oldest first, and return the micros that they took.
 
     An invoice whose due amount is covered becomes paid. Called under the wallet's lock by whoever posts the payment to
-    the receivable; `batch_id` is that of its transfers.
+    the receivable; `batch_id` is that of its transfers. kind: one of PaymentKind. first_invoice_id: before older ones.
     """
     left = amount_micros
-    for invoice in Invoice.objects.outstanding(organization_id).select_for_update(no_key=True):
+    rows = list(Invoice.objects.outstanding(organization_id).select_for_update(no_key=True))
+    for invoice in sorted(rows, key=lambda row: row.id != first_invoice_id):
         if not left:
             break
         due_micros = money.minor_to_micros(invoice.due_minor, invoice.currency)
@@ -30,6 +39,7 @@ def allocate_receipt(*, organization_id: UUID, amount_micros: int, batch_id: UUI
         InvoicePayment.objects.create(
             organization_id=organization_id,
             invoice=invoice,
+            kind=kind,
             amount_micros=share,
             batch_id=batch_id,
             paid_at=now,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.db import models, transaction
@@ -12,14 +14,26 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.billing import services as billing
+from apps.billing.models import Pot
 from apps.core import failpoints, jobs, money
 from apps.core.actor import Actor, system_actor
 from apps.core.errors import Conflict, NotFound
-from apps.core.periods import month_start, next_label
-from apps.invoices import composing, selectors
-from apps.invoices.composing import Composition
-from apps.invoices.models import Invoice, InvoiceLine, InvoiceState, PeriodClose
-from apps.invoices.services.number import next_number
+from apps.core.periods import floor_hour, month_start, next_label
+from apps.invoices import composing, parties, selectors
+from apps.invoices.composing import Composition, Settlement
+from apps.invoices.models import (
+    PERIOD_KINDS,
+    DocumentKind,
+    Invoice,
+    InvoiceClaim,
+    InvoiceLine,
+    InvoiceState,
+    InvoiceTax,
+    PeriodClose,
+)
+from apps.invoices.parties import Buyer, Seller
+from apps.invoices.services.number import number_document
+from apps.invoices.tax.terms import TaxTerms
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind, Posting, TransferKind
 from apps.metering import services as metering
@@ -93,17 +107,18 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
     period = BillingPeriod.objects.get(organization_id=organization_id, label=label)
     billing.meter_and_charge(organization_id=organization_id, until=period.ends_at, now=now)
     if period.state == PeriodState.FINAL:
-        return ClosedPeriod(period=period, invoice=Invoice.objects.filter(period=period).final().first())
+        found = Invoice.objects.final().filter(period=period, kind__in=PERIOD_KINDS).first()
+        return ClosedPeriod(period=period, invoice=found)
     if finalize:
         _refuse_out_of_order(period)
-    composition = composing.compose(organization, period)
-    invoice = _write_draft(organization, period, composition, now=now)
+    document = _compose(organization, period, now=now)
+    invoice = _write_draft(document, now=now)
     if not finalize:
         organizations.mark_period(period=period, state=PeriodState.DRAFT, now=now)
         return ClosedPeriod(period=period, invoice=invoice)
 
     if invoice is not None:
-        _finalize(book, invoice, composition, now=now)
+        _finalize(book, invoice, document, now=now)
     organizations.mark_period(period=period, state=PeriodState.FINAL, now=now)
     PeriodClose.objects.create(
         organization_id=organization_id, period=period, invoice=invoice, closed_by=actor.label, closed_at=now
@@ -143,17 +158,49 @@ def _refuse_out_of_order(period: BillingPeriod) -> None:
         )
 
 
-def _write_draft(
-    organization: Organization, period: BillingPeriod, composition: Composition, *, now: datetime
-) -> Invoice | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Document:
+    """What a period's document is to say: its parties, its lines and taxes, and how it is settled."""
+
+    organization: Organization
+    period: BillingPeriod
+    seller: Seller
+    buyer: Buyer
+    composition: Composition
+    settlement: Settlement
+
+
+def _compose(organization: Organization, period: BillingPeriod, *, now: datetime) -> _Document:
+    seller, buyer = parties.seller_of(organization.id), parties.buyer_of(organization)
+    terms = parties.tax_terms(organization_id=organization.id, seller=seller, buyer=buyer, now=now)
+    composition = composing.compose(organization, period, terms)
+    settlement = composing.settle(
+        composition,
+        organization.currency,
+        credit_micros=billing.paid_credit_micros(organization_id=organization.id, now=now),
+        receipts_micros=billing.unbilled_receipts_micros(organization_id=organization.id),
+    )
+    return _Document(
+        organization=organization,
+        period=period,
+        seller=seller,
+        buyer=buyer,
+        composition=composition,
+        settlement=settlement,
+    )
+
+
+def _write_draft(document: _Document, *, now: datetime) -> Invoice | None:
     """Rewrite the period's draft with the lines as they are now; without lines there is none."""
-    draft = Invoice.objects.filter(period=period, state=InvoiceState.DRAFT).first()
+    organization, period, composition = document.organization, document.period, document.composition
+    draft = Invoice.objects.filter(period=period, state=InvoiceState.DRAFT, kind__in=PERIOD_KINDS).first()
     if draft is not None:
         draft.lines.all().delete()
+        draft.taxes.all().delete()
     if not composition.lines:
         if draft is not None:
             draft.state = InvoiceState.VOID
-            _set_totals(draft, Composition(lines=(), keys=()))
+            _set_totals(draft, Composition(), Settlement())
             draft.save()
         return None
     if draft is None:
@@ -161,7 +208,12 @@ def _write_draft(
             organization=organization, period=period, currency=organization.currency, created_at=now
         )
     draft.drafted_at = now
-    _set_totals(draft, composition)
+    is_note = composition.is_credit_note
+    draft.kind = DocumentKind.ADJUSTMENT_NOTE if is_note else DocumentKind.INVOICE
+    draft.entity = document.seller.code
+    draft.series = document.seller.credit_note_series if is_note else document.seller.invoice_series
+    draft.seller, draft.buyer = document.seller.as_json(), document.buyer.as_json()
+    _set_totals(draft, composition, document.settlement)
     draft.save()
     splits = selectors.splits_of([line.key for line in composition.lines])
     InvoiceLine.objects.bulk_create(
@@ -180,66 +232,161 @@ def _write_draft(
             unit_price=line.terms.unit_price,
             amount_minor=line.amount_minor,
             discount_minor=line.discount_minor,
+            tax_minor=line.tax_minor,
+            **_tax_fields(line.tax_terms, prefix="tax_"),
             ledger_micros=line.ledger_micros,
             splits=splits[line.key.id],
         )
         for position, line in enumerate(composition.lines, start=1)
     )
+    InvoiceTax.objects.bulk_create(
+        InvoiceTax(
+            organization=organization,
+            invoice=draft,
+            position=position,
+            base_minor=group.base_minor,
+            tax_minor=group.tax_minor,
+            **_tax_fields(group.terms),
+        )
+        for position, group in enumerate(composition.taxes, start=1)
+    )
     return draft
 
 
-def _set_totals(invoice: Invoice, composition: Composition) -> None:
-    invoice.subtotal_minor = sum(line.amount_minor for line in composition.lines)
-    invoice.discount_minor = sum(line.discount_minor for line in composition.lines)
-    invoice.total_minor = invoice.subtotal_minor - invoice.discount_minor + invoice.tax_minor
-    invoice.due_minor = composition.due_minor(composition.owed_micros, invoice.currency)
+def _tax_fields(terms: TaxTerms, prefix: str = "") -> dict[str, Any]:
+    names = ("category", "percent", "country", "note")
+    return {f"{prefix}{name}": getattr(terms, name) for name in names}
 
 
-def _finalize(book: ledger.Book, invoice: Invoice, composition: Composition, *, now: datetime) -> None:
-    """Fix what is due, post the residues of rounding, number the invoice.
+def _set_totals(invoice: Invoice, composition: Composition, settlement: Settlement) -> None:
+    invoice.subtotal_minor = composition.subtotal_minor
+    invoice.discount_minor = composition.discount_minor
+    invoice.tax_minor = composition.tax_minor
+    invoice.total_minor = composition.total_minor
+    invoice.due_minor = settlement.due_minor
+    invoice.tax_credit_minor = settlement.tax_credit_minor
+    invoice.receipts_micros = settlement.receipts_micros
 
-    The residues make the invoice's revenue and receivable whole minor units; no lot is touched.
+
+def _finalize(book: ledger.Book, invoice: Invoice, document: _Document, *, now: datetime) -> None:
+    """Fix what is due, post tax and the residues of rounding, number the document.
+
+    The residues make the document's revenue and receivable whole minor units; no lot is touched by them.
     """
-    owed_micros = composition.owed_micros
-    owed_micros -= billing.take_unbilled_receipts(
-        organization_id=invoice.organization_id, receivable_micros=owed_micros
+    composition, settlement = document.composition, document.settlement
+    subtotal_micros = money.minor_to_micros(invoice.subtotal_minor, invoice.currency)
+    posting = partial(_posting, book, invoice, now=now)
+    postings = posting(
+        1,
+        subtotal_micros - sum(line.ledger_micros for line in composition.lines),
+        debit=AccountKind.ROUNDING,
+        credit=AccountKind.REVENUE,
     )
-    invoice.due_minor = composition.due_minor(owed_micros, invoice.currency)
+    if composition.is_credit_note:
+        ledger.post_transfers(book=book, postings=postings, now=now)
+        if settlement.tax_credit_minor:
+            billing.give_credit(
+                book=book,
+                amount_micros=money.minor_to_micros(-settlement.tax_credit_minor, invoice.currency),
+                funded_by=AccountKind.TAX_PAYABLE,
+                kind=TransferKind.TAX,
+                source="credit_note",
+                reason=str(_("Tax of usage that turned out smaller.")),
+                reference=str(invoice.id),
+                now=now,
+            )
+        number_document(invoice, state=InvoiceState.ISSUED, seller=document.seller, now=now)
+        return
+
+    used_micros = billing.take_unbilled_receipts(
+        organization_id=invoice.organization_id, receivable_micros=settlement.receipts_micros
+    )
+    assert used_micros == settlement.receipts_micros, "nobody else uses them under the wallet's lock"
+    claims = {
+        key.id: key.receivable_micros - key.billed_receivable_micros
+        for key in composition.keys
+        if key.receivable_micros != key.billed_receivable_micros
+    }
+    InvoiceClaim.objects.bulk_create(
+        InvoiceClaim(organization_id=invoice.organization_id, invoice=invoice, key_id=key_id, micros=micros)
+        for key_id, micros in claims.items()
+    )
     billing.bill_receivable(
         organization_id=invoice.organization_id,
-        billed={key.id: key.receivable_micros for key in composition.keys},
+        billed={key.id: key.receivable_micros for key in composition.keys if key.id in claims},
     )
-    invoiced_micros = money.minor_to_micros(invoice.subtotal_minor, invoice.currency)
-    revenue_residue = invoiced_micros - sum(line.ledger_micros for line in composition.lines)
-    receivable_residue = money.minor_to_micros(invoice.due_minor, invoice.currency) - owed_micros
-    rounding, revenue = book[AccountKind.ROUNDING], book[AccountKind.REVENUE]
-    postings = [
-        *_residue(invoice, 1, revenue_residue, debit_id=rounding, credit_id=revenue, now=now),
-        *_residue(
-            invoice, 2, receivable_residue, debit_id=book[AccountKind.RECEIVABLE], credit_id=rounding, now=now
-        ),
-    ]
+    tax_micros = money.minor_to_micros(settlement.tax_receivable_minor, invoice.currency)
+    owed_micros = composition.owed_micros + tax_micros - used_micros
+    postings += posting(
+        2,
+        money.minor_to_micros(invoice.due_minor, invoice.currency) - owed_micros,
+        debit=AccountKind.RECEIVABLE,
+        credit=AccountKind.ROUNDING,
+    )
+    postings += posting(
+        3,
+        tax_micros,
+        debit=AccountKind.RECEIVABLE,
+        credit=AccountKind.TAX_PAYABLE,
+        kind=TransferKind.TAX,
+    )
     ledger.post_transfers(book=book, postings=postings, now=now)
-    invoice.state = InvoiceState.OPEN if invoice.due_minor else InvoiceState.PAID
-    invoice.finalized_at = now
-    # The counter is locked last, so that numbering waits for nothing but its own commit and leaves no gap.
-    invoice.number = next_number(entity=invoice.entity, series=invoice.series, at=now)
-    invoice.save()
+    _pay_tax(book, invoice, now=now)
+    invoice.due_at = now + timedelta(days=document.seller.payment_days)
+    state = InvoiceState.OPEN if invoice.due_minor else InvoiceState.PAID
+    number_document(invoice, state=state, seller=document.seller, now=now)
 
 
-def _residue(
-    invoice: Invoice, line: int, micros: int, *, debit_id: UUID, credit_id: UUID, now: datetime
+def _pay_tax(book: ledger.Book, invoice: Invoice, *, now: datetime) -> None:
+    """Take the part of the tax that paid credit pays, or give back what tax came back."""
+    micros = money.minor_to_micros(invoice.tax_credit_minor, invoice.currency)
+    if micros > 0:
+        billing.pay_from_credit(
+            book=book,
+            amount_micros=micros,
+            to=AccountKind.TAX_PAYABLE,
+            kind=TransferKind.TAX,
+            cause=f"invoice-tax:{invoice.id}",
+            reference=str(invoice.id),
+            now=now,
+        )
+    elif micros < 0:
+        billing.open_lot(
+            book=book,
+            pot=Pot.PAID,
+            amount_micros=-micros,
+            effective_at=floor_hour(now),
+            funded_by=AccountKind.TAX_PAYABLE,
+            kind=TransferKind.TAX,
+            source="credit_note",
+            reason=str(_("Tax of usage that turned out smaller.")),
+            reference=str(invoice.id),
+            now=now,
+        )
+
+
+def _posting(
+    book: ledger.Book,
+    invoice: Invoice,
+    line: int,
+    micros: int,
+    *,
+    debit: AccountKind,
+    credit: AccountKind,
+    now: datetime,
+    kind: TransferKind = TransferKind.INVOICE,
 ) -> list[Posting]:
+    """Return one posting of an invoice, the other way round for an amount below zero, none for zero."""
     if not micros:
         return []
     if micros < 0:
-        debit_id, credit_id = credit_id, debit_id
+        debit, credit = credit, debit
     return [
         Posting(
-            debit_id=debit_id,
-            credit_id=credit_id,
+            debit_id=book[debit],
+            credit_id=book[credit],
             amount_micros=abs(micros),
-            kind=TransferKind.INVOICE,
+            kind=kind,
             cause=f"invoice:{invoice.id}:{line}",
             occurred_at=now,
             reference=str(invoice.id),

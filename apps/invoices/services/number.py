@@ -6,23 +6,34 @@ from datetime import datetime
 
 from django.db import transaction
 
-from apps.invoices.models import InvoiceCounter
+from apps.invoices.models import Invoice, InvoiceCounter, InvoiceState
+from apps.invoices.parties import Seller
 
 
 @transaction.atomic
-def next_number(*, entity: str, series: str, at: datetime) -> str:
+def next_number(*, entity: str, series: str, year: int) -> str:
     """Return the next number of a series, such as INV-2026-000042.
 
     The counter's row stays locked until the caller's transaction ends: a rollback gives the number back, and the next
-    caller waits to see whether it was used. The year is that of `at` in the entity's zone, which is UTC until sellers
-    have addresses.
+    caller waits to see whether it was used. The year is that of the document in the entity's zone.
     """
     InvoiceCounter.objects.bulk_create(
-        [InvoiceCounter(entity=entity, series=series, year=at.year)], ignore_conflicts=True
+        [InvoiceCounter(entity=entity, series=series, year=year)], ignore_conflicts=True
     )
     counter = InvoiceCounter.objects.select_for_update(no_key=True).get(
-        entity=entity, series=series, year=at.year
+        entity=entity, series=series, year=year
     )
     counter.last_number += 1
     counter.save(update_fields=["last_number"])
-    return f"{series}-{at.year}-{counter.last_number:06d}"
+    return f"{series}-{year}-{counter.last_number:06d}"
+
+
+def number_document(invoice: Invoice, *, state: InvoiceState, seller: Seller, now: datetime) -> None:
+    """Make a draft final: state, moment and number, saved with everything else that the caller set.
+
+    The counter is locked last, so that numbering waits for nothing but its own commit and leaves no gap.
+    """
+    invoice.state = state
+    invoice.finalized_at = now
+    invoice.number = next_number(entity=invoice.entity, series=invoice.series, year=seller.day_of(now).year)
+    invoice.save()

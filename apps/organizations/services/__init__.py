@@ -1,6 +1,7 @@
 """Every write to organizations, and which one a request is about."""
 
 from apps.organizations.services.arrival import give_first_organization
+from apps.organizations.services.billing_profile import change_billing_profile, record_vat_check
 from apps.organizations.services.checks import (
     NAME_LENGTH_MAX,
     SlugTaken,
@@ -77,6 +78,7 @@ __all__ = [
     "accept_invite",
     "accept_ownership",
     "add_member",
+    "change_billing_profile",
     "change_member",
     "change_organization",
     "change_project",
@@ -97,6 +99,7 @@ __all__ = [
     "offer_ownership",
     "open_to",
     "period_containing",
+    "record_vat_check",
     "remove_member",
     "resend",
     "resolve_for_actor",

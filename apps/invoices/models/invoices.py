@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
 from apps.core.ids import uuid7
+from apps.invoices.models.taxes import TaxCategory
 
 
 class InvoiceState(models.TextChoices):
@@ -22,17 +23,48 @@ class InvoiceState(models.TextChoices):
     PAID = "paid", _("Paid")
     UNCOLLECTIBLE = "uncollectible", _("Uncollectible")
     CANCELLED = "cancelled", _("Cancelled")
+    ISSUED = "issued", _("Issued")
     VOID = "void", _("Void")
 
 
-FINAL_STATES = (InvoiceState.OPEN, InvoiceState.PAID, InvoiceState.UNCOLLECTIBLE, InvoiceState.CANCELLED)
+FINAL_STATES = (
+    InvoiceState.OPEN,
+    InvoiceState.PAID,
+    InvoiceState.UNCOLLECTIBLE,
+    InvoiceState.CANCELLED,
+    InvoiceState.ISSUED,
+)
+
+
+class DocumentKind(models.TextChoices):
+    """An invoice, or one of the credit notes: of a period below zero, by staff, or of a whole invoice.
+
+    A cancellation takes an invoice back as if it had never been: its usage is invoiced anew. Every other credit note
+    leaves the invoice as it is. Credit notes are `issued` and never change.
+    """
+
+    INVOICE = "invoice", _("Invoice")
+    ADJUSTMENT_NOTE = "adjustment_note", _("Credit note for corrected usage")
+    CREDIT_NOTE = "credit_note", _("Credit note")
+    CANCELLATION = "cancellation", _("Cancellation")
+
+
+PERIOD_KINDS = (DocumentKind.INVOICE, DocumentKind.ADJUSTMENT_NOTE)
+NOTE_KINDS = (DocumentKind.ADJUSTMENT_NOTE, DocumentKind.CREDIT_NOTE, DocumentKind.CANCELLATION)
 
 
 class LineKind(models.TextChoices):
-    """A line bills a charge key for the first time, or corrects what was billed."""
+    """A line bills a charge key for the first time, corrects what was billed, or waives a part of it.
+
+    A waiver moves money only: what usage costs, and so every later correction, is counted as if it were not there.
+    """
 
     USAGE = "usage", _("Usage")
     ADJUSTMENT = "adjustment", _("Adjustment")
+    CREDIT = "credit", _("Credit")
+
+
+BILLED_KINDS = (LineKind.USAGE, LineKind.ADJUSTMENT)
 
 
 class InvoiceCounter(models.Model):
@@ -64,6 +96,12 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
     def final(self) -> Self:
         return self.filter(state__in=FINAL_STATES)
 
+    def invoices(self) -> Self:
+        return self.filter(kind=DocumentKind.INVOICE)
+
+    def credit_notes(self) -> Self:
+        return self.filter(kind__in=NOTE_KINDS)
+
     def outstanding(self, organization_id: UUID) -> Self:
         """Return an organization's open invoices, the oldest first."""
         return self.filter(organization_id=organization_id, state=InvoiceState.OPEN).order_by(
@@ -72,10 +110,13 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
 
 
 class Invoice(models.Model):
-    """One invoice of one organization and period. All amounts are ISO 4217 minor units of its currency.
+    """One invoice or credit note of one organization and period. Amounts are ISO 4217 minor units of its currency.
 
-    total = subtotal − discount + tax. due: the part that credit did not pay; total − due was paid from paid credit or
-    ahead of the invoice. The promotional credit used is the discount.
+    total = subtotal − discount + tax; below zero on a credit note. due: the part that credit did not pay; total − due
+    was paid from paid credit or ahead of the invoice. The promotional credit used is the discount.
+    tax_credit: the part of the tax that paid credit paid. receipts: what was paid ahead and used here.
+    seller, buyer: the parties as they were when the document became final, see `parties`.
+    corrects: the invoice that a credit note by staff or a cancellation is about. reason: theirs.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -83,7 +124,12 @@ class Invoice(models.Model):
     period = models.ForeignKey(
         "organizations.BillingPeriod", models.PROTECT, related_name="invoices", db_constraint=False
     )
+    kind = models.CharField(max_length=16, choices=DocumentKind.choices, default=DocumentKind.INVOICE)
     state = models.CharField(max_length=16, choices=InvoiceState.choices, default=InvoiceState.DRAFT)
+    corrects = models.ForeignKey(
+        "self", models.PROTECT, related_name="credit_notes", db_constraint=False, null=True, blank=True
+    )
+    reason = models.CharField(max_length=500, blank=True)
     entity = models.CharField(max_length=32, default="default")
     series = models.CharField(max_length=8, default="INV")
     number = models.CharField(max_length=32, null=True, blank=True)  # noqa: DJ001 (a draft has no number; an empty one would be a second of its kind)
@@ -93,6 +139,11 @@ class Invoice(models.Model):
     tax_minor = models.BigIntegerField(default=0)
     total_minor = models.BigIntegerField(default=0)
     due_minor = models.BigIntegerField(default=0)
+    tax_credit_minor = models.BigIntegerField(default=0)
+    receipts_micros = models.BigIntegerField(default=0)
+    seller = models.JSONField(default=dict)
+    buyer = models.JSONField(default=dict)
+    due_at = models.DateTimeField(null=True, blank=True)
     drafted_at = models.DateTimeField()
     finalized_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
@@ -108,7 +159,23 @@ class Invoice(models.Model):
             models.UniqueConstraint(
                 name="invoices_invoice_one_per_period",
                 fields=["organization", "period"],
-                condition=~Q(state=InvoiceState.VOID),
+                condition=~Q(state=InvoiceState.VOID) & Q(kind__in=PERIOD_KINDS),
+            ),
+            models.CheckConstraint(
+                name="invoices_invoice_kind_known", condition=Q(kind__in=DocumentKind.values)
+            ),
+            models.CheckConstraint(
+                name="invoices_invoice_notes_are_issued",
+                condition=Q(kind=DocumentKind.INVOICE) & ~Q(state=InvoiceState.ISSUED)
+                | Q(
+                    kind__in=NOTE_KINDS,
+                    state__in=[InvoiceState.DRAFT, InvoiceState.ISSUED, InvoiceState.VOID],
+                ),
+            ),
+            models.CheckConstraint(
+                name="invoices_invoice_corrects",
+                condition=Q(kind__in=PERIOD_KINDS, corrects=None)
+                | Q(kind__in=[DocumentKind.CREDIT_NOTE, DocumentKind.CANCELLATION], corrects__isnull=False),
             ),
             models.CheckConstraint(
                 name="invoices_invoice_state_known", condition=Q(state__in=InvoiceState.values)
@@ -160,6 +227,10 @@ class InvoiceLine(models.Model):
     amount_minor = models.BigIntegerField()
     discount_minor = models.BigIntegerField(default=0)
     tax_minor = models.BigIntegerField(default=0)
+    tax_category = models.CharField(max_length=2, choices=TaxCategory.choices, default=TaxCategory.OUTSIDE)
+    tax_percent = models.DecimalField(max_digits=7, decimal_places=4, default=0)
+    tax_country = models.CharField(max_length=2, blank=True)
+    tax_note = models.CharField(max_length=300, blank=True)
     ledger_micros = models.BigIntegerField()
     splits = models.JSONField(default=list, encoder=DjangoJSONEncoder)
 
@@ -178,7 +249,7 @@ class InvoiceLine(models.Model):
             models.CheckConstraint(
                 name="invoices_invoiceline_adjustment_corrects",
                 condition=Q(kind=LineKind.USAGE, corrects=None)
-                | Q(kind=LineKind.ADJUSTMENT, corrects__isnull=False),
+                | Q(kind__in=[LineKind.ADJUSTMENT, LineKind.CREDIT], corrects__isnull=False),
             ),
         ]
         indexes = [models.Index(name="invoices_invoiceline_key", fields=["key"])]
@@ -187,12 +258,79 @@ class InvoiceLine(models.Model):
         return f"{self.meter} {self.sku} {self.region}"
 
 
+class InvoiceTax(models.Model):
+    """One rate group of a document: the lines of one category, rate and country, their net sum and its tax."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="taxes", db_constraint=False)
+    position = models.PositiveSmallIntegerField()
+    category = models.CharField(max_length=2, choices=TaxCategory.choices)
+    percent = models.DecimalField(max_digits=7, decimal_places=4)
+    country = models.CharField(max_length=2, blank=True)
+    note = models.CharField(max_length=300, blank=True)
+    base_minor = models.BigIntegerField()
+    tax_minor = models.BigIntegerField()
+
+    class Meta:
+        verbose_name = _("tax of an invoice")
+        verbose_name_plural = _("taxes of invoices")
+        constraints = [
+            models.UniqueConstraint(name="invoices_invoicetax_position", fields=["invoice", "position"]),
+            models.UniqueConstraint(
+                name="invoices_invoicetax_group",
+                fields=["invoice", "category", "percent", "country", "note"],
+            ),
+            models.CheckConstraint(
+                name="invoices_invoicetax_category_known", condition=Q(category__in=TaxCategory.values)
+            ),
+            models.CheckConstraint(
+                name="invoices_invoicetax_only_rates_tax",
+                condition=Q(category=TaxCategory.STANDARD) | Q(percent=0, tax_minor=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.category} {self.percent.normalize():f} %"
+
+
+class InvoiceClaim(models.Model):
+    """How much of a charge key's receivable an invoice asks for, so that a cancellation knows what to give back."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="claims", db_constraint=False)
+    key = models.ForeignKey("billing.ChargeKey", models.PROTECT, related_name="+", db_constraint=False)
+    micros = models.BigIntegerField()
+
+    class Meta:
+        verbose_name = _("claim of an invoice")
+        verbose_name_plural = _("claims of invoices")
+        constraints = [
+            models.UniqueConstraint(name="invoices_invoiceclaim_once", fields=["invoice", "key"]),
+            models.CheckConstraint(name="invoices_invoiceclaim_positive", condition=Q(micros__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key_id}: {self.micros}"
+
+
+class PaymentKind(models.TextChoices):
+    """What settled a part of an invoice: money, or a decision of staff."""
+
+    PAYMENT = "payment", _("Payment")
+    CREDIT_NOTE = "credit_note", _("Credit note")
+    CANCELLATION = "cancellation", _("Cancellation")
+    WRITE_OFF = "write_off", _("Write-off")
+
+
 class InvoicePayment(models.Model):
-    """Money that was put to an invoice; the transfers of the payment share `batch_id`."""
+    """What was put to an invoice; the transfers of the payment, credit note or write-off share `batch_id`."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
     invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="payments", db_constraint=False)
+    kind = models.CharField(max_length=12, choices=PaymentKind.choices, default=PaymentKind.PAYMENT)
     amount_micros = models.BigIntegerField()
     batch_id = models.UUIDField()
     paid_at = models.DateTimeField()
@@ -204,6 +342,9 @@ class InvoicePayment(models.Model):
             models.UniqueConstraint(name="invoices_invoicepayment_once", fields=["invoice", "batch_id"]),
             models.CheckConstraint(
                 name="invoices_invoicepayment_amount_positive", condition=Q(amount_micros__gt=0)
+            ),
+            models.CheckConstraint(
+                name="invoices_invoicepayment_kind_known", condition=Q(kind__in=PaymentKind.values)
             ),
         ]
 
