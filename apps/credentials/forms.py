@@ -1,18 +1,23 @@
-"""Forms of the staff admin; what they check, the services check again."""
+"""Forms of the pages and of the staff admin; what they check, the services check again."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import ValidationFailed
 from apps.core.permissions import IntegrationScope, Permission
 from apps.credentials.models import Integration
+from apps.credentials.scopes import PEOPLE_ONLY, SCOPE_PURPOSES
 from apps.credentials.services import parse_networks
+from apps.organizations.models import Project
 
 SCOPES = [
     (_("Integrations"), [(scope.value, scope.value) for scope in IntegrationScope]),
@@ -56,3 +61,90 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def save_m2m(self) -> None:
         """Nothing to save: there are no related rows."""
+
+
+# What a key's scopes are about, in the order of the page.
+SCOPE_GROUPS: tuple[tuple[str | Promise, tuple[str, ...]], ...] = (
+    (_("Usage and projects"), ("usage", "projects", "quotas")),
+    (_("Money"), ("billing", "budgets")),
+    (_("Keys"), ("api_keys",)),
+    (_("The organization"), ("organization", "members", "audit")),
+)
+
+
+def _as_days(text: str) -> int | None:
+    return int(text) if text else None
+
+
+class KeyForm(forms.Form):
+    """A new key: `days` until it expires, None for never."""
+
+    name = forms.CharField(label=_("Name"), help_text=_("What will use it, such as training-cluster."))
+    scopes = forms.MultipleChoiceField(label=_("What it may do"), widget=forms.CheckboxSelectMultiple)
+    days = forms.TypedChoiceField(
+        label=_("Expires"),
+        choices=[
+            ("7", _("in 7 days")),
+            ("30", _("in 30 days")),
+            ("90", _("in 90 days")),
+            ("365", _("in a year")),
+            ("", _("never")),
+        ],
+        coerce=_as_days,
+        empty_value=None,
+        required=False,
+        initial="90",
+    )
+    project: forms.ModelChoiceField[Project] = forms.ModelChoiceField(
+        label=_("Project"), queryset=None, required=False, to_field_name="slug", empty_label=_("none")
+    )
+    allowed_ips = forms.CharField(
+        label=_("Allowed addresses"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=_("One address or network in each line, such as 203.0.113.0/24. Empty: any."),
+    )
+
+    def __init__(self, *args: Any, own: Collection[str], projects: QuerySet[Project], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._offered = [scope for scope in Permission if scope in own and scope not in PEOPLE_ONLY]
+        self.fields["scopes"].choices = [(str(scope), str(scope)) for scope in self._offered]  # type: ignore[attr-defined]
+        self.fields["project"].queryset = projects  # type: ignore[attr-defined]
+
+    def scope_groups(self) -> Iterator[tuple[str | Promise, list[tuple[str, str | Promise, bool]]]]:
+        """Yield each group with its scopes: name, what it means, and whether it is ticked."""
+        ticked = set(self["scopes"].value() or ())
+        for label, resources in SCOPE_GROUPS:
+            scopes = [scope for scope in self._offered if scope.split(".")[0] in resources]
+            if scopes:
+                yield label, [(str(scope), SCOPE_PURPOSES[scope], str(scope) in ticked) for scope in scopes]
+
+
+class KeyChangeForm(forms.Form):
+    """What may be changed of a key."""
+
+    name = forms.CharField(label=_("Name"))
+    is_active = forms.BooleanField(
+        label=_("On"), required=False, help_text=_("Off, it is refused until it is switched on again.")
+    )
+
+
+class RotateForm(forms.Form):
+    """How many hours the old secret works on."""
+
+    hours = forms.TypedChoiceField(
+        label=_("The old secret works"),
+        choices=[
+            ("0", _("no longer")),
+            ("1", _("for another hour")),
+            ("24", _("for another day")),
+            ("168", _("for another 7 days")),
+        ],
+        coerce=int,
+        initial="24",
+        help_text=_("Long enough to put the new one wherever the old one is."),
+    )
+
+
+class RevokeForm(forms.Form):
+    """Nothing but yes."""

@@ -1,7 +1,11 @@
 """Where credentials are."""
 
 from django.urls import path
+from django.utils.translation import gettext_lazy as _
 
+from apps.core.http.navigation import Section
+from apps.core.permissions import Permission
+from apps.credentials import views
 from apps.credentials.api import keys, own, signup, tokens
 
 api_urlpatterns = [
@@ -18,4 +22,23 @@ api_urlpatterns = [
     path("orgs/<slug:slug>/api-keys/<uuid:key_id>", keys.KeyDetail.as_view(), name="api-key"),
     path("orgs/<slug:slug>/api-keys/<uuid:key_id>/rotate", keys.KeyRotate.as_view(), name="api-key-rotate"),
 ]
-urlpatterns = [path(".well-known/jwks.json", tokens.Jwks.as_view(), name="jwks")]
+
+navigation = [
+    Section(
+        key="keys",
+        label=_("API keys"),
+        route="keys",
+        permission=Permission.API_KEYS_READ,
+        position=210,
+        letter="k",
+    ),
+]
+
+urlpatterns = [
+    path(".well-known/jwks.json", tokens.Jwks.as_view(), name="jwks"),
+    path("app/<slug:slug>/keys", views.Keys.as_view(), name="keys"),
+    path("app/<slug:slug>/keys/new", views.NewKey.as_view(), name="new-key"),
+    path("app/<slug:slug>/keys/<uuid:key_id>", views.Key.as_view(), name="key"),
+    path("app/<slug:slug>/keys/<uuid:key_id>/rotate", views.RotateKey.as_view(), name="rotate-key"),
+    path("app/<slug:slug>/keys/<uuid:key_id>/revoke", views.RevokeKey.as_view(), name="revoke-key"),
+]

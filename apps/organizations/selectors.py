@@ -9,11 +9,11 @@ from datetime import datetime
 from uuid import UUID
 
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
 from apps.core.permissions import ROLE_PERMISSIONS, Role
+from apps.core.states import State
 from apps.identity import selectors as identity
 from apps.organizations.models import Invite, Membership, Organization, OrganizationSlug, OrganizationStatus
 
@@ -73,14 +73,6 @@ def _parted(references: Collection[str]) -> tuple[list[str], dict[str, UUID]]:
     ids = {reference: UUID(reference) for reference in references if _ID.fullmatch(reference)}
     # PostgreSQL takes no NUL; no slug has one.
     return [reference for reference in references if reference not in ids and "\x00" not in reference], ids
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """A state in words with the tone of its mark: ok, info, caution, danger or none."""
-
-    word: str | Promise
-    tone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

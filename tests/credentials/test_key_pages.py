@@ -1,0 +1,195 @@
+"""The pages of API keys: the secret once, and only what the person could do themselves."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from apps.core.permissions import Permission, Role
+from apps.credentials.models import ApiKey
+from apps.credentials.scopes import PEOPLE_ONLY, SCOPE_PURPOSES
+from tests import build
+
+SECRET = re.compile(r"ch_live_[0-9A-Za-z]{8}_[0-9A-Za-z]{49}")
+SENT = {"name": "training", "scopes": ["usage.read", "billing.read"], "days": "30", "allowed_ips": ""}
+
+
+@pytest.fixture
+def lab(db):
+    return build.organization("lab", name="Bright Lab")
+
+
+@pytest.fixture
+def owner(lab):
+    return build.member(lab, Role.OWNER, user=build.user("owner@example.com", name="Olga Owner"))
+
+
+def made(client, **changes):
+    return client.post("/app/lab/keys/new", {**SENT, **changes})
+
+
+def offered(page):
+    return re.findall(r'name="scopes" value="([\w.]+)"', page)
+
+
+def test_a_key_is_made_and_its_secret_shown_once(lab, owner):
+    client = build.browser(owner)
+
+    page = made(client)
+    secret = SECRET.search(page.text)[0]
+    key = ApiKey.objects.get()
+
+    assert page.status_code == 200
+    assert "You will not see this again." in page.text
+    assert f"/api/v1/me \\\n  -H 'Authorization: Bearer {secret}'" in html.unescape(page.text)
+    assert "no-store" in page.headers["Cache-Control"]
+    assert build.client(secret).get("/api/v1/me").status_code == 200
+    assert (key.created_by, key.scopes) == (owner, ["billing.read", "usage.read"])
+    assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)
+    for path in ("/app/lab/keys", f"/app/lab/keys/{key.pk}"):
+        assert secret not in client.get(path).text
+        assert key.masked in client.get(path).text
+
+
+def test_every_scope_is_explained_and_those_of_people_are_not_offered(lab, owner):
+    page = build.browser(owner).get("/app/lab/keys/new").text
+
+    assert set(SCOPE_PURPOSES) == set(Permission)
+    assert sorted(offered(page)) == sorted(set(Permission) - PEOPLE_ONLY)
+
+
+def test_a_developer_is_offered_their_own_scopes_and_gets_no_more(lab):
+    client = build.browser(build.member(lab, Role.DEVELOPER))
+
+    assert "audit.read" not in offered(client.get("/app/lab/keys/new").text)
+    assert made(client, scopes=["audit.read"]).status_code == 422
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": ""}, "This field is required."),
+        ({"scopes": []}, "This field is required."),
+        ({"allowed_ips": "203.0.113.0/24\nnowhere"}, "This is no address or network"),
+        ({"days": "31"}, "Select a valid choice."),
+        ({"project": "foreign"}, "Select a valid choice."),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field_and_the_rest_stays(lab, owner, changes, said):
+    build.project(build.organization("other"), "foreign")
+
+    answer = made(build.browser(owner), **changes)
+
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert not ApiKey.objects.exists()
+    if "scopes" not in changes:
+        assert 'value="usage.read" checked' in answer.text
+
+
+def test_project_addresses_and_no_end(lab, owner):
+    project = build.project(lab, "training")
+
+    made(build.browser(owner), project="training", days="", allowed_ips="203.0.113.7\n2001:db8::/32")
+
+    key = ApiKey.objects.get()
+    assert (key.project, key.expires_at) == (project, None)
+    assert key.allowed_addresses == ["2001:db8::/32", "203.0.113.7/32"]
+
+
+def test_making_and_rotating_ask_for_a_proof_before_the_form(lab, owner):
+    client = build.browser(owner, stepped_up=False)
+    build.api_key(lab)
+
+    for path in ("/app/lab/keys/new", f"/app/lab/keys/{ApiKey.objects.get().pk}/rotate"):
+        assert client.get(path).headers["Location"].startswith("/accounts/reauthenticate/?next=")
+
+
+def test_a_rotated_key_has_two_secrets_for_a_while(lab, owner):
+    old = build.api_key(lab, ["usage.read"])
+    key = ApiKey.objects.get()
+
+    page = build.browser(owner).post(f"/app/lab/keys/{key.pk}/rotate", {"hours": "24"})
+    new = SECRET.search(page.text)[0]
+
+    assert new != old
+    assert "The secret before this one works until" in page.text
+    assert [build.client(secret).get("/api/v1/me").status_code for secret in (old, new)] == [200, 200]
+
+
+def test_a_key_is_renamed_switched_off_and_on(lab, owner):
+    secret = build.api_key(lab, ["usage.read"])
+    client, path = build.browser(owner), f"/app/lab/keys/{ApiKey.objects.get().pk}"
+
+    client.post(path, {"name": "renamed"})
+    assert build.client(secret).get("/api/v1/me").status_code == 401
+    assert ">off<" in client.get("/app/lab/keys").text
+    client.post(path, {"name": "renamed", "is_active": "on"})
+    assert build.client(secret).get("/api/v1/me").status_code == 200
+    assert ApiKey.objects.get().name == "renamed"
+
+
+def test_a_revoked_key_ends_and_is_listed_on_demand(lab, owner):
+    secret = build.api_key(lab, ["usage.read"], name="doomed")
+    client, path = build.browser(owner), f"/app/lab/keys/{ApiKey.objects.get().pk}"
+
+    assert "Revoke doomed?" in client.get(f"{path}/revoke").text
+    client.post(f"{path}/revoke")
+
+    assert build.client(secret).get("/api/v1/me").status_code == 401
+    shown = client.get("/app/lab/keys").text
+    assert f'href="{path}"' not in shown
+    assert "Show 1 revoked key" in shown
+    assert f'href="{path}"' in client.get("/app/lab/keys?revoked=1").text
+    assert 'name="is_active"' not in client.get(path).text
+
+
+def test_a_key_beyond_ones_own_permissions_is_only_looked_at(lab):
+    build.api_key(lab)
+    developer, path = (
+        build.browser(build.member(lab, Role.DEVELOPER)),
+        f"/app/lab/keys/{ApiKey.objects.get().pk}",
+    )
+
+    assert 'name="is_active"' not in developer.get(path).text
+    assert developer.post(f"{path}/revoke").status_code == 422
+    assert ApiKey.objects.get().revoked_at is None
+
+
+def test_keys_of_others_do_not_exist(lab, owner):
+    build.api_key(build.organization("other"))
+    client, pk = build.browser(owner), ApiKey.objects.get().pk
+
+    for suffix in ("", "/rotate", "/revoke"):
+        assert client.get(f"/app/lab/keys/{pk}{suffix}").status_code == 404
+        assert client.post(f"/app/lab/keys/{pk}{suffix}", {"name": "x", "hours": "0"}).status_code == 404
+    assert "No keys yet" in client.get("/app/lab/keys").text
+
+
+def test_the_list_costs_the_same_however_long(lab, owner, django_assert_num_queries):
+    for _each in range(4):
+        build.api_key(lab, ["usage.read"])
+    client = build.browser(owner)
+
+    # Session, user, organization by slug, membership, keys, the switcher.
+    with django_assert_num_queries(6):
+        client.get("/app/lab/keys")
+
+
+def test_the_state_says_why_a_key_does_not_work(lab, owner):
+    person = build.member(lab, Role.DEVELOPER)
+    build.api_key(lab, ["usage.read"], actor=build.user_actor(person, lab))
+    client = build.browser(owner)
+    assert ">works<" in client.get("/app/lab/keys").text
+
+    ApiKey.objects.update(expires_at=timezone.now() + timedelta(days=2))
+    assert ">expires soon<" in client.get("/app/lab/keys").text
+    person.memberships.update(suspended_at=timezone.now())
+    assert ">blocked with its maker<" in client.get("/app/lab/keys").text
+    ApiKey.objects.update(expires_at=timezone.now())
+    assert ">expired<" in client.get("/app/lab/keys").text
