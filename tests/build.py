@@ -160,6 +160,11 @@ def client(secret: str = "", **headers: str) -> APIClient:
     return found
 
 
+def person(user: User) -> Actor:
+    """Return the actor that somebody is outside of any organization."""
+    return Actor(kind=ActorKind.USER, id=user.pk, label=user.email, address="127.0.0.1")
+
+
 def person_client(user: User, *, stepped_up: bool = True, **headers: str) -> APIClient:
     """Return a client that asks as a person, who has just proved themselves unless told otherwise."""
     found = client(**headers)

@@ -6,6 +6,7 @@ from typing import Any
 
 from allauth.account import forms as account
 from allauth.account.adapter import get_adapter
+from allauth.core import context
 from allauth.mfa.base import forms as mfa
 from allauth.mfa.totp import forms as totp
 from django import forms
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, ValidationFailed
+from apps.core.http.address import client_address
 from apps.identity import services
 from apps.identity.models import SignUp, User
 
@@ -154,7 +156,13 @@ class _SpendingForm(_PlainFields):
         code: str = self.cleaned_data["code"]
         user = self.user  # type: ignore[attr-defined]
         try:
-            self.authenticator = services.take_code(user=user, code=code, now=timezone.now())
+            self.authenticator = services.take_code(
+                user=user,
+                code=code,
+                address=client_address(context.request),
+                browser=context.request.headers.get("User-Agent", ""),
+                now=timezone.now(),
+            )
         except DomainError as error:
             raise forms.ValidationError(str(error), code=error.code) from error
         self.authenticator.user = user

@@ -26,6 +26,11 @@ TOTP_STEP_SECONDS = 30
 TOTP_DIGITS = 6
 
 
+def digits_of(code: str) -> str:
+    """Return a code without the separators that people type."""
+    return "".join(character for character in code if character.isascii() and character.isdigit())
+
+
 class UserManager(BaseUserManager["User"]):
     """Finds users by address whatever its case."""
 
@@ -154,7 +159,7 @@ class MfaDevice(ThrottlingMixin, Device):
         The caller holds the row's lock; separators in the code do not matter. Counts no failure, because the
         code may still be a recovery code.
         """
-        digits = "".join(character for character in code if character.isascii() and character.isdigit())
+        digits = digits_of(code)
         if self.authenticator.type != Authenticator.Type.TOTP or len(digits) != TOTP_DIGITS:
             return False
         secret = get_mfa_adapter().decrypt(self.authenticator.data["secret"])
@@ -166,6 +171,21 @@ class MfaDevice(ThrottlingMixin, Device):
         self.last_step = totp.t()
         self.save(update_fields=["last_step"])
         return True
+
+
+class TotpEnrolment(models.Model):
+    """The secret of an authenticator that is being set up over REST, until its first code; encrypted."""
+
+    user = models.OneToOneField(User, models.CASCADE, related_name="+", primary_key=True)
+    secret = models.TextField(editable=False)
+    created_at = models.DateTimeField(_("created"))
+
+    class Meta:
+        verbose_name = _("authenticator being set up")
+        verbose_name_plural = _("authenticators being set up")
+
+    def __str__(self) -> str:
+        return str(self.user_id)
 
 
 class SignUp(models.Model):

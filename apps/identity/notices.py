@@ -26,6 +26,7 @@ CHANGES = {
     "totp_activated": _("An authenticator app was added."),
     "totp_deactivated": _("The authenticator app was removed."),
     "recovery_codes_generated": _("New recovery codes were made; the earlier ones no longer work."),
+    "recovery_code_used": _("A recovery code was used instead of your second factor."),
     "webauthn_added": _("A passkey was added."),
     "webauthn_removed": _("A passkey was removed."),
     "account_connected": _("A login with another provider was connected."),

@@ -1,4 +1,4 @@
-"""What allauth and Django report: which sessions have passed a second factor."""
+"""What allauth and Django report: which sessions have passed a second factor, and what changed of an account."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from typing import Any
 import django_otp
 from allauth.account.authentication import get_authentication_records
 from allauth.account.internal.flows.login import record_authentication
+from allauth.account.models import EmailAddress
+from allauth.account.signals import email_changed, password_changed, password_reset, password_set
 from allauth.mfa.models import Authenticator
-from allauth.mfa.signals import authenticator_added, authenticator_used
+from allauth.mfa.signals import (
+    authenticator_added,
+    authenticator_removed,
+    authenticator_reset,
+    authenticator_used,
+)
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest
+from django.utils import timezone
 
-from apps.identity import services
+from apps.core.actor import Actor, ActorKind
+from apps.core.http.address import client_address
+from apps.identity import notices, services
 from apps.identity.models import User
 from apps.identity.selectors import VERIFYING_TYPES
 
@@ -50,3 +60,63 @@ def verify_session_at_enrolment(
         proof = {"id": authenticator.pk, "type": authenticator.type, "reauthenticated": True}
         record_authentication(request, user, "mfa", **proof)
         django_otp.login(request, services.device_of(authenticator))
+
+
+@receiver(user_logged_in)
+def note_login(request: HttpRequest | None, user: User, **_more: Any) -> None:
+    """Write down a login in a browser, with what was shown for it."""
+    if request is not None:
+        methods = [record.get("method", "") for record in get_authentication_records(request, user)]
+        services.note(
+            actor=_person(request, user), user=user, action="session.started", diff={"with": methods}
+        )
+
+
+@receiver([password_changed, password_set, password_reset])
+def note_password(request: HttpRequest, user: User, signal: Any, **_more: Any) -> None:
+    """Write down that a password is another one; allauth asks for the mail itself."""
+    action = {id(password_changed): "changed", id(password_set): "set", id(password_reset): "reset"}[
+        id(signal)
+    ]
+    services.note(actor=_person(request, user), user=user, action=f"user.password_{action}")
+
+
+@receiver(email_changed)
+def note_email(
+    request: HttpRequest,
+    user: User,
+    from_email_address: EmailAddress | None,
+    to_email_address: EmailAddress,
+    **_more: Any,
+) -> None:
+    """Write down another address, and tell the new one; allauth asks for the mail to the old one itself."""
+    if from_email_address is None:  # The first address of an account that staff made is confirmed.
+        services.note(actor=_person(request, user), user=user, action="user.email_confirmed")
+        return
+    before = from_email_address.email
+    diff = {"email": [before, to_email_address.email]}
+    services.note(actor=_person(request, user), user=user, action="user.email_changed", diff=diff)
+    notices.tell_of_change(
+        user=user,
+        to=to_email_address.email,
+        change="email_changed",
+        details={"from_email": before, "to_email": to_email_address.email},
+        address=client_address(request),
+        browser=request.headers.get("User-Agent", ""),
+        now=timezone.now(),
+    )
+
+
+@receiver([authenticator_added, authenticator_removed, authenticator_reset])
+def note_factor(
+    request: HttpRequest, user: User, authenticator: Authenticator, signal: Any, **_more: Any
+) -> None:
+    """Write down that a factor came, went or was renewed."""
+    change = {id(authenticator_added): "added", id(authenticator_removed): "removed"}.get(
+        id(signal), "renewed"
+    )
+    services.note(actor=_person(request, user), user=user, action=f"mfa.{authenticator.type}_{change}")
+
+
+def _person(request: HttpRequest, user: User) -> Actor:
+    return Actor(kind=ActorKind.USER, id=user.pk, label=user.email, address=client_address(request))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from allauth.account.models import EmailAddress
@@ -16,6 +18,31 @@ VERIFYING_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 def has_second_factor(user: User) -> bool:
     """Return whether this user has enrolled a factor that can verify a session."""
     return bool(Authenticator.objects.filter(user_id=user.pk, type__in=VERIFYING_TYPES).exists())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factors:
+    """A person's second factors; of recovery codes, how many are left of how many."""
+
+    totp: Authenticator | None
+    passkeys: Sequence[Authenticator]
+    recovery_codes: tuple[int, int] | None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether a login needs more than the password."""
+        return self.totp is not None or bool(self.passkeys)
+
+
+def factors_of(user_id: UUID) -> Factors:
+    """Return what a person has enrolled, in one query."""
+    found = list(Authenticator.objects.filter(user_id=user_id).order_by("created_at", "pk"))
+    codes = next((row.wrap() for row in found if row.type == Authenticator.Type.RECOVERY_CODES), None)
+    return Factors(
+        totp=next((row for row in found if row.type == Authenticator.Type.TOTP), None),
+        passkeys=[row for row in found if row.type == Authenticator.Type.WEBAUTHN],
+        recovery_codes=(len(codes.get_unused_codes()), len(codes.generate_codes())) if codes else None,
+    )
 
 
 def verified_addresses(user_id: UUID) -> list[str]:

@@ -79,7 +79,7 @@ def login(*, email: str, password: str, otp: str, address: str, user_agent: str,
         if not otp:
             raise MfaRequired(methods=["totp", "recovery_code"])
         try:
-            identity.take_code(user=user, code=otp, now=now)
+            identity.take_code(user=user, code=otp, address=address, browser=user_agent, now=now)
         except identity.CodeRefused as error:
             raise LoginRefused from error
     with transaction.atomic():
@@ -157,7 +157,7 @@ def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: 
         if not otp:
             message = str(_("Send a code of your second factor."))
             raise ValidationFailed(fields=[FieldError(path="otp", code="required", message=message)])
-        identity.take_code(user=family.user, code=otp, now=now)
+        identity.take_code(user=family.user, code=otp, address=address, browser=family.user_agent, now=now)
     elif not password or not family.user.check_password(password):
         message = str(_("This is not your password."))
         raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])

@@ -9,6 +9,16 @@ from apps.identity.services.codes import (
     totp_secret_works,
     verifying_device,
 )
+from apps.identity.services.factors import (
+    NoSecondFactor,
+    TotpExists,
+    TotpNotBegun,
+    TotpOffer,
+    begin_totp,
+    remove_totp,
+    renew_recovery_codes,
+    verify_totp,
+)
 from apps.identity.services.passwords import mail_password_reset, request_password_reset, unmailed_resets
 from apps.identity.services.people import (
     CHANGEABLE,
@@ -17,6 +27,7 @@ from apps.identity.services.people import (
     create_staff,
     create_user,
     credentials_work,
+    note,
     set_password,
 )
 from apps.identity.services.signup import (
@@ -36,8 +47,13 @@ __all__ = [
     "CodeRefused",
     "CodesThrottled",
     "EmailTaken",
+    "NoSecondFactor",
     "SignUpClosed",
+    "TotpExists",
+    "TotpNotBegun",
+    "TotpOffer",
     "authenticator_of",
+    "begin_totp",
     "change_user",
     "confirm_sign_up",
     "create_staff",
@@ -49,6 +65,9 @@ __all__ = [
     "mail_account_exists",
     "mail_password_reset",
     "mail_sign_up",
+    "note",
+    "remove_totp",
+    "renew_recovery_codes",
     "request_password_reset",
     "request_sign_up",
     "set_password",
@@ -57,5 +76,6 @@ __all__ = [
     "totp_secret_works",
     "unmailed_resets",
     "unmailed_sign_ups",
+    "verify_totp",
     "verifying_device",
 ]

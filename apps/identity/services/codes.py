@@ -10,9 +10,12 @@ from allauth.mfa.models import Authenticator
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError
+from apps.identity import notices
 from apps.identity.models import TOTP_STEP_SECONDS, MfaDevice, User
 from apps.identity.selectors import VERIFYING_TYPES
+from apps.identity.services.people import note
 
 
 class CodeRefused(DomainError):
@@ -65,9 +68,10 @@ def verifying_device(user: User) -> MfaDevice | None:
     return device_of(authenticator) if authenticator else None
 
 
-def take_code(*, user: User, code: str, now: datetime) -> Authenticator:
+def take_code(*, user: User, code: str, address: str = "", browser: str = "", now: datetime) -> Authenticator:
     """Use up one TOTP or recovery code of the user and return what accepted it; every door goes through here.
 
+    A recovery code that is used is told by mail, with address and browser.
     Call it outside any transaction: a refusal must be counted although it is raised.
     Raises CodesThrottled without looking at the code, or CodeRefused.
     """
@@ -82,11 +86,31 @@ def take_code(*, user: User, code: str, now: datetime) -> Authenticator:
         accepted = _accepting_authenticator(user, devices, code, now)
         if accepted is None:
             throttle.throttle_increment()
-        elif throttle.throttling_failure_count:
-            throttle.throttle_reset()
+        else:
+            if throttle.throttling_failure_count:
+                throttle.throttle_reset()
+            _note_use(user, accepted, address, browser, now)
     if accepted is None:
         raise CodeRefused
     return accepted
+
+
+def _note_use(user: User, accepted: Authenticator, address: str, browser: str, now: datetime) -> None:
+    accepted.last_used_at = now
+    accepted.save(update_fields=["last_used_at"])
+    if accepted.type != Authenticator.Type.RECOVERY_CODES:
+        return
+    actor = Actor(kind=ActorKind.USER, id=user.pk, label=user.email, address=address)
+    note(actor=actor, user=user, action="mfa.recovery_code_used")
+    notices.tell_of_change(
+        user=user,
+        to=user.email,
+        change="recovery_code_used",
+        details={},
+        address=address,
+        browser=browser,
+        now=now,
+    )
 
 
 def _accepting_authenticator(

@@ -142,3 +142,10 @@ def credentials_work(email: str, password: str) -> bool:
     if user is None or not user.check_password(password):
         return False
     return bool(EmailAddress.objects.filter(user=user, email=user.email, verified=True).exists())
+
+
+@transaction.atomic
+def note(*, actor: Actor, user: User, action: str, diff: Mapping[str, Any] | None = None) -> None:
+    """Write down a change of somebody's account that a library made."""
+    audit.record(actor=actor, action=action, target=user, diff=diff)
+    outbox.publish(f"identity.{action.replace('.', '_')}", {"id": user.pk})
