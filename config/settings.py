@@ -169,7 +169,11 @@ ORGANIZATION_DELETE_BLOCKERS = [
 ]
 PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
 MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
-LEDGER_PROOFS = ["apps.billing.proofs.prove_charges", "apps.invoices.proofs.prove_invoices"]
+LEDGER_PROOFS = [
+    "apps.billing.proofs.prove_charges",
+    "apps.vouchers.proofs.prove_redemptions",
+    "apps.invoices.proofs.prove_invoices",
+]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
 LIMIT_CHECK = "apps.quotas.services.check"
 # What an operator's own machine does not ask for: a public registry, about names that are made up.
@@ -211,6 +215,7 @@ INSTALLED_APPS = [
     "apps.metering",
     "apps.quotas",
     "apps.billing",
+    "apps.vouchers",
     "apps.invoices",
     "apps.payments",
     "apps.backoffice",

@@ -38,6 +38,8 @@ from apps.pricing.models import PriceBookVersion
 from apps.quotas import services as quotas
 from apps.quotas.models import LimitOverride
 from apps.quotas.selectors import Target
+from apps.vouchers import services as vouchers
+from apps.vouchers.models import Campaign, CampaignKind
 
 NOW = datetime(2026, 5, 15, 12, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -291,6 +293,28 @@ def hold(
         expires_at=expires_at or now + timedelta(days=1),
         now=now,
     )[0]
+
+
+def campaign(amount: str = "50", *, kind: str = "shared", now: datetime = NOW, **fields: Any) -> Campaign:
+    """Make a voucher campaign without codes, open now; fields are those of `create_campaign`."""
+    return vouchers.create_campaign(
+        actor=actor(),
+        kind=CampaignKind(kind),
+        amount_micros=to_micros(Decimal(amount)),
+        now=now,
+        **{
+            "name": f"Campaign {next(_numbers)}",
+            "currency": "USD",
+            "redemptions_max": 100,
+            "starts_at": now,
+            **fields,
+        },
+    )
+
+
+def voucher(campaign: Campaign, *, now: datetime = NOW) -> str:
+    """Make one code of a campaign and return it."""
+    return vouchers.issue_codes(actor=actor(), campaign=campaign, count=1, now=now)[0]
 
 
 def metered(organization: Organization, until: datetime = NOW, *, now: datetime | None = None) -> ChargeStep:

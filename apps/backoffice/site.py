@@ -20,6 +20,7 @@ ORDER = (
     "organizations",
     "invoices",
     "billing",
+    "vouchers",
     "quotas",
     "metering",
     "pricing",
