@@ -19,7 +19,7 @@ from apps.vouchers import services
 from apps.vouchers.models import Campaign, Redemption
 
 
-class CodeInput(Input):
+class VoucherInput(Input):
     """A voucher's code, as typed: case, spaces and hyphens do not matter."""
 
     code = serializers.CharField()
@@ -58,13 +58,13 @@ class VoucherRedeem(IdempotentMixin, OrganizationView):
     permission = Permission.BILLING_TOP_UP
     idempotency_required = True
 
-    @extend_schema(request=CodeInput, responses={201: RedemptionOutput})
+    @extend_schema(request=VoucherInput, responses={201: RedemptionOutput})
     def post(self, request: Request) -> Response:
         """Redeem a code; whatever is wrong with it, the answer is the same."""
         made = services.redeem(
             actor=self.actor,
             organization=self.organization,
-            code=CodeInput.parse(request)["code"],
+            code=VoucherInput.parse(request)["code"],
             now=timezone.now(),
         )
         return Response(RedemptionOutput(made).data, status=201)
@@ -75,10 +75,10 @@ class VoucherValidate(OrganizationView):
 
     permission = Permission.BILLING_TOP_UP
 
-    @extend_schema(request=CodeInput, responses=ValidityOutput)
+    @extend_schema(request=VoucherInput, responses=ValidityOutput)
     def post(self, request: Request) -> Response:
         """Say whether the organization could redeem a code now; redeems nothing."""
-        body, now = CodeInput.parse(request), timezone.now()
+        body, now = VoucherInput.parse(request), timezone.now()
         nothing = dict.fromkeys(ValidityOutput().fields)
         try:
             found = services.check_code(
