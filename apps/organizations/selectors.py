@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
+from apps.core.compiled import CompiledQuery
 from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.core.states import State
 from apps.identity import selectors as identity
 from apps.organizations.models import Invite, Membership, Organization, OrganizationSlug, OrganizationStatus
 
+_BY_ID = CompiledQuery(lambda pk: Organization.objects.filter(pk=pk), pk=UUID(int=0))
+_BY_SLUG = CompiledQuery(lambda slug: Organization.objects.filter(slugs__slug=slug), slug="example")
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -26,6 +30,9 @@ def find_organizations(references: Collection[str]) -> dict[str, Organization]:
     At most two queries, however many references.
     """
     slugs, ids = _parted(references)
+    if len(references) == 1:  # As for nearly every request.
+        named = [_BY_ID.find(pk=pk) for pk in ids.values()] + [_BY_SLUG.find(slug=slug) for slug in slugs]
+        return {reference: one for reference, one in zip(references, named, strict=False) if one}
     found: dict[str, Organization] = {}
     if slugs:
         rows = OrganizationSlug.objects.filter(slug__in=slugs).select_related("organization")
@@ -54,17 +61,21 @@ def find_organization_ids(references: Collection[str]) -> dict[str, UUID]:
     At most two queries, however many references. Deleted organizations are left out.
     """
     slugs, ids = _parted(references)
-    found: dict[str, UUID] = {}
-    if slugs:
-        named = OrganizationSlug.objects.filter(slug__in=slugs).exclude(
-            organization__status=OrganizationStatus.DELETED
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT named.slug, named.organization_id
+              FROM organizations_organizationslug named
+              JOIN organizations_organization organization ON organization.id = named.organization_id
+             WHERE named.slug = ANY (%s) AND organization.status <> %s
+            """,
+            [slugs, OrganizationStatus.DELETED],
         )
-        found = dict(named.values_list("slug", "organization_id"))
+        found: dict[str, UUID] = dict(cursor.fetchall())
     if ids:
-        existing = set(
-            Organization.objects.existing().filter(pk__in=ids.values()).values_list("pk", flat=True)
-        )
-        found |= {reference: pk for reference, pk in ids.items() if pk in existing}
+        existing = Organization.objects.existing().filter(pk__in=ids.values())
+        known = set(existing.values_list("pk", flat=True))
+        found |= {reference: pk for reference, pk in ids.items() if pk in known}
     return found
 
 

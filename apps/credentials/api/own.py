@@ -84,6 +84,14 @@ class MeOutput(serializers.Serializer[Any]):
     credential = CredentialOutput()
 
 
+def _credential_of(request: Request, organization: Any) -> Any:
+    """Return the credential of a request; a key with its organization, which the request has read already."""
+    credential = request.auth
+    if isinstance(credential, ApiKey):
+        credential.organization = organization
+    return credential
+
+
 class Validate(ApiView):
     """Whether the credential sent holds."""
 
@@ -92,7 +100,9 @@ class Validate(ApiView):
     @extend_schema(request=None, responses=ValidationOutput)
     def post(self, request: Request) -> Response:
         """Answer 200 for a credential that holds; any other gets the 401 or 403 that it gets everywhere."""
-        return Response(ValidationOutput({"valid": True, "credential": request.auth}).data)
+        return Response(
+            ValidationOutput({"valid": True, "credential": _credential_of(request, self.organization)}).data
+        )
 
 
 class MeChange(Input):
@@ -130,4 +140,10 @@ class Me(ApiView):
             user = User.objects.get(pk=self.actor.person_id)
             in_force = Membership.objects.in_force(timezone.now()).filter(user=user)
             memberships = in_force.select_related("organization").order_by("created_at", "pk")
-        return MeOutput({"user": user, "memberships": memberships, "credential": request.auth}).data
+        return MeOutput(
+            {
+                "user": user,
+                "memberships": memberships,
+                "credential": _credential_of(request, self.organization),
+            }
+        ).data

@@ -6,7 +6,7 @@ import ipaddress
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.core.actor import Actor, ActorKind, system_actor
+from apps.core.compiled import CompiledQuery
 from apps.core.errors import Conflict, FieldError, PermissionDenied, Unauthenticated, ValidationFailed
 from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import secrets
@@ -28,6 +29,15 @@ from apps.outbox import services as outbox
 LAST_USED_GRAIN = timedelta(minutes=1)
 OVERLAP_MAX = timedelta(days=7)
 NAME_LENGTH_MAX = 150
+_EXAMPLE_MOMENT = datetime(9999, 1, 1, tzinfo=UTC)
+_INTEGRATION = CompiledQuery(
+    lambda public_id: Integration.objects.filter(public_id=public_id), public_id="example"
+)
+_API_KEY = CompiledQuery(
+    lambda public_id, now: ApiKey.objects.with_creator_in_force(now).filter(public_id=public_id),
+    public_id="example",
+    now=_EXAMPLE_MOMENT,
+)
 
 AnyCredential = ApiKey | Integration
 
@@ -270,9 +280,8 @@ def _find(secret: str, now: datetime) -> AnyCredential | None:
         return None
     marker, public_id = parsed
     if marker == Integration.marker:
-        return Integration.objects.filter(public_id=public_id).first()
-    keys = ApiKey.objects.with_creator_in_force(now).select_related("organization", "project")
-    return keys.filter(public_id=public_id).first()
+        return _INTEGRATION.find(public_id=public_id)
+    return _API_KEY.find(public_id=public_id, now=now)
 
 
 def _note_use(credential: AnyCredential, address: str, now: datetime) -> None:

@@ -1,0 +1,61 @@
+"""Queries that are compiled once answer as the queries they were made from."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from apps.core.compiled import CompiledQuery
+from apps.organizations.models import Organization
+from tests import build
+
+
+@pytest.fixture
+def by_name():
+    return CompiledQuery(
+        lambda name, status: Organization.objects.filter(name=name).exclude(status=status).order_by("pk"),
+        name="example name",
+        status="example status",
+    )
+
+
+def test_finds_the_first_row_with_all_its_fields(db, by_name, django_assert_num_queries):
+    first, second = build.organization("one"), build.organization("two")
+    Organization.objects.update(name="Same")
+
+    with django_assert_num_queries(3):
+        assert by_name.find(name="Same", status="deleted") == first
+        assert by_name.find(name="Same", status="active") is None
+        found = by_name.find(name="Same", status="suspended")
+    assert found.slug == "one" != second.slug
+    assert found.created_at == first.created_at
+
+
+def test_the_query_is_built_once(db):
+    built = []
+
+    def make(slug):
+        built.append(slug)
+        return Organization.objects.filter(slug=slug)
+
+    query = CompiledQuery(make, slug="example")
+    build.organization("one")
+
+    assert (query.find(slug="one").slug, query.find(slug="two")) == ("one", None)
+    assert built == ["example"]
+
+
+def test_a_value_is_a_parameter_whatever_it_holds(db):
+    query = CompiledQuery(lambda slug: Organization.objects.filter(slug=slug), slug="example")
+
+    assert query.find(slug="100%s'; DROP TABLE organizations_organization; --") is None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM organizations_organization")
+        assert cursor.fetchone() == (0,)
+
+
+def test_a_parameter_without_a_place_is_a_bug(db):
+    query = CompiledQuery(lambda slug, other: Organization.objects.filter(slug=slug), slug="a", other="b")  # noqa: ARG005
+
+    with pytest.raises(AssertionError):
+        query.find(slug="one", other="two")
