@@ -75,6 +75,12 @@ class Environment(BaseSettings):
         35, ge=1, description="Oldest usage accepted without `usage:backfill`, days."
     )
     usage_batch_events_max: int = Field(10_000, ge=1, description="Events accepted in one request.")
+    usage_requests_per_minute: int = Field(
+        60_000, ge=1, description="Ingestion requests that each integration may send in a minute."
+    )
+    rate_limits_enabled: bool = Field(
+        True, description="Count requests and guesses; off only where something in front of this does."
+    )
     process_kind: str = Field(
         "command",
         pattern=r"^(web|worker|beat|command)$",

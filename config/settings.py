@@ -78,9 +78,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if REDIS_URL:
     CACHES: dict[str, Any] = {
         "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "BACKEND": "apps.core.cache.PatientRedisCache",
             "LOCATION": REDIS_URL,
             "KEY_PREFIX": "countinghouse",
+            "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
         }
     }
 else:
@@ -134,6 +135,8 @@ API_KEY_PREFIX = ENV.api_key_prefix
 METERING_TICK_SECONDS = ENV.metering_tick_seconds
 USAGE_PAST_DAYS_MAX = ENV.usage_past_days_max
 USAGE_BATCH_EVENTS_MAX = ENV.usage_batch_events_max
+USAGE_REQUESTS_PER_MINUTE = ENV.usage_requests_per_minute
+RATE_LIMITS_ENABLED = ENV.rate_limits_enabled
 USAGE_FUTURE_SECONDS_MAX = 300
 METRICS_PUBLIC = ENV.metrics_public
 REQUIRE_HTTPS = ENV.require_https
@@ -162,6 +165,8 @@ SESSION_PROOF = "apps.identity.sessions.proved_at"
 SESSION_STEP_UP = "apps.identity.sessions.ask_again"
 SHELL_MEMBERSHIPS = "apps.organizations.selectors.memberships_of"
 PAGE_BANNERS = ["apps.organizations.banners.second_factor"]
+REQUEST_LIMITER = "apps.limits.requests"
+RATE_LIMIT_POLICY = "apps.organizations.rates.rates_of"
 ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
 ORGANIZATION_DELETE_BLOCKERS = [
     "apps.billing.blockers.open_business",
@@ -206,6 +211,7 @@ INSTALLED_APPS = [
     "apps.audit",
     "apps.outbox",
     "apps.idempotency",
+    "apps.limits",
     "apps.ledger",
     "apps.notifications",
     "apps.identity",
@@ -227,6 +233,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "apps.limits.middleware.RateLimitMiddleware",
     "apps.core.http.limits.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -445,6 +452,7 @@ CELERY_BEAT_SCHEDULE = {
     "invite-mails": {"task": "organizations.sweep_invites", "schedule": 300, "options": {"expires": 300}},
     "mails": {"task": "notifications.sweep_mails", "schedule": 30, "options": {"expires": 30}},
     "account-requests": {"task": "identity.sweep_requests", "schedule": 300, "options": {"expires": 300}},
+    "guesses-purge": {"task": "limits.purge_guesses", "schedule": 3600, "options": {"expires": 3600}},
     "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 

@@ -16,9 +16,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, ValidationFailed
-from apps.core.http.address import client_address
+from apps.core.http.address import client_address, limiting_address
 from apps.identity import services
 from apps.identity.models import SignUp, User
+from apps.limits import services as limits
 
 # What a session remembers of its own sign-up: the row, and where its person was going.
 SIGN_UP_KEY = "sign_up"
@@ -55,6 +56,18 @@ class LoginForm(_PlainFields, account.LoginForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["password"].help_text = ""  # The link to a reset stands beside the button.
+
+    def _clean_with_password(self, credentials: dict[str, str]) -> Any:
+        """Look at the password only while guesses are left; `/auth/login` counts the same ones."""
+        address = limiting_address(client_address(self.request))
+        guesser = (credentials["email"].strip().lower(), address)
+        try:
+            limits.guard(limits.LOGIN, *guesser)
+        except DomainError as error:
+            raise forms.ValidationError(str(error), code=error.code) from error
+        found = super()._clean_with_password(credentials)
+        limits.forgive(limits.LOGIN, *guesser)
+        return found
 
 
 class SignupForm(_PlainFields, account.SignupForm):

@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core.http.views import PUBLIC, ApiView, Rule
+from apps.core.http.views import PUBLIC, ApiView, RateClass, Rule
 from apps.core.permissions import IntegrationScope
 from apps.metering import metrics
 from apps.metering import services as metering
@@ -78,6 +78,7 @@ class UsageEventsCreate(ApiView):
     """Usage events, one, an array or one a line; each is judged by itself."""
 
     permission = IntegrationScope.USAGE_WRITE
+    rate_class = RateClass.INGESTION
 
     @extend_schema(
         operation_id="usage_events_create",

@@ -115,6 +115,7 @@ def test_dotted_names_in_settings_lead_somewhere():
 
     names = [
         settings.ORGANIZATION_RESOLVER,
+        settings.RATE_LIMIT_POLICY,
         settings.RATED_UNTIL,
         settings.RECEIPT_ALLOCATOR,
         settings.TAX_ENGINE,

@@ -22,6 +22,13 @@ def client_address(request: HttpRequest) -> str:
     return (_canonical(hops[-count]) if len(hops) >= count else "") or peer
 
 
+def limiting_address(address: str) -> str:
+    """Return what stands for an address where requests are counted: of IPv6 the /64, which one customer has whole."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network(f"{address}/64", strict=False))
+
+
 def _canonical(text: str) -> str:
     """Return an address in its one spelling; IPv4 inside IPv6 becomes IPv4, anything else becomes ""."""
     try:

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core.errors import Unavailable
-from apps.core.http.views import PUBLIC, ApiView
+from apps.core.http.views import PUBLIC, ApiView, RateClass
 
 _BROKER_SECONDS_MAX = 2
 
@@ -23,6 +23,7 @@ class Healthz(ApiView):
 
     permission = PUBLIC
     authentication_classes = ()
+    rate_class = RateClass.EXEMPT
 
     def get(self, request: Request) -> Response:  # noqa: ARG002
         return Response({"status": "ok"})
@@ -34,6 +35,7 @@ class Readyz(ApiView):
 
     permission = PUBLIC
     authentication_classes = ()
+    rate_class = RateClass.EXEMPT
 
     def get(self, request: Request) -> Response:  # noqa: ARG002
         checks = {"database": _database_answers(), "broker": _broker_answers()}

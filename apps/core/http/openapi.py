@@ -27,8 +27,15 @@ _ERRORS = {
     "403": "The credential does not allow it.",
     "404": "Not found, or of another organization.",
     "422": "Fields are wrong; each is named.",
+    "429": "Too many requests; Retry-After says after how many seconds the next is taken.",
     "500": "A bug on our side.",
     "503": "Something that the answer depends on is down.",
+}
+_HEADERS = {
+    "X-Correlation-Id": ("string", "Quote it when you report a problem."),
+    "X-RateLimit-Limit": ("integer", "Requests a minute of the tightest policy that counts."),
+    "X-RateLimit-Remaining": ("integer", "Requests that would be taken at once now."),
+    "X-RateLimit-Reset": ("integer", "Unix seconds at which all of them have grown back."),
 }
 _ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -108,14 +115,16 @@ def keep_canonical_paths(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ..
 
 
 def document_errors(result: dict[str, Any], **_context: Any) -> dict[str, Any]:
-    """Add to every operation the error answers and the correlation header that all have in common."""
+    """Add to every operation the error answers and the headers that all have in common."""
     components = result.setdefault("components", {})
     components.setdefault("schemas", {})["Error"] = _ERROR_SCHEMA
-    components.setdefault("headers", {})["CorrelationId"] = {
-        "description": "Quote it when you report a problem.",
-        "schema": {"type": "string"},
-    }
-    header = {"X-Correlation-Id": {"$ref": "#/components/headers/CorrelationId"}}
+    components.setdefault("headers", {}).update(
+        {
+            name: {"description": description, "schema": {"type": kind}}
+            for name, (kind, description) in _HEADERS.items()
+        }
+    )
+    header = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
     components["responses"] = {
         f"Error{status}": {
             "description": description,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar, Protocol, cast
 from uuid import UUID
 
@@ -36,6 +37,14 @@ class Access(Enum):
     AUTHENTICATED = "authenticated"
 
 
+class RateClass(Enum):
+    """How requests to a view are counted."""
+
+    PLAN = "plan"
+    INGESTION = "ingestion"
+    EXEMPT = "exempt"
+
+
 PUBLIC = Access.PUBLIC
 AUTHENTICATED = Access.AUTHENTICATED
 
@@ -60,22 +69,38 @@ class OrganizationResolver(Protocol):
     ) -> tuple[Any, Actor] | None: ...
 
 
+class RequestLimiter(Protocol):
+    """The module that settings.REQUEST_LIMITER names; each function counts a request or raises a 429."""
+
+    def limit_anonymous(self, request: HttpRequest) -> None: ...
+    def limit_failed_credential(self, request: HttpRequest) -> None: ...
+    def limit_actor(self, request: HttpRequest, actor: Actor, rate_class: RateClass) -> None: ...
+
+
+@cache
+def _limiter() -> RequestLimiter:
+    return cast("RequestLimiter", import_module(settings.REQUEST_LIMITER))
+
+
 @cache
 def _resolver() -> OrganizationResolver:
     return cast("OrganizationResolver", import_string(settings.ORGANIZATION_RESOLVER))
 
 
 class ApiView(APIView):
-    """A view that machines call. Checks: credential 401, organization 404, its status 403, permission 403, step-up 403.
+    """A view that machines call. Checks: rate 429, credential 401, organization 404, its status 403, permission 403,
+    step-up 403.
 
     permission: a Rule, or one for each method. HEAD counts as GET; OPTIONS needs nothing.
     people_only: methods that no key or integration may use, whatever its scopes.
     step_up: methods for which a person must have proved themselves within ten minutes; keys need not.
+    rate_class: which rate counts the requests.
     """
 
     permission: ClassVar[Rule | Mapping[str, Rule]]
     people_only: ClassVar[frozenset[str]] = frozenset()
     step_up: ClassVar[frozenset[str]] = frozenset()
+    rate_class: ClassVar[RateClass] = RateClass.PLAN
 
     request: Request
     actor: Actor
@@ -100,15 +125,33 @@ class ApiView(APIView):
         rule = self.rule_for(request.method or "GET")
         self._set_actor(cast("Actor | None", request.user) or ANONYMOUS)
         if self.actor is ANONYMOUS:
+            self._count_anonymous()
             if rule is not PUBLIC:
                 raise Unauthenticated
+        elif self.actor.kind == ActorKind.USER:
+            # Which organization counts is known afterwards; one that cannot be had counts for the person.
+            try:
+                self.resolve_organization()
+            finally:
+                self._count_actor()
         else:
+            self._count_actor()
             self.resolve_organization()
         self._check_permission(rule)
         if request.method in self.people_only:
             self.require_person()
         if request.method in self.step_up:
             self.require_step_up()
+
+    def perform_authentication(self, request: drf.Request) -> None:
+        if self.rate_class is RateClass.EXEMPT:
+            request._request.rate_limit_exempt = True  # type: ignore[attr-defined]
+        try:
+            super().perform_authentication(request)
+        except Unauthenticated:
+            if self.rate_class is not RateClass.EXEMPT:
+                _limiter().limit_failed_credential(request._request)
+            raise
 
     def require_person(self) -> None:
         """Raise PermissionDenied unless a person asks with their own access token."""
@@ -144,6 +187,14 @@ class ApiView(APIView):
         if "Cache-Control" not in response.headers:
             response.headers["Cache-Control"] = "no-store"
         return super().finalize_response(request, response, *args, **kwargs)
+
+    def _count_anonymous(self) -> None:
+        if self.rate_class is not RateClass.EXEMPT:
+            _limiter().limit_anonymous(self.request._request)
+
+    def _count_actor(self) -> None:
+        if self.rate_class is not RateClass.EXEMPT:
+            _limiter().limit_actor(self.request._request, self.actor, self.rate_class)
 
     def _resolve(self, *, path: str | None) -> None:
         headers = self.request.headers

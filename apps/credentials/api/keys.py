@@ -16,7 +16,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from apps.core.errors import FieldError, ValidationFailed
-from apps.core.http.address import client_address
+from apps.core.http.address import client_address, limiting_address
 from apps.core.http.filters import CreatedFilterSet, refuse_unknown_parameters
 from apps.core.http.serializers import Input
 from apps.core.http.views import PUBLIC, ApiView, ListMixin, OrganizationView, Request
@@ -25,6 +25,7 @@ from apps.credentials import services
 from apps.credentials.api.own import UserReference
 from apps.credentials.models import ApiKey
 from apps.idempotency.mixins import IdempotentMixin
+from apps.limits import services as limits
 from apps.organizations.models import Project
 
 LEAKS_MAX = 100
@@ -219,5 +220,6 @@ class LeakReport(ApiView):
     def post(self, request: Request) -> Response:
         """Revoke those that are secrets of ours and tell their owners; the answer says nothing of which."""
         tokens = LeakInput.parse(request)["tokens"]
+        limits.guard(limits.LEAK_REPORT, limiting_address(client_address(request._request)))
         services.report_leaks(tokens=tokens, address=client_address(request._request), now=timezone.now())
         return Response(status=202)

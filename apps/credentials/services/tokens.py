@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.audit import services as audit
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import FieldError, Unauthenticated, ValidationFailed
+from apps.core.http.address import limiting_address
 from apps.core.ids import uuid7
 from apps.credentials.models import RefreshToken, TokenFamily
 from apps.credentials.services.keys import TokenExpired, TokenInvalid
@@ -29,6 +30,7 @@ from apps.credentials.services.signing import active_key, private_pem, verifying
 from apps.identity import selectors as people
 from apps.identity import services as identity
 from apps.identity.models import User
+from apps.limits import services as limits
 from apps.notifications import services as notifications
 from apps.outbox import services as outbox
 
@@ -66,8 +68,10 @@ def login(*, email: str, password: str, otp: str, address: str, user_agent: str,
     """Return tokens for address, password and, where a second factor exists, a code of it.
 
     Call it outside any transaction: a wrong code is counted although it is refused. An unknown address costs the same
-    query and the same password hash as a known one.
+    query and the same password hash as a known one. Raises TooManyGuesses before it looks at the password.
     """
+    guesser = (email.strip().lower(), limiting_address(address))
+    limits.guard(limits.LOGIN, *guesser)
     verified = EmailAddress.objects.filter(user=OuterRef("pk"), email=F("user__email"), verified=True)
     user = User.objects.annotate(is_verified=Exists(verified)).filter(email=email.strip().lower()).first()
     if user is None:
@@ -82,6 +86,7 @@ def login(*, email: str, password: str, otp: str, address: str, user_agent: str,
             identity.take_code(user=user, code=otp, address=address, browser=user_agent, now=now)
         except identity.CodeRefused as error:
             raise LoginRefused from error
+    limits.forgive(limits.LOGIN, *guesser)
     with transaction.atomic():
         family = TokenFamily.objects.create(
             user=user,
@@ -151,16 +156,20 @@ def logout(*, family: TokenFamily, address: str, now: datetime) -> None:
 def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: datetime) -> None:
     """Note that the person has just proved themselves; the password counts only where no second factor exists.
 
-    Call it outside any transaction: a wrong code is counted although it is refused.
+    Call it outside any transaction: a wrong code is counted although it is refused. Raises TooManyGuesses.
     """
     if people.has_second_factor(family.user):
         if not otp:
             message = str(_("Send a code of your second factor."))
             raise ValidationFailed(fields=[FieldError(path="otp", code="required", message=message)])
         identity.take_code(user=family.user, code=otp, address=address, browser=family.user_agent, now=now)
-    elif not password or not family.user.check_password(password):
-        message = str(_("This is not your password."))
-        raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
+    else:
+        guesser = (family.user.email, limiting_address(address))
+        limits.guard(limits.LOGIN, *guesser)
+        if not password or not family.user.check_password(password):
+            message = str(_("This is not your password."))
+            raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
+        limits.forgive(limits.LOGIN, *guesser)
     with transaction.atomic():
         found = TokenFamily.objects.select_for_update(no_key=True).get(pk=family.pk)
         found.stepped_up_at = now

@@ -12,10 +12,12 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError
+from apps.core.http.address import limiting_address
 from apps.identity import notices
 from apps.identity.models import TOTP_STEP_SECONDS, MfaDevice, User
 from apps.identity.selectors import VERIFYING_TYPES
 from apps.identity.services.people import note
+from apps.limits import services as limits
 
 
 class CodeRefused(DomainError):
@@ -73,8 +75,10 @@ def take_code(*, user: User, code: str, address: str = "", browser: str = "", no
 
     A recovery code that is used is told by mail, with address and browser.
     Call it outside any transaction: a refusal must be counted although it is raised.
-    Raises CodesThrottled without looking at the code, or CodeRefused.
+    Raises CodesThrottled or TooManyGuesses without looking at the code, or CodeRefused.
     """
+    guesser = (str(user.pk), limiting_address(address))
+    limits.guard(limits.OTP, *guesser)
     if verifying_device(user) is None:
         raise CodeRefused
     with transaction.atomic(durable=True):
@@ -92,6 +96,7 @@ def take_code(*, user: User, code: str, address: str = "", browser: str = "", no
             _note_use(user, accepted, address, browser, now)
     if accepted is None:
         raise CodeRefused
+    limits.forgive(limits.OTP, *guesser)
     return accepted
 
 
