@@ -166,7 +166,7 @@ SESSION_STEP_UP = "apps.identity.sessions.ask_again"
 SHELL_MEMBERSHIPS = "apps.organizations.selectors.memberships_of"
 PAGE_BANNERS = ["apps.organizations.banners.second_factor"]
 REQUEST_LIMITER = "apps.limits.requests"
-RATE_LIMIT_POLICY = "apps.organizations.rates.rates_of"
+RATE_LIMIT_POLICY = "apps.quotas.rates.rates_of"
 ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
 ORGANIZATION_DELETE_BLOCKERS = [
     "apps.billing.blockers.open_business",
