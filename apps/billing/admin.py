@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet, Sum
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.billing import services
-from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey, CreditLot, Hold
-from apps.core.money import from_micros, plain
-from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor
+from apps.billing import selectors, services
+from apps.billing.forms import SpendGuardForm
+from apps.billing.models import (
+    BillingProgress,
+    BillingTransition,
+    Burn,
+    ChargeHour,
+    ChargeKey,
+    CreditLot,
+    Hold,
+    SpendGuard,
+)
+from apps.core.money import from_micros, plain, to_micros
+from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor, take_step
+from apps.organizations.models import Organization
 
 
 @admin.register(CreditLot)
@@ -200,3 +217,101 @@ class HoldAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Amount"), ordering="amount_micros")
     def amount(self, hold: Hold) -> str:
         return f"{from_micros(hold.amount_micros):,f}"
+
+
+@admin.register(SpendGuard)
+class SpendGuardAdmin(ReadOnlyAdmin):
+    list_display = (
+        "organization_link", "state", "credit_limit", "warn_below", "suspended_at", "depleted_at", "reason", "step",
+    )  # fmt: skip
+    list_filter = ("organization__billing_state", ("suspended_at", admin.EmptyFieldListFilter))
+    list_select_related = ("organization",)
+    search_fields = ("organization__slug", "organization__name", "=organization__id")
+    ordering = ("organization__slug",)
+
+    def get_urls(self) -> list[Any]:
+        """Add the page on which staff decide what an organization may spend."""
+        return [
+            path(
+                "decide/<uuid:organization_id>/",
+                self.admin_site.admin_view(self.decide),
+                name="billing_spendguard_decide",
+            ),
+            *super().get_urls(),
+        ]
+
+    def decide(self, request: HttpRequest, organization_id: UUID) -> HttpResponse:
+        """Ask for the credit limit, the warning, whether new usage is blocked, and why; then change what differs."""
+        if not request.user.has_perm("billing.change_spendguard"):
+            raise PermissionDenied
+        organization = get_object_or_404(Organization, pk=organization_id)
+        guard = selectors.guard_of(organization.id)
+        form = SpendGuardForm(
+            request.POST or None,
+            initial={
+                "credit_limit": from_micros(guard.credit_limit_micros),
+                "warn_below": from_micros(guard.warn_below_micros),
+                "blocked": guard.suspended_at is not None,
+            },
+        )
+
+        def step() -> str:
+            services.decide_spending(
+                actor=staff_actor(request),
+                organization=organization,
+                credit_limit_micros=to_micros(form.cleaned_data["credit_limit"]),
+                warn_below_micros=to_micros(form.cleaned_data["warn_below"]),
+                suspended=form.cleaned_data["blocked"],
+                reason=form.cleaned_data["reason"],
+                now=timezone.now(),
+            )
+            return _("What %(name)s may spend is decided.") % {"name": organization}
+
+        return take_step(
+            self,
+            request,
+            row=organization,
+            row_url=reverse("admin:organizations_organization_change", args=[organization.pk]),
+            title=str(_("Decide what it may spend")),
+            form=form,
+            step=step,
+        )
+
+    @admin.display(description=_("Organization"), ordering="organization__slug")
+    def organization_link(self, guard: SpendGuard) -> SafeString | str:
+        return link_to("organizations_organization", guard.organization_id, guard.organization.slug)
+
+    @admin.display(description=_("Billing state"), ordering="organization__billing_state")
+    def state(self, guard: SpendGuard) -> str:
+        return guard.organization.get_billing_state_display()
+
+    @admin.display(description=_("Credit limit"), ordering="credit_limit_micros")
+    def credit_limit(self, guard: SpendGuard) -> str:
+        return f"{from_micros(guard.credit_limit_micros):,f}"
+
+    @admin.display(description=_("Warned below"), ordering="warn_below_micros")
+    def warn_below(self, guard: SpendGuard) -> str:
+        return f"{from_micros(guard.warn_below_micros):,f}"
+
+    @admin.display(description=_("Next step"))
+    def step(self, guard: SpendGuard) -> SafeString:
+        url = reverse("admin:billing_spendguard_decide", args=[guard.organization_id])
+        return format_html('<a href="{}">{}</a>', url, _("Decide"))
+
+
+@admin.register(BillingTransition)
+class BillingTransitionAdmin(ReadOnlyAdmin):
+    list_display = ("occurred_at", "organization_link", "before", "after", "available", "currency", "number")
+    list_filter = ("after", "before")
+    list_select_related = ("organization",)
+    search_fields = ("id", "organization__slug")
+    date_hierarchy = "occurred_at"
+    ordering = ("-occurred_at", "-id")
+
+    @admin.display(description=_("Organization"), ordering="organization__slug")
+    def organization_link(self, row: BillingTransition) -> SafeString | str:
+        return link_to("organizations_organization", row.organization_id, row.organization.slug)
+
+    @admin.display(description=_("Available"), ordering="available_micros")
+    def available(self, row: BillingTransition) -> str:
+        return f"{from_micros(row.available_micros):,f}"

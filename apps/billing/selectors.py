@@ -15,8 +15,9 @@ from django.db.models import Max
 from apps.billing import charging, holds
 from apps.billing.burning import LotState, burn
 from apps.billing.charging import Plan
-from apps.billing.models import ChargeHour, CreditLot, Hold, Pot
+from apps.billing.models import ChargeHour, CreditLot, Hold, Pot, SpendGuard
 from apps.billing.runway import HORIZON, Forecast, Month, Use
+from apps.billing.states import Facts, grace_of
 from apps.core.periods import HOUR, floor_hour, label_of, month_start, next_label
 from apps.ledger import selectors as ledger
 from apps.metering import selectors as metering
@@ -30,10 +31,10 @@ from apps.pricing import selectors as pricing
 class Balance:
     """Where an organization's money stands, in micros, net of tax.
 
-    available: credit in force, less what is accrued, owed and held, after netting each unposted hour against the lots
-    that may pay it. accrued: unposted usage. held: what live holds still reserve. receivable: what is owed, positive.
-    burn_rate: what the next hour of all that runs costs, in micros. runway_ends_at: when the credit is used up if it
-    all runs on, whether held or not; None if nothing burns or not within ten years.
+    available: credit in force and the credit limit, less what is accrued, owed and held, after netting each unposted
+    hour against the lots that may pay it. accrued: unposted usage. held: what live holds still reserve. receivable:
+    what is owed, positive. burn_rate: what the next hour of all that runs costs. runway_ends_at: when the credit is
+    used up if it all runs on, whether held or not; None if nothing burns or not within ten years.
     """
 
     currency: str
@@ -43,9 +44,19 @@ class Balance:
     accrued_micros: int
     held_micros: int
     receivable_micros: int
+    credit_limit_micros: int
     burn_rate_micros: int
     runway_ends_at: datetime | None
     billing_state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """A balance with what the billing state follows from, and what runs."""
+
+    balance: Balance
+    facts: Facts
+    running: Sequence[ResourceUsage]
 
 
 def charge_boundary(organization_id: UUID) -> datetime | None:
@@ -121,11 +132,13 @@ class Standing:
     receivable_micros: int
     owed_micros: int
     held_micros: int
+    guard: SpendGuard
 
     @property
     def credit_micros(self) -> int:
-        """What usage can still take before more is owed than may be; holds reserve part of it."""
-        return sum(lot.balance_micros for lot in self.in_force) - self.owed_micros
+        """What usage can still take, the credit limit included; holds reserve part of it."""
+        left = sum(lot.balance_micros for lot in self.in_force)
+        return left + self.guard.credit_limit_micros - self.owed_micros
 
     @property
     def available_micros(self) -> int:
@@ -166,7 +179,14 @@ def standing(organization: Organization, *, now: datetime, running: Sequence[Res
         receivable_micros=receivable,
         owed_micros=owed,
         held_micros=sum(holds.remaining_micros(live, plan, now=now).values()),
+        guard=guard_of(organization.id),
     )
+
+
+def guard_of(organization_id: UUID) -> SpendGuard:
+    """Return what staff allow an organization and what its state remembers; the defaults before anything did."""
+    found = SpendGuard.objects.filter(pk=organization_id).first()
+    return found or SpendGuard(organization_id=organization_id)
 
 
 def hold_rows(organization: Organization, rows: Sequence[Hold], *, now: datetime) -> list[dict[str, Any]]:
@@ -177,25 +197,45 @@ def hold_rows(organization: Organization, rows: Sequence[Hold], *, now: datetime
 
 def balance(organization: Organization, *, now: datetime) -> Balance:
     """Return where an organization's money stands at `now`."""
+    return assess(organization, now=now).balance
+
+
+def assess(organization: Organization, *, now: datetime) -> Assessment:
+    """Return where an organization's money stands, with what its billing state follows from."""
     running = metering.running_resources(organization.id, now=now)
     stands = standing(organization, now=now, running=running)
     forecast = forecast_of(organization, stands, running, now=now) if running else None
     rate = forecast.hour_micros() if forecast else 0
     runway = None
     if forecast and rate > 0:
-        runway = forecast.runs_out_at(stands.lots, owed_micros=stands.owed_micros)
-    return Balance(
-        currency=ledger.wallet_currency(organization.id) or organization.currency,
+        owed = stands.owed_micros - stands.guard.credit_limit_micros
+        runway = forecast.runs_out_at(stands.lots, owed_micros=owed)
+    currency = ledger.wallet_currency(organization.id)
+    runway = runway and max(runway, now)
+    balance = Balance(
+        currency=currency or organization.currency,
         available_micros=stands.available_micros,
         paid_micros=stands.paid_micros,
         promo_micros=stands.promo_micros,
         accrued_micros=stands.plan.total_micros,
         held_micros=stands.held_micros,
         receivable_micros=stands.receivable_micros,
+        credit_limit_micros=stands.guard.credit_limit_micros,
         burn_rate_micros=rate,
-        runway_ends_at=runway and max(runway, now),
+        runway_ends_at=runway,
         billing_state=organization.billing_state,
     )
+    facts = Facts(
+        credit_micros=stands.credit_micros,
+        has_book=currency is not None,
+        runway_ends_at=runway,
+        warn_below_micros=stands.guard.warn_below_micros,
+        low_water_micros=stands.guard.low_water_micros,
+        depleted_at=stands.guard.depleted_at,
+        is_suspended_by_staff=stands.guard.suspended_at is not None,
+        grace=grace_of(organization.plan),
+    )
+    return Assessment(balance=balance, facts=facts, running=running)
 
 
 def forecast_of(

@@ -188,6 +188,9 @@ class OrganizationAdmin(ReadOnlyAdmin):
         pk = organization.id
         links = [
             format_html('<a href="{}">{}</a>', reverse("admin:quotas_assign_plan", args=[pk]), _("Plan")),
+            format_html(
+                '<a href="{}">{}</a>', reverse("admin:billing_spendguard_decide", args=[pk]), _("Spending")
+            ),
             list_link("quotas_limitoverride", str(_("Limits")), organization__id__exact=pk),
             list_link("credentials_apikey", str(_("API keys")), organization__id__exact=pk),
             list_link("organizations_billingperiod", str(_("Periods")), organization__id__exact=pk),

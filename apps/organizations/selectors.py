@@ -49,6 +49,16 @@ def memberships_of(user_id: UUID) -> list[Membership]:
     return list(rows.select_related("organization").order_by("organization__name", "pk"))
 
 
+def billing_contacts(organization: Organization, *, now: datetime) -> list[str]:
+    """Return who hears about an organization's money: its billing address, else its owners and billing members."""
+    if organization.billing_email:
+        return [organization.billing_email]
+    rows = Membership.objects.in_force(now).filter(
+        organization=organization, role__in=[Role.OWNER, Role.BILLING]
+    )
+    return list(rows.order_by("created_at", "pk").values_list("user__email", flat=True))
+
+
 def received_invites(user_id: UUID, *, now: datetime) -> list[Invite]:
     """Return the open invites to a person's verified addresses, newest first."""
     found = Invite.objects.received_by(identity.verified_addresses(user_id), now)

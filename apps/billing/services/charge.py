@@ -27,11 +27,16 @@ CHANGES_PER_STEP = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeStep:
-    """What one transaction of charging did; `more` says that changes are left."""
+    """What one transaction of charging did.
+
+    more: whether changes are left. moved_on: whether everything up to a later hour is charged now, and what expired by
+    then is gone.
+    """
 
     hours: int
     micros: int
     more: bool
+    moved_on: bool = False
 
 
 @transaction.atomic
@@ -69,14 +74,15 @@ def charge_organization(
     _post(book, plan, now=now)
 
     more = claimed >= limit
+    moved_on = not more and (progress.charged_until is None or progress.charged_until < boundary)
     if not more:
         expire_lots(book=book, until=boundary, now=now)
         settle_holds(book=book, now=now)
-        if progress.charged_until is None or progress.charged_until < boundary:
+        if moved_on:
             progress.charged_until = boundary
             progress.save(update_fields=["charged_until"])
     failpoints.reach("billing.before_commit")
-    return ChargeStep(hours=len(slots), micros=plan.total_micros, more=more)
+    return ChargeStep(hours=len(slots), micros=plan.total_micros, more=more, moved_on=moved_on)
 
 
 def _post(book: Book, plan: Plan, *, now: datetime) -> None:

@@ -14,7 +14,8 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
-from apps.billing.models import BillingProgress, CreditLot, Pot
+from apps.billing.models import AMOUNT_MICROS_MAX, BillingProgress, CreditLot, Pot
+from apps.billing.services.guarding import settle_state
 from apps.core.actor import Actor
 from apps.core.errors import FieldError, ValidationFailed
 from apps.core.ids import uuid7
@@ -27,7 +28,6 @@ from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 
 PRIORITY_DEFAULT = 50
-AMOUNT_MICROS_MAX = 10**15  # A billion major units; sums of many still fit the ledger's integers.
 
 
 class InvalidExpiry(ValidationFailed):
@@ -111,6 +111,7 @@ def grant_credit(
         },
         organization_id=organization_id,
     )
+    settle_state(organization_id=organization_id, now=now)
     return Grant(settled_micros=settled, lot=lot)
 
 

@@ -10,10 +10,9 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.billing import selectors
-from apps.billing.models import Hold, HoldRelease
-from apps.billing.services.credit import AMOUNT_MICROS_MAX
+from apps.billing.models import AMOUNT_MICROS_MAX, Hold, HoldRelease
 from apps.core.actor import Actor
-from apps.core.errors import DomainError, FieldError, ValidationFailed
+from apps.core.errors import DomainError, FieldError, PermissionDenied, ValidationFailed
 from apps.core.money import from_micros, plain
 from apps.ledger import selectors as ledger_state
 from apps.ledger import services as ledger
@@ -21,7 +20,7 @@ from apps.ledger.services import Book
 from apps.metering import selectors as metering
 from apps.metering.models import SOURCE_LENGTH_MAX, SUBJECT_LENGTH_MAX
 from apps.organizations import services as organizations
-from apps.organizations.models import Organization, OrganizationStatus
+from apps.organizations.models import BillingState, Organization, OrganizationStatus
 from apps.outbox import services as outbox
 
 HOLD_DAYS_MAX = 31
@@ -32,6 +31,13 @@ class InsufficientCredit(DomainError):
 
     code, http_status = "insufficient_credit", 402
     default_message = _("The available credit does not cover this. Top up, or ask for less.")
+
+
+class SpendingSuspended(PermissionDenied):
+    """Nothing new may be used: staff said so, or the credit was used up longer ago than the grace lasts."""
+
+    code = "spending_suspended"
+    default_message = _("New usage is blocked. Top up, or contact support if there is credit.")
 
 
 @transaction.atomic
@@ -48,11 +54,13 @@ def place_hold(
     """Reserve credit for one allocation and return the hold, and whether it is new.
 
     An allocation that has a live hold keeps it as it is. Raises InsufficientCredit, naming what is missing,
-    OrganizationSuspended, or ValidationFailed for a name, an amount or an end that cannot be.
+    OrganizationSuspended, SpendingSuspended, or ValidationFailed for a name, an amount or an end that cannot be.
     """
     _check(source=source, subject=subject, amount_micros=amount_micros, expires_at=expires_at, now=now)
     if organization.status == OrganizationStatus.SUSPENDED:
         raise organizations.OrganizationSuspended
+    if organization.billing_state == BillingState.SUSPENDED:
+        raise SpendingSuspended
     book = _open_book(organization, amount_micros, now=now)
     held = Hold.objects.filter(
         organization_id=organization.id, source=source, subject=subject, released_at=None

@@ -1,4 +1,4 @@
-"""The tick: meter an organization's usage, then charge it; the sweep that queues whatever needs one."""
+"""The tick: meter an organization's usage, charge it, follow its credit; the sweep that queues whatever needs one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from datetime import datetime
 from uuid import UUID
 
 from apps.billing.services.charge import ChargeStep, charge_organization
+from apps.billing.services.guarding import settle_state
 from apps.core import jobs
 from apps.metering import selectors as metering_state
 from apps.metering import services as metering
+from apps.organizations.models import BillingState, Organization
 
 
 def queue_metering(*, now: datetime) -> int:
@@ -25,22 +27,33 @@ def queue_metering(*, now: datetime) -> int:
 def meter_and_charge(
     *, organization_id: UUID, until: datetime, now: datetime, wait: bool = True
 ) -> ChargeStep:
-    """Meter an organization's usage up to `until` and charge all hours that ended by then.
+    """Meter an organization's usage up to `until`, charge all hours that ended by then, and settle its billing state.
 
     wait: for whoever else works on the organization; otherwise it is left to them and to the next sweep.
     Each step is a transaction of its own, so a crash loses at most one step, and running it again goes on. Returns
     what was charged in total.
     """
-    hours = micros = 0
+    hours = micros = counted = 0
+    moved_on = False
     try:
-        while metering.meter_organization(
-            organization_id=organization_id, until=until, now=now, wait=wait
-        ).more:
-            pass
+        more = True
+        while more:
+            metered = metering.meter_organization(
+                organization_id=organization_id, until=until, now=now, wait=wait
+            )
+            counted, more = counted + metered.resources, metered.more
         more = True
         while more:
             step = charge_organization(organization_id=organization_id, now=now, wait=wait)
             hours, micros, more = hours + step.hours, micros + step.micros, step.more
+            moved_on = moved_on or step.moved_on
     except metering.MeteringBusy:
         pass  # Whoever holds the lock counts and charges the same rows.
+    # Most organizations do nothing most of the time; each is looked at once an hour all the same.
+    if counted or hours or moved_on or not _is_healthy(organization_id):
+        settle_state(organization_id=organization_id, now=now)
     return ChargeStep(hours=hours, micros=micros, more=False)
+
+
+def _is_healthy(organization_id: UUID) -> bool:
+    return Organization.objects.filter(pk=organization_id, billing_state=BillingState.HEALTHY).exists()

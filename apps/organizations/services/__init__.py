@@ -30,6 +30,7 @@ from apps.organizations.services.lifecycle import (
     create_organization,
     delete_organization,
     restore_organization,
+    set_billing_state,
     suspend_organization,
 )
 from apps.organizations.services.members import (
@@ -106,6 +107,7 @@ __all__ = [
     "resolve_organization",
     "restore_organization",
     "revoke_invite",
+    "set_billing_state",
     "suspend_organization",
     "token_of",
     "unmailed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -20,6 +21,7 @@ from apps.core.permissions import Role
 from apps.organizations.models import (
     PLAN_DEFAULT,
     SLUG_LENGTH_MAX,
+    BillingState,
     Organization,
     OrganizationSlug,
     OrganizationStatus,
@@ -233,6 +235,17 @@ def suspend_organization(
             reason=reason,
         )
     return organization
+
+
+@transaction.atomic
+def set_billing_state(*, organization_id: UUID, state: BillingState) -> BillingState:
+    """Note how the credit stands, and return how it stood before; called by billing, which records the change."""
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=organization_id)
+    before = BillingState(organization.billing_state)
+    if before != state:
+        organization.billing_state = state
+        organization.save(update_fields=["billing_state"])
+    return before
 
 
 def _tell(actor: Actor, action: str, organization: Organization, *, reason: str = "") -> None:

@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
 from apps.core.ids import uuid7
-from apps.core.periods import floor_hour
-from apps.metering.models import SOURCE_LENGTH_MAX, SUBJECT_LENGTH_MAX
+
+AMOUNT_MICROS_MAX = 10**15  # A billion major units; sums of many still fit the ledger's integers.
 
 
 class Pot(models.TextChoices):
@@ -240,71 +240,3 @@ class Burn(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key_id} {self.hour:%Y-%m-%d %H:%M} {self.amount_micros}"
-
-
-class HoldRelease(models.TextChoices):
-    """Why a hold reserves nothing any more."""
-
-    STOPPED = "stopped", _("The allocation stopped")
-    EXPIRED = "expired", _("Its time was over")
-    CANCELLED = "cancelled", _("Given back")
-
-
-class HoldQuerySet(models.QuerySet["Hold"]):
-    def visible_to(self, actor: Actor) -> Self:
-        return self.filter(organization_id=actor.organization_id)
-
-    def live(self, now: datetime) -> Self:
-        return self.filter(released_at=None, expires_at__gt=now)
-
-    def not_live(self, now: datetime) -> Self:
-        return self.filter(Q(released_at__isnull=False) | Q(expires_at__lte=now))
-
-
-class Hold(models.Model):
-    """Credit reserved for one allocation; nothing is posted. The allocation's own usage uses it up.
-
-    amount_micros: what was reserved; what is left follows from the usage, see `billing.holds`.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
-    currency = models.CharField(max_length=3)
-    source = models.CharField(max_length=SOURCE_LENGTH_MAX)
-    subject = models.CharField(max_length=SUBJECT_LENGTH_MAX)
-    amount_micros = models.BigIntegerField()
-    expires_at = models.DateTimeField()
-    released_at = models.DateTimeField(null=True, blank=True)
-    release = models.CharField(max_length=16, choices=HoldRelease, blank=True)
-    created_at = models.DateTimeField()
-
-    objects = HoldQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("hold")
-        verbose_name_plural = _("holds")
-        constraints = [
-            models.UniqueConstraint(
-                name="billing_hold_one_live",
-                fields=["organization", "source", "subject"],
-                condition=Q(released_at=None),
-            ),
-            models.CheckConstraint(name="billing_hold_amount_positive", condition=Q(amount_micros__gt=0)),
-            models.CheckConstraint(name="billing_hold_lives", condition=Q(expires_at__gt=F("created_at"))),
-            models.CheckConstraint(
-                name="billing_hold_release_complete",
-                condition=Q(released_at=None, release="")
-                | Q(released_at__isnull=False, release__in=HoldRelease.values),
-            ),
-        ]
-        indexes = [
-            models.Index(name="billing_hold_list", fields=["organization", "-created_at", "-id"]),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.source} {self.subject}"
-
-    @property
-    def counts_from(self) -> datetime:
-        """The start of the hour in which it was made: the allocation's usage uses it up from there on."""
-        return floor_hour(self.created_at)

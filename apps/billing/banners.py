@@ -1,0 +1,57 @@
+"""What billing has to tell a member above every page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from apps.billing import selectors
+from apps.billing.states import grace_of, ladder_of
+from apps.core.http.navigation import Banner
+from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
+from apps.organizations.models import BillingState, Membership
+
+
+def billing_state(*, request: HttpRequest, membership: Membership) -> Banner | None:  # noqa: ARG001  As all banners.
+    """Return what a member who sees the money should know of it, unless the credit is healthy."""
+    organization = membership.organization
+    if organization.billing_state == BillingState.HEALTHY:
+        return None
+    if Permission.BILLING_READ not in ROLE_PERMISSIONS[Role(membership.role)]:
+        return None
+    guard = selectors.guard_of(organization.id)
+    ladder = ladder_of(
+        grace=grace_of(organization.plan),
+        runway_ends_at=guard.runway_ends_at,
+        depleted_at=guard.depleted_at,
+    )
+    text = _("We blocked new usage of this organization. What runs goes on. Contact support.")
+    if organization.billing_state == BillingState.LOW:
+        text = _("The credit is low.")
+        if guard.runway_ends_at:
+            text = _("The credit lasts until %(when)s at the current rate. Then nothing new can start.") % {
+                "when": _when(guard.runway_ends_at)
+            }
+    elif organization.billing_state == BillingState.DEPLETED and ladder:
+        text = _("The credit is used up: nothing new can start. What runs is stopped on %(when)s.") % {
+            "when": _when(ladder.stop_at)
+        }
+    elif guard.suspended_at is None and ladder:
+        text = _("The credit is used up and what ran was asked to stop. Data is kept until %(when)s.") % {
+            "when": _when(ladder.data_kept_until)
+        }
+    return Banner(
+        text=text,
+        tone="caution" if organization.billing_state == BillingState.LOW else "danger",
+        action_text=_("See where it stands"),
+        action_url=reverse("overview", kwargs={"slug": organization.slug}),
+    )
+
+
+def _when(moment: datetime) -> str:
+    return date_format(timezone.localtime(moment), "l j F, H:i")

@@ -1,0 +1,37 @@
+"""The tables of billing."""
+
+from apps.billing.models.charges import (
+    AMOUNT_MICROS_MAX,
+    BillingProgress,
+    Burn,
+    ChargeHour,
+    ChargeKey,
+    ChargeKeyQuerySet,
+    CreditLot,
+    CreditLotQuerySet,
+    Pot,
+)
+from apps.billing.models.guard import (
+    BillingTransition,
+    Hold,
+    HoldQuerySet,
+    HoldRelease,
+    SpendGuard,
+)
+
+__all__ = [
+    "AMOUNT_MICROS_MAX",
+    "BillingProgress",
+    "BillingTransition",
+    "Burn",
+    "ChargeHour",
+    "ChargeKey",
+    "ChargeKeyQuerySet",
+    "CreditLot",
+    "CreditLotQuerySet",
+    "Hold",
+    "HoldQuerySet",
+    "HoldRelease",
+    "Pot",
+    "SpendGuard",
+]

@@ -1,0 +1,297 @@
+"""Where an organization stands between healthy and suspended: each change once, with its mail, event and dates."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from apps.audit.models import AuditEvent
+from apps.billing import selectors
+from apps.billing import services as billing
+from apps.billing.models import BillingTransition, Pot
+from apps.billing.services import NotPostpaid
+from apps.billing.states import DATA_KEPT
+from apps.core.errors import ValidationFailed
+from apps.metering import services as metering
+from apps.notifications.models import Mail
+from apps.notifications.rendering import render
+from apps.organizations.models import BillingState
+from apps.outbox.models import OutboxEvent
+from tests import build
+from tests.billing.runs import HOUR, at, run, stop
+from tests.threads import at_once
+
+
+@pytest.fixture(autouse=True)
+def prices(db):
+    return build.price_book({"sku": "h100", "unit_price": "2.4"})
+
+
+@pytest.fixture
+def lab(lab):
+    lab.billing_email = "money@lab.example"
+    lab.save()
+    return lab
+
+
+def steps(organization) -> list[tuple[str, str]]:
+    rows = BillingTransition.objects.filter(organization=organization).order_by("number")
+    return list(rows.values_list("before", "after"))
+
+
+def mails() -> list[tuple[str, str]]:
+    rows = Mail.objects.filter(template="billing/mail/state").order_by("created_at", "pk")
+    return [(row.recipient, render(row.template, row.context).subject) for row in rows]
+
+
+def events(kind: str) -> list[dict]:
+    rows = OutboxEvent.objects.filter(event_type=f"billing.{kind}").order_by("pk")
+    return [row.payload for row in rows]
+
+
+def state(organization) -> str:
+    organization.refresh_from_db()
+    return organization.billing_state
+
+
+def test_credit_that_lasts_a_day_is_low_and_says_when_it_ends(lab):
+    build.credit(lab, "60", now=at(9))
+    run(lab, "a", at(9), at(12))
+    build.metered(lab, at(9.5))
+
+    # 58.80 at 2.40 an hour: 24 hours and a half.
+    assert (state(lab), steps(lab), mails()) == ("healthy", [], [])
+
+    build.metered(lab, at(10))
+
+    assert (state(lab), steps(lab)) == ("low", [("healthy", "low")])
+    assert mails() == [("money@lab.example", "The credit of lab is running low")]
+    (event,) = events("state_changed")
+    ends = at(10) + timedelta(hours=24)
+    assert (event["before"], event["after"], event["available"]) == ("healthy", "low", "57.60")
+    assert event["runway_ends_at"] == ends.isoformat()
+    # The free plan has an hour of grace.
+    assert event["stop_at"] == (ends + HOUR).isoformat()
+
+
+def test_one_notice_until_credit_comes_in(lab):
+    build.credit(lab, "30", now=at(9))
+    run(lab, "a", at(9), at(12))
+    for hour in (9.5, 10, 10.5):
+        build.metered(lab, at(hour))
+    stop(lab, "a", at(10.5))
+    build.metered(lab, at(11))  # Nothing runs, but nothing came in either.
+
+    assert (state(lab), len(mails())) == ("low", 1)
+
+    build.credit(lab, "0.01", now=at(11))
+
+    assert (state(lab), steps(lab)) == ("healthy", [("healthy", "low"), ("low", "healthy")])
+    assert mails()[-1] == ("money@lab.example", "lab has credit again")
+
+
+def test_the_amount_to_be_warned_at_counts_without_anything_running(lab):
+    build.credit(lab, "30", now=at(9))
+
+    billing.set_warning(
+        actor=build.actor(lab), organization=lab, warn_below_micros=30_000_000, reason="tests", now=at(9)
+    )
+
+    assert state(lab) == "low"
+
+
+def deplete(lab) -> None:
+    """Let one allocation use up 2.40 by ten o'clock; it runs on."""
+    build.credit(lab, "2.4", now=at(9))
+    run(lab, "a", at(9), at(12))
+    build.metered(lab, at(9.5))
+    build.metered(lab, at(10))
+
+
+def test_without_credit_new_usage_is_blocked_and_the_dates_are_told(lab):
+    deplete(lab)
+
+    assert (state(lab), steps(lab)[-1]) == ("depleted", ("low", "depleted"))
+    assert mails()[-1][1] == "The credit of lab is used up"
+    assert events("stop_requested") == []
+    mail = Mail.objects.filter(template="billing/mail/state").latest("created_at", "pk")
+    text = render(mail.template, mail.context).text
+    assert "15 May 2026, 11:00 UTC: what still runs is stopped" in text
+    assert "14 June 2026, 11:00 UTC: its data is no longer kept" in text
+
+
+def test_after_the_grace_each_running_resource_is_asked_to_stop_once(lab):
+    deplete(lab)
+    run(lab, "b", at(10.1), at(12), gpus=2)
+    build.metered(lab, at(10.9))
+    assert (state(lab), events("stop_requested")) == ("depleted", [])
+
+    build.metered(lab, at(11))
+    build.metered(lab, at(11.1))
+
+    assert state(lab) == "suspended"
+    kept = (at(11) + DATA_KEPT).isoformat()
+    assert [(one["subject"], one["reason"], one["data_kept_until"]) for one in events("stop_requested")] == [
+        ("a", "credit_depleted", kept),
+        ("b", "credit_depleted", kept),
+    ]
+    assert mails()[-1][1] == "What lab runs is being stopped"
+
+
+def test_a_top_up_lifts_it_at_once_and_starts_nothing(lab):
+    deplete(lab)
+    build.metered(lab, at(11))
+    assert state(lab) == "suspended"
+    before = OutboxEvent.objects.count()
+
+    build.credit(lab, "500", now=at(11))
+
+    assert state(lab) == "healthy"
+    written = OutboxEvent.objects.order_by("pk")[before:]
+    assert [row.event_type for row in written] == ["billing.credit_granted", "billing.state_changed"]
+
+
+def test_a_plan_with_more_grace_is_stopped_later(lab):
+    lab.plan = "professional"
+    lab.save()
+    deplete(lab)
+
+    build.metered(lab, at(33.9))
+    assert state(lab) == "depleted"
+    build.metered(lab, at(34))
+    assert state(lab) == "suspended"
+
+
+def test_reserved_credit_is_not_used_credit(lab):
+    build.credit(lab, "60", now=at(9))
+    build.hold(lab, "a", "60", now=at(9))
+
+    build.metered(lab, at(10))
+
+    assert (selectors.balance(lab, now=at(10)).available_micros, state(lab)) == (0, "healthy")
+
+
+def test_an_organization_that_never_had_anything_is_healthy(lab):
+    build.metered(lab, at(10))
+
+    assert (state(lab), steps(lab)) == ("healthy", [])
+
+
+def test_credit_that_expires_depletes_an_idle_organization(lab):
+    build.credit(lab, "5", pot=Pot.PROMO, now=at(9), expires_at=at(10))
+    build.metered(lab, at(9.5))
+    assert state(lab) == "healthy"
+
+    build.metered(lab, at(10))
+
+    assert state(lab) == "depleted"
+
+
+# --- what staff decide
+
+
+def limit(lab, amount, now=None):
+    return billing.set_credit_limit(
+        actor=build.actor(lab),
+        organization=lab,
+        credit_limit_micros=amount * 1_000_000,
+        reason="Contract 7",
+        now=now or at(9),
+    )
+
+
+def test_a_credit_limit_is_available_and_lasts_until_it_is_owed(lab):
+    lab.plan = "enterprise"
+    lab.save()
+    limit(lab, 100)
+    run(lab, "a", at(9), at(12))
+    build.metered(lab, at(9.5))
+
+    found = selectors.balance(lab, now=at(9.5))
+
+    assert (found.available_micros, found.credit_limit_micros) == (98_800_000, 100_000_000)
+    assert found.runway_ends_at == at(9.5) + 98.8 / 2.4 * HOUR
+    assert state(lab) == "healthy"
+    row = AuditEvent.objects.get(action="credit_limit.changed")
+    assert (row.diff["credit_limit"], row.reason) == (["0.00", "100.00"], "Contract 7")
+    assert events("credit_limit_changed")[0]["credit_limit"] == ["0.00", "100.00"]
+
+
+def test_a_lower_limit_acts_at_once(lab):
+    lab.plan = "enterprise"
+    lab.save()
+    limit(lab, 100)
+    run(lab, "a", at(9), at(12))
+    build.metered(lab, at(10))
+
+    limit(lab, 2, now=at(10))
+
+    assert state(lab) == "depleted"
+
+
+def test_only_plans_that_pay_by_invoice_may_owe(lab):
+    with pytest.raises(NotPostpaid):
+        limit(lab, 100)
+
+    assert not AuditEvent.objects.filter(action="credit_limit.changed").exists()
+
+
+def test_a_limit_that_cannot_be_is_refused(lab):
+    with pytest.raises(ValidationFailed):
+        limit(lab, -1)
+
+
+def decide(lab, *, suspended):
+    return billing.suspend_spending(
+        actor=build.actor(lab), organization=lab, suspended=suspended, reason="Fraud", now=at(9)
+    )
+
+
+def test_staff_block_new_usage_whatever_the_credit_and_stop_nothing(lab):
+    build.credit(lab, "500", now=at(9))
+    run(lab, "a", at(9), at(12))
+
+    decide(lab, suspended=True)
+    decide(lab, suspended=True)
+    build.metered(lab, at(9.5))
+
+    assert (state(lab), steps(lab)) == ("suspended", [("healthy", "suspended")])
+    assert events("stop_requested") == []
+    assert mails() == [("money@lab.example", "New usage of lab is blocked")]
+    assert AuditEvent.objects.filter(action="spending.suspended").count() == 1
+    with pytest.raises(billing.SpendingSuspended):
+        build.hold(lab, "b", "1", now=at(9.5))
+
+    decide(lab, suspended=False)
+
+    assert state(lab) == "healthy"
+
+
+def test_transitions_are_never_edited(lab):
+    decide(lab, suspended=True)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        BillingTransition.objects.update(after=BillingState.LOW)
+
+
+# --- at the same time
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_ticks_at_once_tell_once():
+    lab = build.organization(
+        "lab", now=datetime.fromisoformat("2026-05-01T00:00Z"), billing_email="m@lab.example"
+    )
+    build.credit(lab, "2.4", now=at(9))
+    build.usage(lab, at(9), at(10), now=at(10))
+    billing.charge_organization(organization_id=lab.id, now=at(9.5))
+    metering.meter_organization(organization_id=lab.id, until=at(10), now=at(10))
+    billing.charge_organization(organization_id=lab.id, now=at(10))
+
+    found = at_once(*[lambda: billing.settle_state(organization_id=lab.id, now=at(10))] * 4)
+
+    assert found == ["depleted"] * 4
+    assert steps(lab) == [("healthy", "depleted")]
+    assert len(mails()) == len(events("state_changed")) == 1
