@@ -173,6 +173,7 @@ ORGANIZATION_DELETE_BLOCKERS = [
     "apps.invoices.blockers.open_business",
 ]
 PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
+PERSON_LEAVES = "apps.organizations.services.leave_everywhere"
 MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
 LEDGER_PROOFS = [
     "apps.billing.proofs.prove_charges",
@@ -204,6 +205,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.usersessions",
     "django_otp",
     "django_structlog",
     "django_htmx",
@@ -296,6 +298,9 @@ ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
+ACCOUNT_CHANGE_EMAIL = True  # One address for each account; a new one replaces it once it is confirmed.
 # Wishes for a new password are rows; what allauth itself would mail to strangers stays unsent.
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 PASSWORD_RESET_TIMEOUT = 24 * 3600
@@ -307,10 +312,15 @@ ACCOUNT_FORMS = {
     "change_password": "apps.identity.forms.ChangePasswordForm",
     "set_password": "apps.identity.forms.SetPasswordForm",
     "reauthenticate": "apps.identity.forms.ConfirmPasswordForm",
+    "add_email": "apps.identity.forms.AddEmailForm",
 }
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 MFA_ADAPTER = "apps.identity.adapters.MFAAdapter"
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_WEBAUTHN_USER_VERIFICATION = "required"
+MFA_PASSKEY_LOGIN_ENABLED = True
+# Nobody logs in with an unproved address; one waiting to replace the present one must not stand in the way.
+MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = BRAND_NAME
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 # Wherever allauth takes a code, our service spends it, so that none passes twice.
@@ -318,6 +328,8 @@ MFA_FORMS = {
     "authenticate": "apps.identity.forms.AuthenticateForm",
     "reauthenticate": "apps.identity.forms.ReauthenticateForm",
     "activate_totp": "apps.identity.forms.ActivateTOTPForm",
+    "add_webauthn": "apps.identity.forms.AddPasskeyForm",
+    "edit_webauthn": "apps.identity.forms.RenamePasskeyForm",
 }
 ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
 OTP_ADMIN_HIDE_SENSITIVE_DATA = True

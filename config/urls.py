@@ -43,9 +43,9 @@ urlpatterns = [
         ),
     ),
     re_path(r"^(?:api|v1|auth|orgs|invites)(?:/|$)", UnknownPath.as_view()),
+    *_routes("urlpatterns"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
-    *_routes("urlpatterns"),
 ]
 
 handler400 = "apps.core.http.errors.bad_request"

@@ -11,12 +11,14 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.authentication import get_authentication_records
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from cryptography.fernet import Fernet, MultiFernet
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from apps.core.http.address import client_address
 from apps.identity import notices, selectors, services
@@ -93,6 +95,15 @@ class AccountAdapter(DefaultAccountAdapter):
 
 class MFAAdapter(DefaultMFAAdapter):
     """Encrypts TOTP secrets and recovery seeds with the newest key and reads those of every listed key."""
+
+    def generate_authenticator_name(self, user: Any, type: Any) -> str:  # noqa: A002  allauth's signature.
+        """Return the name that a new passkey has until its owner knows a better one."""
+        number = Authenticator.objects.filter(user=user, type=type).count() + 1
+        return _("Passkey") if number == 1 else _("Passkey %(number)d") % {"number": number}
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        """Return who asks for a passkey; it belongs to the host name that the browser sees."""
+        return {**super().get_public_key_credential_rp_entity(), "name": settings.BRAND_NAME}
 
     def encrypt(self, text: str) -> str:
         return _fernet().encrypt(text.encode()).decode("ascii")

@@ -9,6 +9,7 @@ from allauth.account.adapter import get_adapter
 from allauth.core import context
 from allauth.mfa.base import forms as mfa
 from allauth.mfa.totp import forms as totp
+from allauth.mfa.webauthn import forms as webauthn
 from django import forms
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest, HttpResponseBase
@@ -155,12 +156,69 @@ class SetPasswordForm(_PlainFields, account.SetPasswordForm):
     """Gives a password to a user who has none."""
 
 
+class AddEmailForm(_PlainFields, account.AddEmailForm):
+    """The address to change to; the one of today stays until the new one is confirmed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["email"].label = _("New e-mail address")
+
+
+class ProfileForm(forms.Form):
+    """What others in an organization see of a person."""
+
+    name = forms.CharField(
+        label=_("Your name"),
+        max_length=150,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+
+
+class DeletionForm(forms.Form):
+    """The address of the account typed again, so that nobody deletes it by a slip."""
+
+    confirmation = forms.CharField(
+        label=_("Your e-mail address"), max_length=254, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+
+    def __init__(self, *args: Any, email: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.email = email
+
+    def clean_confirmation(self) -> str:
+        typed: str = self.cleaned_data["confirmation"]
+        if typed.strip().lower() != self.email:
+            raise forms.ValidationError(_("This is not the address of this account."))
+        return typed
+
+
 class ConfirmPasswordForm(_PlainFields, account.ReauthenticateForm):
     """Asks the password again, of users without a second factor."""
 
 
 class ActivateTOTPForm(_PlainFields, totp.ActivateTOTPForm):
     """The first code of a new authenticator; the device counts it as used."""
+
+
+class AddPasskeyForm(_PlainFields, webauthn.AddWebAuthnForm):
+    """Names a passkey that the browser makes; each can log in by itself."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].label = _("Name of the passkey")
+        self.fields["name"].help_text = _("So that you recognize it, such as the device that keeps it.")
+        self.fields["passwordless"].label = _("Log in with it without a password")
+        self.fields["passwordless"].help_text = ""
+        self.fields["passwordless"].initial = True
+
+
+class RenamePasskeyForm(_PlainFields, webauthn.EditWebAuthnForm):
+    """Another name for a passkey."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].label = _("Name of the passkey")
 
 
 class _SpendingForm(_PlainFields):

@@ -1,15 +1,47 @@
-"""What a session proves: when its person last showed who they are, and how to ask again."""
+"""What a session proves, how to ask for more, and which sessions a person has."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from allauth.account.authentication import get_authentication_records
 from allauth.account.internal.flows.reauthentication import suspend_request
+from allauth.usersessions.models import UserSession
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from apps.identity import selectors
+
+# The first that stands in the header names it: browsers also name those that they descend from.
+_BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+_SYSTEMS = (
+    ("Windows", "Windows"),
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """One session as its person may recognize it."""
+
+    id: int
+    browser: str
+    address: str
+    began_at: datetime
+    is_current: bool
 
 
 def proved_at(request: HttpRequest) -> datetime | None:
@@ -29,3 +61,28 @@ def ask_again(request: HttpRequest) -> HttpResponse:
     step = "mfa_reauthenticate" if selectors.has_second_factor(request.user) else "account_reauthenticate"  # type: ignore[arg-type]
     response: HttpResponse = suspend_request(request, reverse(step))
     return response
+
+
+def sessions_of(request: HttpRequest) -> Sequence[SessionRow]:
+    """Return where the person is logged in, this session first, then the newest."""
+    found = UserSession.objects.purge_and_list(request.user)
+    rows = [
+        SessionRow(
+            id=session.pk,
+            browser=browser_name(session.user_agent),
+            address=session.ip,
+            began_at=session.created_at,
+            is_current=session.session_key == request.session.session_key,
+        )
+        for session in sorted(found, key=lambda session: session.created_at, reverse=True)
+    ]
+    return sorted(rows, key=lambda row: not row.is_current)
+
+
+def browser_name(user_agent: str) -> str:
+    """Return a browser's name and system in words, as far as its header tells."""
+    browser = next((name for mark, name in _BROWSERS if mark in user_agent), "")
+    system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
+    if browser and system:
+        return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+    return browser or system or user_agent[:40] or _("Unknown browser")

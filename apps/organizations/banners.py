@@ -29,5 +29,5 @@ def second_factor(*, request: HttpRequest, membership: Membership) -> Banner | N
         % {"day": day},
         tone="caution",
         action_text=_("Set one up"),
-        action_url=f"{reverse('mfa_activate_totp')}?{target}",
+        action_url=f"{reverse('enrol')}?{target}",
     )

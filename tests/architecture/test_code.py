@@ -123,6 +123,7 @@ def test_dotted_names_in_settings_lead_somewhere():
         settings.MEMBER_KEYS_SETTLER,
         settings.LIMIT_CHECK,
         settings.PERSON_ARRIVES,
+        settings.PERSON_LEAVES,
         *settings.ORGANIZATION_DELETE_BLOCKERS,
         *settings.LEDGER_PROOFS,
     ]

@@ -9,10 +9,12 @@ import pytest
 import time_machine
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal import auth as allauth_totp
 from django.core.cache import cache
 from django.test import Client
 from django_otp.oath import TOTP
 
+from apps.core.actor import system_actor
 from apps.identity import services
 from apps.identity.models import MfaDevice
 
@@ -64,7 +66,7 @@ def test_password_and_code_open_the_admin(client, staff):
 def test_the_password_alone_does_not_open_it(client, staff):
     Authenticator.objects.all().delete()
     log_in(client)
-    services.allauth_totp.TOTP.activate(staff[0], "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+    allauth_totp.TOTP.activate(staff[0], "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
 
     answer = client.get("/admin/", follow=True)
 
@@ -118,7 +120,7 @@ def test_a_recovery_code_opens_it_once(client, staff, clock):
 def test_staff_without_a_factor_enrol_and_are_in(client):
     user = services.create_user(email="ada@example.com", password=PASSWORD, now=START)
     services.change_user(
-        actor=services.system_actor("tests"),
+        actor=system_actor("tests"),
         user_id=user.id,
         changes={"is_staff": True, "is_superuser": True},
     )
@@ -204,11 +206,3 @@ def test_the_sixth_wrong_password_is_limited_whatever_the_forwarded_address(clie
         )
     assert "Too many failed" in answer.content.decode()
     assert "Too many failed" in log_in(client).content.decode()
-
-
-def test_signing_up_is_closed_and_says_so(client):
-    assert "Signing up is closed" in client.get("/accounts/signup/").content.decode()
-    client.post(
-        "/accounts/signup/", {"email": "new@example.com", "password1": PASSWORD, "password2": PASSWORD}
-    )
-    assert not services.User.objects.exists()

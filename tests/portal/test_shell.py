@@ -106,7 +106,7 @@ def test_a_member_without_a_second_factor_is_warned_and_then_stopped(lab):
     assert (warned.status_code, stopped.status_code) == (200, 403)
     assert "You have none yet" in warned.text
     assert "A second factor is needed here" in stopped.text
-    assert 'href="/accounts/2fa/totp/activate/?next=/app/lab%3Fmonth%3D1"' in stopped.text
+    assert 'href="/app/account/enrol?next=/app/lab%3Fmonth%3D1"' in stopped.text
     assert "Bright Lab" in stopped.text
 
 

@@ -1,5 +1,12 @@
 """Every write to people: accounts, passwords, second factors."""
 
+from apps.identity.services.account import (
+    StaffAccount,
+    change_profile,
+    delete_account,
+    end_other_sessions,
+    end_session,
+)
 from apps.identity.services.codes import (
     CodeRefused,
     CodesThrottled,
@@ -49,17 +56,22 @@ __all__ = [
     "EmailTaken",
     "NoSecondFactor",
     "SignUpClosed",
+    "StaffAccount",
     "TotpExists",
     "TotpNotBegun",
     "TotpOffer",
     "authenticator_of",
     "begin_totp",
+    "change_profile",
     "change_user",
     "confirm_sign_up",
     "create_staff",
     "create_user",
     "credentials_work",
+    "delete_account",
     "device_of",
+    "end_other_sessions",
+    "end_session",
     "find_sign_up",
     "forget_old_requests",
     "mail_account_exists",

@@ -51,7 +51,7 @@ def request_sign_up(*, email: str, password: str, name: str = "", now: datetime)
     if not settings.SIGNUP_OPEN:
         raise SignUpClosed
     email, name = email.strip().lower(), " ".join(name.split())
-    if problems := [*_wrong_email(email), *_wrong_name(name), *_wrong_password(email, name, password)]:
+    if problems := [*_wrong_email(email), *wrong_name(name), *_wrong_password(email, name, password)]:
         raise ValidationFailed(fields=problems)
     wish = SignUp(
         email=email,
@@ -183,7 +183,8 @@ def _wrong_email(email: str) -> list[FieldError]:
     return [FieldError(path="email", code="invalid", message=message)]
 
 
-def _wrong_name(name: str) -> list[FieldError]:
+def wrong_name(name: str) -> list[FieldError]:
+    """Return what is wrong with a person's name; none at all is fine."""
     if len(name) <= _NAME_LENGTH_MAX and name.isprintable():
         return []
     message = str(_("A name has up to 150 characters, none of them control characters."))

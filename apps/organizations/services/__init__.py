@@ -1,6 +1,10 @@
 """Every write to organizations, and which one a request is about."""
 
-from apps.organizations.services.arrival import give_first_organization
+from apps.organizations.services.arrival import (
+    OwnsOrganizations,
+    give_first_organization,
+    leave_everywhere,
+)
 from apps.organizations.services.billing_profile import change_billing_profile, record_vat_check
 from apps.organizations.services.checks import (
     NAME_LENGTH_MAX,
@@ -74,6 +78,7 @@ __all__ = [
     "NotRestorable",
     "OrganizationMismatch",
     "OrganizationSuspended",
+    "OwnsOrganizations",
     "PeriodsFinal",
     "SlugTaken",
     "accept_invite",
@@ -95,6 +100,7 @@ __all__ = [
     "find_by_token",
     "give_first_organization",
     "invite",
+    "leave_everywhere",
     "mail_invite",
     "mark_period",
     "offer_ownership",

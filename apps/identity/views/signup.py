@@ -1,4 +1,4 @@
-"""Pages of accounts that allauth does not have."""
+"""Confirming a sign-up."""
 
 from __future__ import annotations
 
