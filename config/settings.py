@@ -465,6 +465,7 @@ CELERY_BEAT_SCHEDULE = {
     "mails": {"task": "notifications.sweep_mails", "schedule": 30, "options": {"expires": 30}},
     "account-requests": {"task": "identity.sweep_requests", "schedule": 300, "options": {"expires": 300}},
     "guesses-purge": {"task": "limits.purge_guesses", "schedule": 3600, "options": {"expires": 3600}},
+    "audit-seal": {"task": "audit.seal", "schedule": 60, "options": {"expires": 60}},
     "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 

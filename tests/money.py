@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from apps.billing.models import CreditLot
+from apps.core.proofs import Check
 from apps.invoices.models import Invoice, InvoiceLine
 from apps.ledger import proofs
 from apps.ledger.models import Account, Transfer
-from apps.ledger.proofs import Check
 from apps.organizations.models import Organization
 
 

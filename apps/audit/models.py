@@ -77,3 +77,54 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return self.action
+
+
+class Chain(models.Model):
+    """Where the chain of an organization, or of users and staff, ends; whoever seals locks this row."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    position = models.BigIntegerField(_("length"), default=0)
+    digest = models.BinaryField(_("last digest"), max_length=32)
+
+    class Meta:
+        verbose_name = _("chain")
+        verbose_name_plural = _("chains")
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Seal(models.Model):
+    """The place of one event in its chain, with the digest of it and of all before it. PostgreSQL keeps it as it is."""
+
+    event = models.OneToOneField(AuditEvent, models.PROTECT, primary_key=True, related_name="seal")
+    chain_id = models.UUIDField(_("chain"))
+    position = models.BigIntegerField(_("position"))
+    digest = models.BinaryField(_("digest"), max_length=32)
+    sealed_at = models.DateTimeField(_("sealed"))
+
+    class Meta:
+        verbose_name = _("seal")
+        verbose_name_plural = _("seals")
+        constraints = [
+            models.UniqueConstraint(name="audit_seal_place", fields=["chain_id", "position"]),
+            models.CheckConstraint(name="audit_seal_position_counts_from_one", condition=Q(position__gte=1)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.chain_id} {self.position}"
+
+
+class WaitingEvent(models.Model):
+    """An event that no chain holds yet; a trigger writes it with the event, whoever writes that."""
+
+    event = models.OneToOneField(AuditEvent, models.PROTECT, primary_key=True, related_name="waiting")
+    chain_id = models.UUIDField(_("chain"))
+
+    class Meta:
+        verbose_name = _("waiting event")
+        verbose_name_plural = _("waiting events")
+        indexes = [models.Index(fields=["chain_id"], name="audit_waitingevent_chain")]
+
+    def __str__(self) -> str:
+        return str(self.event_id)

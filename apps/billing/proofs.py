@@ -7,7 +7,7 @@ from itertools import groupby
 
 from apps.billing.charging import amounts_micros
 from apps.billing.models import ChargeHour, ChargeKey
-from apps.ledger.proofs import SAMPLES, Check, sql_check, triggers_check
+from apps.core.proofs import SAMPLES, Check, sql_check, triggers_check
 from apps.pricing import selectors as pricing
 
 

@@ -9,9 +9,9 @@ from django.db import connection
 from django.db.models import Sum
 
 from apps.core import money
+from apps.core.proofs import SAMPLES, Check, sql_check, triggers_check
 from apps.invoices.composing import line_total_minor
 from apps.invoices.models import BILLED_KINDS, FINAL_STATES, Invoice, InvoiceLine
-from apps.ledger.proofs import SAMPLES, Check, sql_check, triggers_check
 from apps.pricing import selectors as pricing
 
 

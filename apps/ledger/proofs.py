@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
-SAMPLES = 5  # Failing rows shown for each check.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing proved: how many rows it looked at and the rows that fail it, in words."""
-
-    name: str
-    rows: int
-    failures: tuple[str, ...] = ()
-
-    @property
-    def holds(self) -> bool:
-        return not self.failures
-
+from apps.core.proofs import Check, sql_check, triggers_check
 
 Proof = Callable[[], Iterator[Check]]
 
@@ -101,31 +86,3 @@ def prove_books() -> Iterator[Check]:
         "ledger_account_guards_balance",
         "ledger_account_stays",
     )
-
-
-def triggers_check(name: str, *triggers: str) -> Check:
-    """Return the check that triggers exist and act in every session that is not a replica."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT tgname FROM pg_trigger WHERE tgname = ANY(%s) AND tgenabled = 'O'", [list(triggers)]
-        )
-        acting = {trigger for (trigger,) in cursor.fetchall()}
-    missing = sorted(set(triggers) - acting)
-    return Check(
-        name=name,
-        rows=len(triggers),
-        failures=tuple(f"{trigger} is missing or disabled" for trigger in missing),
-    )
-
-
-def sql_check(name: str, count: str, failing: str) -> Check:
-    """Return the check that no row comes back from `failing`; `count` says how many rows were looked at."""
-    with connection.cursor() as cursor:
-        cursor.execute(count)
-        (rows,) = cursor.fetchone()
-        cursor.execute(failing)
-        found = cursor.fetchmany(SAMPLES + 1)
-    failures = [str(row[0]) for row in found[:SAMPLES]]
-    if len(found) > SAMPLES:
-        failures.append("and more")
-    return Check(name=name, rows=rows, failures=tuple(failures))

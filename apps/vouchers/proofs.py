@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apps.ledger.proofs import Check, sql_check, triggers_check
+from apps.core.proofs import Check, sql_check, triggers_check
 
 
 def prove_redemptions() -> Iterator[Check]:

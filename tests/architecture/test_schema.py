@@ -128,7 +128,7 @@ def test_append_only_tables_have_their_triggers():
         triggers: dict = {}
         for table, kind in cursor.fetchall():
             triggers.setdefault(table, []).append(kind)
-    for table in ("audit_auditevent", "ledger_transfer", "metering_usageevent"):
+    for table in ("audit_auditevent", "audit_seal", "ledger_transfer", "metering_usageevent"):
         kinds = triggers.get(table, [])
         assert any(kind & 8 and kind & 16 for kind in kinds), f"{table} can be edited"  # DELETE and UPDATE
         assert any(kind & 32 for kind in kinds), f"{table} can be truncated"
