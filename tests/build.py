@@ -15,7 +15,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from apps.billing import services as billing
-from apps.billing.models import Hold, Pot
+from apps.billing.models import Budget, BudgetScope, Hold, Pot
 from apps.billing.services import ChargeStep, Grant
 from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.money import to_micros
@@ -315,6 +315,17 @@ def campaign(amount: str = "50", *, kind: str = "shared", now: datetime = NOW, *
 def voucher(campaign: Campaign, *, now: datetime = NOW) -> str:
     """Make one code of a campaign and return it."""
     return vouchers.issue_codes(actor=actor(), campaign=campaign, count=1, now=now)[0]
+
+
+def budget(organization: Organization, amount: str, *, now: datetime = NOW, **fields: Any) -> Budget:
+    """Make a budget in major units, of the whole organization unless told; fields are those of `create_budget`."""
+    return billing.create_budget(
+        actor=actor(organization),
+        organization=organization,
+        amount_micros=to_micros(Decimal(amount)),
+        now=now,
+        **{"name": "Budget", "scope": BudgetScope.ORGANIZATION, **fields},
+    )
 
 
 def metered(organization: Organization, until: datetime = NOW, *, now: datetime | None = None) -> ChargeStep:

@@ -22,6 +22,8 @@ from apps.billing.forms import SpendGuardForm
 from apps.billing.models import (
     BillingProgress,
     BillingTransition,
+    Budget,
+    BudgetNotice,
     Burn,
     ChargeHour,
     ChargeKey,
@@ -315,3 +317,34 @@ class BillingTransitionAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Available"), ordering="available_micros")
     def available(self, row: BillingTransition) -> str:
         return f"{from_micros(row.available_micros):,f}"
+
+
+@admin.register(Budget)
+class BudgetAdmin(ReadOnlyAdmin):
+    list_display = (
+        "name", "organization_link", "scope", "amount", "currency", "thresholds", "action", "created_at", "ended_at",
+    )  # fmt: skip
+    list_filter = ("scope", "action", ("ended_at", admin.EmptyFieldListFilter))
+    list_select_related = ("organization",)
+    search_fields = ("id", "name", "organization__slug")
+    ordering = ("-created_at", "-id")
+
+    @admin.display(description=_("Organization"), ordering="organization__slug")
+    def organization_link(self, budget: Budget) -> SafeString | str:
+        return link_to("organizations_organization", budget.organization_id, budget.organization.slug)
+
+    @admin.display(description=_("Amount"), ordering="amount_micros")
+    def amount(self, budget: Budget) -> str:
+        return f"{from_micros(budget.amount_micros):,f}"
+
+
+@admin.register(BudgetNotice)
+class BudgetNoticeAdmin(ReadOnlyAdmin):
+    list_display = ("noticed_at", "budget", "period", "percent", "spent")
+    list_select_related = ("budget", "period")
+    search_fields = ("budget__name", "organization__slug", "=budget__id")
+    ordering = ("-noticed_at", "-id")
+
+    @admin.display(description=_("Spent"), ordering="spent_micros")
+    def spent(self, notice: BudgetNotice) -> str:
+        return f"{from_micros(notice.spent_micros):,f}"

@@ -6,7 +6,7 @@ from django.utils import timezone
 from django_filters import rest_framework as filters
 
 from apps.billing import statements
-from apps.billing.models import ChargeHour, CreditLot, Hold, HoldQuerySet, Pot
+from apps.billing.models import Budget, ChargeHour, CreditLot, Hold, HoldQuerySet, Pot
 from apps.core.http.filters import CreatedFilterSet
 from apps.ledger.selectors import TransferQuerySet
 from apps.metering.models import ResourceQuerySet
@@ -32,6 +32,14 @@ class CreditFilters(CreatedFilterSet):
     class Meta:
         model = CreditLot
         fields = ("pot",)
+
+
+class BudgetFilters(CreatedFilterSet):
+    project = filters.CharFilter(field_name="project__slug")
+
+    class Meta:
+        model = Budget
+        fields = ("scope", "action")
 
 
 class HoldFilters(CreatedFilterSet):

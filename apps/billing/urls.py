@@ -1,6 +1,6 @@
 from django.urls import path
 
-from apps.billing.api import holds, statements
+from apps.billing.api import budgets, holds, statements
 
 _balance = statements.BalanceView.as_view()
 _transactions = statements.TransactionList.as_view()
@@ -9,6 +9,8 @@ api_urlpatterns = [
     path("orgs/<slug:slug>/balance", _balance, name="balance"),
     path("orgs/<slug:slug>/holds", holds.HoldList.as_view(), name="holds"),
     path("orgs/<slug:slug>/holds/<uuid:hold_id>", holds.HoldDetail.as_view(), name="hold"),
+    path("orgs/<slug:slug>/budgets", budgets.BudgetList.as_view(), name="budgets"),
+    path("orgs/<slug:slug>/budgets/<uuid:budget_id>", budgets.BudgetDetail.as_view(), name="budget"),
     path("wallet/balance", _balance),
     path("billing/credits/details", _balance),
     path("orgs/<slug:slug>/transactions", _transactions, name="transactions"),

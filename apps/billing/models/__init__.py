@@ -1,5 +1,12 @@
 """The tables of billing."""
 
+from apps.billing.models.budgets import (
+    Budget,
+    BudgetAction,
+    BudgetNotice,
+    BudgetQuerySet,
+    BudgetScope,
+)
 from apps.billing.models.charges import (
     AMOUNT_MICROS_MAX,
     BillingProgress,
@@ -23,6 +30,11 @@ __all__ = [
     "AMOUNT_MICROS_MAX",
     "BillingProgress",
     "BillingTransition",
+    "Budget",
+    "BudgetAction",
+    "BudgetNotice",
+    "BudgetQuerySet",
+    "BudgetScope",
     "Burn",
     "ChargeHour",
     "ChargeKey",

@@ -1,5 +1,12 @@
 """Every write of billing, a verb a module: grant credit, hold it, charge usage, serve invoices, run the tick."""
 
+from apps.billing.services.budgeting import (
+    TooManyBudgets,
+    change_budget,
+    create_budget,
+    end_budget,
+    settle_budgets,
+)
 from apps.billing.services.charge import ChargeStep, charge_organization
 from apps.billing.services.credit import (
     Grant,
@@ -45,9 +52,13 @@ __all__ = [
     "InvalidExpiry",
     "NotPostpaid",
     "SpendingSuspended",
+    "TooManyBudgets",
     "bill_receivable",
+    "change_budget",
     "charge_organization",
+    "create_budget",
     "decide_spending",
+    "end_budget",
     "expire_lots",
     "give_credit",
     "grant_credit",
@@ -61,6 +72,7 @@ __all__ = [
     "release_hold",
     "set_credit_limit",
     "set_warning",
+    "settle_budgets",
     "settle_holds",
     "settle_state",
     "suspend_spending",

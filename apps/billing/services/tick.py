@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from apps.billing.services.budgeting import settle_budgets
 from apps.billing.services.charge import ChargeStep, charge_organization
 from apps.billing.services.guarding import settle_state
 from apps.core import jobs
@@ -27,7 +28,7 @@ def queue_metering(*, now: datetime) -> int:
 def meter_and_charge(
     *, organization_id: UUID, until: datetime, now: datetime, wait: bool = True
 ) -> ChargeStep:
-    """Meter an organization's usage up to `until`, charge all hours that ended by then, and settle its billing state.
+    """Meter an organization's usage up to `until`, charge all hours that ended by then, and tell of what it means.
 
     wait: for whoever else works on the organization; otherwise it is left to them and to the next sweep.
     Each step is a transaction of its own, so a crash loses at most one step, and running it again goes on. Returns
@@ -52,6 +53,7 @@ def meter_and_charge(
     # Most organizations do nothing most of the time; each is looked at once an hour all the same.
     if counted or hours or moved_on or not _is_healthy(organization_id):
         settle_state(organization_id=organization_id, now=now)
+        settle_budgets(organization_id=organization_id, now=now)
     return ChargeStep(hours=hours, micros=micros, more=False)
 
 
