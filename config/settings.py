@@ -460,6 +460,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": METERING_TICK_SECONDS},
     },
     "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
+    "invoice-files": {"task": "invoices.queue_files", "schedule": 300, "options": {"expires": 300}},
     "vat-checks": {"task": "invoices.queue_vat_checks", "schedule": 3600, "options": {"expires": 3600}},
     "invite-mails": {"task": "organizations.sweep_invites", "schedule": 300, "options": {"expires": 300}},
     "mails": {"task": "notifications.sweep_mails", "schedule": 30, "options": {"expires": 30}},

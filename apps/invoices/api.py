@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -18,7 +19,8 @@ from apps.core.http.filters import CreatedFilterSet, refuse_unknown_parameters
 from apps.core.http.views import ListView, OrganizationView
 from apps.core.permissions import Permission
 from apps.invoices import explain, selectors
-from apps.invoices.models import Invoice, InvoiceLine, InvoiceState
+from apps.invoices.files import document_answer
+from apps.invoices.models import NOTE_KINDS, Invoice, InvoiceLine, InvoiceState, TaxCategory
 
 
 class InvoiceOutput(serializers.Serializer[Any]):
@@ -38,6 +40,10 @@ class InvoiceOutput(serializers.Serializer[Any]):
     due = serializers.CharField(help_text="What credit did not pay when the invoice became final.")
     paid = serializers.CharField(help_text="What was paid on it: from credit, or since.")
     outstanding = serializers.CharField()
+    credited = serializers.CharField(
+        help_text="The part of the due amount that was credited, cancelled or written off."
+    )
+    due_at = serializers.DateTimeField(allow_null=True)
     finalized_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
 
@@ -98,12 +104,14 @@ class InvoiceLineOutput(serializers.Serializer[Any]):
     amount = serializers.CharField()
     discount = serializers.CharField()
     tax = serializers.CharField()
+    tax_category = serializers.ChoiceField(choices=TaxCategory.choices, help_text="Code of EN 16931.")
+    tax_percent = serializers.CharField()
     currency = serializers.CharField()
     splits = SplitOutput(many=True)
 
 
 class InvoiceLineList(ListView):
-    """The lines of one invoice, in print order."""
+    """The lines of one invoice or credit note, in print order."""
 
     permission = Permission.BILLING_READ
     serializer_class = InvoiceLineOutput
@@ -115,6 +123,72 @@ class InvoiceLineList(ListView):
 
     def render_rows(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         return selectors.line_rows(rows)
+
+
+class CreditNoteOutput(serializers.Serializer[Any]):
+    """A credit note; amounts are what it gives, decimal strings in major units of `currency`."""
+
+    id = serializers.UUIDField()
+    number = serializers.CharField()
+    kind = serializers.ChoiceField(choices=[(kind.value, kind.label) for kind in NOTE_KINDS])
+    corrects = serializers.UUIDField(allow_null=True, help_text="The invoice that it corrects, if it is one.")
+    corrects_number = serializers.CharField(allow_null=True)
+    reason = serializers.CharField()
+    period = serializers.CharField()
+    currency = serializers.CharField()
+    subtotal = serializers.CharField()
+    discount = serializers.CharField()
+    tax = serializers.CharField()
+    total = serializers.CharField()
+    finalized_at = serializers.DateTimeField()
+    created_at = serializers.DateTimeField()
+
+
+class CreditNoteFilters(CreatedFilterSet):
+    corrects = filters.UUIDFilter(field_name="corrects_id")
+    period = filters.CharFilter(field_name="period__label")
+    number = filters.CharFilter()
+
+
+class CreditNoteList(ListView):
+    """The organization's credit notes, newest first; `corrects=<invoice>` narrows."""
+
+    permission = Permission.BILLING_READ
+    serializer_class = CreditNoteOutput
+    filterset_class = CreditNoteFilters
+    sortable: ClassVar = {"created_at": ("created_at", "id")}
+
+    def get_queryset(self) -> QuerySet[Invoice]:
+        return selectors.credit_notes_of(self.actor)
+
+    def render_rows(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        return [selectors.credit_note_row(row) for row in rows]
+
+
+class CreditNoteDetail(OrganizationView):
+    """One credit note."""
+
+    permission = Permission.BILLING_READ
+
+    @extend_schema(responses=CreditNoteOutput)
+    def get(self, request: Request, **path: Any) -> Response:
+        refuse_unknown_parameters(request, set())
+        return Response(
+            selectors.credit_note_row(selectors.credit_note_by_id(self.actor, path["invoice_id"]))
+        )
+
+
+class DocumentFile(OrganizationView):
+    """A final invoice or credit note as a file: PDF/A-3 with the e-invoice inside, that alone, CSV or JSON."""
+
+    permission = Permission.BILLING_READ
+    file_format = "pdf"
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    def get(self, request: Request, **path: Any) -> HttpResponse:
+        refuse_unknown_parameters(request, set())
+        document = selectors.document_by_id(self.actor, path["invoice_id"])
+        return document_answer(document, self.file_format)
 
 
 class InvoiceExplain(OrganizationView):

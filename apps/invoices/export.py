@@ -8,13 +8,23 @@ from typing import Any, Protocol
 
 from apps.core import money
 from apps.core.spreadsheets import neutral
-from apps.invoices.models import Invoice, InvoiceLine
+from apps.invoices.models import DocumentKind, Invoice, InvoiceLine
 from apps.pricing.selectors import unit_seconds
 
 LINE_COLUMNS = (
     "kind", "usage_period", "corrects", "meter", "sku", "region", "quantity", "gpu_seconds", "unit_price", "amount",
 )  # fmt: skip
-INVOICE_COLUMNS = ("number", "organization", "period", "currency", "subtotal", "discount", "tax", "total")
+INVOICE_COLUMNS = (
+    "type",
+    "number",
+    "organization",
+    "period",
+    "currency",
+    "subtotal",
+    "discount",
+    "tax",
+    "total",
+)
 
 
 class Writable(Protocol):
@@ -24,7 +34,10 @@ class Writable(Protocol):
 
 
 def final_invoices(label: str) -> Iterator[dict[str, Any]]:
-    """Yield the final invoices of all organizations for a period label, by organization and number."""
+    """Yield the final invoices and credit notes of all organizations for a period label, by organization and number.
+
+    A credit note's amounts are below zero, so that everything adds up.
+    """
     units = unit_seconds()
     invoices = (
         Invoice.objects.final()
@@ -45,6 +58,7 @@ def invoice_row(invoice: Invoice) -> dict[str, Any]:
         for name in ("subtotal", "discount", "tax", "total")
     }
     return {
+        "type": "invoice" if invoice.kind == DocumentKind.INVOICE else "credit_note",
         "number": invoice.number,
         "organization": invoice.organization.slug,
         "period": invoice.period.label,

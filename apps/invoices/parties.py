@@ -79,7 +79,7 @@ class Seller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buyer:
-    """Who an invoice is made out to."""
+    """Who an invoice is made out to. timezone: where the organization's months end."""
 
     name: str
     address: Address = Address()
@@ -87,6 +87,7 @@ class Buyer:
     vat_state: str = VatState.NONE
     billing_emails: tuple[str, ...] = ()
     po_number: str = ""
+    timezone: str = "UTC"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,7 +129,7 @@ def buyer_of(organization: Organization) -> Buyer:
     if not addresses and organization.billing_email:
         addresses = (organization.billing_email,)
     if profile is None:
-        return Buyer(name=organization.name, billing_emails=addresses)
+        return Buyer(name=organization.name, billing_emails=addresses, timezone=organization.timezone)
     return Buyer(
         name=profile.legal_name or organization.name,
         address=Address.of(profile),
@@ -136,6 +137,7 @@ def buyer_of(organization: Organization) -> Buyer:
         vat_state=profile.vat_state,
         billing_emails=addresses,
         po_number=profile.po_number,
+        timezone=organization.timezone,
     )
 
 

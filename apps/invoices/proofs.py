@@ -91,6 +91,8 @@ def prove_invoices() -> Iterator[Check]:
         "invoices_invoicetax_table_stays",
         "invoices_invoiceclaim_stays",
         "invoices_invoiceclaim_table_stays",
+        "invoices_invoicefile_rows_stay",
+        "invoices_invoicefile_table_stays",
         "invoices_taxrate_rows_stay",
         "invoices_taxrate_table_stays",
         "invoices_vatcheck_rows_stay",

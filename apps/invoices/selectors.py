@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from apps.billing.models import ChargeKey
 from apps.core import money
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
-from apps.invoices.models import Invoice, InvoiceLine, InvoiceState
+from apps.invoices.models import Invoice, InvoiceLine, InvoiceState, PaymentKind
 from apps.pricing.selectors import unit_seconds
 
 SPLIT_ROWS_MAX = 200  # A line's split is for display; a longer one is cut, and `/usage` has the rest.
@@ -28,8 +28,32 @@ def invoices_of(actor: Actor) -> QuerySet[Invoice]:
         .invoices()
         .exclude(state=InvoiceState.VOID)
         .select_related("period")
-        .annotate(payments_micros=Sum("payments__amount_micros", default=0))
+        .annotate(
+            payments_micros=Sum("payments__amount_micros", default=0),
+            credited_micros=Sum(
+                "payments__amount_micros", default=0, filter=~Q(payments__kind=PaymentKind.PAYMENT)
+            ),
+        )
     )
+
+
+def credit_notes_of(actor: Actor) -> QuerySet[Invoice]:
+    """Return the final credit notes that an actor may see."""
+    return Invoice.objects.visible_to(actor).credit_notes().final().select_related("period", "corrects")
+
+
+def document_by_id(actor: Actor, document_id: UUID) -> Invoice:
+    """Return an invoice or credit note that the actor may see, or raise NotFound."""
+    found = (
+        Invoice.objects.visible_to(actor)
+        .exclude(state=InvoiceState.VOID)
+        .select_related("organization", "period", "corrects")
+        .filter(pk=document_id)
+        .first()
+    )
+    if found is None:
+        raise NotFound
+    return found
 
 
 def invoice_by_id(actor: Actor, invoice_id: UUID) -> Invoice:
@@ -40,9 +64,37 @@ def invoice_by_id(actor: Actor, invoice_id: UUID) -> Invoice:
     return invoice
 
 
+def credit_note_by_id(actor: Actor, note_id: UUID) -> Invoice:
+    """Return one credit note that the actor may see, or raise NotFound."""
+    note = credit_notes_of(actor).filter(pk=note_id).first()
+    if note is None:
+        raise NotFound
+    return note
+
+
+def credit_note_row(note: Invoice) -> dict[str, Any]:
+    """Return a credit note as data; its amounts are what it gives, above zero, in major units."""
+    return {
+        "id": note.id,
+        "number": note.number,
+        "kind": note.kind,
+        "corrects": note.corrects_id,
+        "corrects_number": note.corrects.number if note.corrects else None,
+        "reason": note.reason,
+        "period": note.period.label,
+        "currency": note.currency,
+        "subtotal": _major(-note.subtotal_minor, note.currency),
+        "discount": _major(-note.discount_minor, note.currency),
+        "tax": _major(-note.tax_minor, note.currency),
+        "total": _major(-note.total_minor, note.currency),
+        "finalized_at": note.finalized_at,
+        "created_at": note.created_at,
+    }
+
+
 def lines_of(actor: Actor, invoice_id: UUID) -> QuerySet[InvoiceLine]:
-    """Return the lines of one invoice that the actor may see, or raise NotFound."""
-    invoice = invoice_by_id(actor, invoice_id)
+    """Return the lines of one invoice or credit note that the actor may see, or raise NotFound."""
+    invoice = document_by_id(actor, invoice_id)
     return InvoiceLine.objects.filter(invoice=invoice).select_related("invoice")
 
 
@@ -52,7 +104,8 @@ def invoice_row(invoice: Invoice) -> dict[str, Any]:
     payments_minor = money.round_micros_to_minor(int(invoice.payments_micros), currency)  # type: ignore[attr-defined]
     final = invoice.number is not None
     outstanding = invoice.due_minor - payments_minor if invoice.state == InvoiceState.OPEN else 0
-    paid = invoice.total_minor - invoice.due_minor + payments_minor if final else 0
+    credited_minor = money.round_micros_to_minor(int(invoice.credited_micros), currency)  # type: ignore[attr-defined]
+    paid = invoice.total_minor - invoice.due_minor + payments_minor - credited_minor if final else 0
     return {
         "id": invoice.id,
         "number": invoice.number,
@@ -68,13 +121,18 @@ def invoice_row(invoice: Invoice) -> dict[str, Any]:
         "due": _major(invoice.due_minor, currency),
         "paid": _major(paid, currency),
         "outstanding": _major(outstanding, currency),
+        "credited": _major(credited_minor, currency),
+        "due_at": invoice.due_at,
         "finalized_at": invoice.finalized_at,
         "created_at": invoice.created_at,
     }
 
 
 def line_rows(lines: Sequence[InvoiceLine]) -> list[dict[str, Any]]:
-    """Return invoice lines as data; quantity is in the meter's unit, gpu_seconds exact, amounts in major units."""
+    """Return invoice lines as data; quantity is in the meter's unit, gpu_seconds exact, amounts in major units.
+
+    Lines of a credit note keep their sign: what is given is below zero.
+    """
     units = unit_seconds()
     return [
         {
@@ -92,6 +150,8 @@ def line_rows(lines: Sequence[InvoiceLine]) -> list[dict[str, Any]]:
             "amount": _major(line.amount_minor, line.invoice.currency),
             "discount": _major(line.discount_minor, line.invoice.currency),
             "tax": _major(line.tax_minor, line.invoice.currency),
+            "tax_category": line.tax_category,
+            "tax_percent": money.plain(line.tax_percent),
             "currency": line.invoice.currency,
             "splits": [
                 split | {"quantity": money.in_unit(Decimal(split["quantity"]), units.get(line.meter, 1))}

@@ -32,3 +32,15 @@ def queue_vat_checks(**_newer: object) -> None:
 def check_vat_id(*, organization_id: str, **_newer: object) -> None:
     """Ask the registry about one organization's VAT id."""
     invoices.check_vat_id(organization_id=UUID(organization_id), now=timezone.now())
+
+
+@shared_task(name="invoices.make_files")
+def make_files(*, invoice_id: str, **_newer: object) -> None:
+    """Make the files of one final document."""
+    invoices.make_files(invoice_id=UUID(invoice_id), now=timezone.now())
+
+
+@shared_task(name="invoices.queue_files")
+def queue_files(**_newer: object) -> None:
+    """Queue the documents whose files were never made; the beat calls this every five minutes."""
+    invoices.queue_files(now=timezone.now())

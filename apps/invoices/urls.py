@@ -1,10 +1,27 @@
 from django.urls import path
 
 from apps.invoices import api
+from apps.invoices.files import FORMATS
 
 api_urlpatterns = [
     path("billing/invoices", api.InvoiceList.as_view(), name="invoices"),
     path("billing/invoices/<uuid:invoice_id>", api.InvoiceDetail.as_view(), name="invoice"),
     path("billing/invoices/<uuid:invoice_id>/lines", api.InvoiceLineList.as_view(), name="invoice-lines"),
+    *(
+        path(
+            f"billing/{kind}s/<uuid:invoice_id>/{file_format}",
+            api.DocumentFile.as_view(file_format=file_format),
+            name=f"{kind}-{file_format}",
+        )
+        for kind in ("invoice", "credit-note")
+        for file_format in FORMATS
+    ),
+    path("billing/credit-notes", api.CreditNoteList.as_view(), name="credit-notes"),
+    path("billing/credit-notes/<uuid:invoice_id>", api.CreditNoteDetail.as_view(), name="credit-note"),
+    path(
+        "billing/credit-notes/<uuid:invoice_id>/lines",
+        api.InvoiceLineList.as_view(),
+        name="credit-note-lines",
+    ),
     path("billing/invoices/<uuid:invoice_id>/explain", api.InvoiceExplain.as_view(), name="invoice-explain"),
 ]

@@ -1,5 +1,6 @@
 """Everything that invoices keep: the documents themselves, who sells, how sales are taxed."""
 
+from apps.invoices.models.documents import FileFormat, InvoiceFile
 from apps.invoices.models.invoices import (
     BILLED_KINDS,
     FINAL_STATES,
@@ -26,9 +27,11 @@ __all__ = [
     "NOTE_KINDS",
     "PERIOD_KINDS",
     "DocumentKind",
+    "FileFormat",
     "Invoice",
     "InvoiceClaim",
     "InvoiceCounter",
+    "InvoiceFile",
     "InvoiceLine",
     "InvoicePayment",
     "InvoiceState",

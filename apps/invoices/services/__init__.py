@@ -9,6 +9,7 @@ from apps.invoices.services.close import (
     close_period,
     queue_due_periods,
 )
+from apps.invoices.services.files import NoEInvoice, NotFinal, file_of, make_files, queue_files
 from apps.invoices.services.sellers import (
     SELLER_FIELDS,
     add_tax_exemption,
@@ -22,6 +23,8 @@ from apps.invoices.services.vat import check_vat_id, queue_vat_checks
 __all__ = [
     "SELLER_FIELDS",
     "ClosedPeriod",
+    "NoEInvoice",
+    "NotFinal",
     "PeriodNotEnded",
     "PeriodOutOfOrder",
     "add_tax_exemption",
@@ -31,7 +34,10 @@ __all__ = [
     "check_vat_id",
     "close_due_periods",
     "close_period",
+    "file_of",
+    "make_files",
     "queue_due_periods",
+    "queue_files",
     "queue_vat_checks",
     "revoke_tax_exemption",
     "save_seller",

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from apps.core import jobs
 from apps.invoices.models import Invoice, InvoiceCounter, InvoiceState
 from apps.invoices.parties import Seller
 
@@ -29,7 +30,7 @@ def next_number(*, entity: str, series: str, year: int) -> str:
 
 
 def number_document(invoice: Invoice, *, state: InvoiceState, seller: Seller, now: datetime) -> None:
-    """Make a draft final: state, moment and number, saved with everything else that the caller set.
+    """Make a draft final: state, moment and number, saved with everything else that the caller set; queue its files.
 
     The counter is locked last, so that numbering waits for nothing but its own commit and leaves no gap.
     """
@@ -37,3 +38,4 @@ def number_document(invoice: Invoice, *, state: InvoiceState, seller: Seller, no
     invoice.finalized_at = now
     invoice.number = next_number(entity=invoice.entity, series=invoice.series, year=seller.day_of(now).year)
     invoice.save()
+    jobs.enqueue("invoices.make_files", invoice_id=invoice.id)

@@ -1,0 +1,57 @@
+"""Documents as answers to a request, alike from REST, the portal and the staff admin."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+
+from django.http import HttpResponse
+from django.utils import timezone
+
+from apps.core.spreadsheets import neutral
+from apps.invoices import services as invoices
+from apps.invoices.documents.content import content_of
+from apps.invoices.models import FileFormat, Invoice
+
+FORMATS = {
+    "pdf": "application/pdf",
+    "xml": "application/xml",
+    "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
+}
+CSV_COLUMNS = (
+    "position", "kind", "usage_period", "corrects", "meter", "sku", "region", "quantity", "unit", "unit_price",
+    "amount", "discount", "net", "tax_category", "tax_percent", "tax",
+)  # fmt: skip
+
+
+def document_answer(document: Invoice, file_format: str) -> HttpResponse:
+    """Return a final document in one of FORMATS as a download; NotFinal for a draft, NoEInvoice."""
+    content = _content(document, file_format)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{document.number}.{file_format}"',
+        "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    return HttpResponse(content, content_type=FORMATS[file_format], headers=headers)
+
+
+def _content(document: Invoice, file_format: str) -> bytes:
+    if file_format in FileFormat.values:
+        found = invoices.file_of(invoice=document, file_format=FileFormat(file_format), now=timezone.now())
+        return bytes(found.content)
+    if document.number is None:
+        raise invoices.NotFinal
+    said = content_of(document)
+    if file_format == "json":
+        return json.dumps(said, indent=1, ensure_ascii=False).encode()
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("number", "currency", *CSV_COLUMNS))
+    writer.writerows(
+        [neutral(said["number"]), said["currency"], *(neutral(line[name]) for name in CSV_COLUMNS)]
+        for line in said["lines"]
+    )
+    return out.getvalue().encode()
