@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar
+from uuid import UUID
 
 import msgspec
 from django.db import OperationalError, transaction
@@ -99,6 +100,64 @@ class IdempotentMixin(ApiView):
                 now=timezone.now(),
             )
         return response
+
+
+class AttemptMixin(IdempotentMixin):
+    """For mutations that call somebody else: what is meant is committed first, the call is made outside of it.
+
+    The handler returns `self.attempt(begin, finish)`. A request repeated while its outcome is unknown finishes the
+    same attempt; one whose outcome is known gets the stored answer.
+    """
+
+    idempotency_required = True
+
+    def _handle_once(self, handler: Handler, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return handler(request, *args, **kwargs)
+
+    def attempt(
+        self, request: Request, begin: Callable[[], UUID], finish: Callable[[UUID], Response]
+    ) -> HttpResponseBase:
+        """Write the attempt with `begin` and commit it, then call and answer with `finish`."""
+        key = key_of(request)
+        if key is None:
+            raise services.KeyRequired
+        scope = Scope(
+            organization_id=self.actor.organization_id,
+            principal=f"{self.actor.kind}:{self.actor.id}",
+            key=key,
+        )
+        found = self._begin_once(scope, fingerprint_of(request), begin)
+        if isinstance(found, StoredAnswer):
+            return _replay(found)
+        try:
+            response = finish(found)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None or problem.status not in _REFUSALS_KEPT or "retry_after" in problem.details:
+                raise
+            response = exception_handler(error, self.get_exception_handler_context())
+        data = self.mask_replay(response.data)
+        services.finish_attempt(
+            scope, status=response.status_code, body=b"" if data is None else render_json(data)
+        )
+        return response
+
+    def _begin_once(self, scope: Scope, fingerprint: bytes, begin: Callable[[], UUID]) -> StoredAnswer | UUID:
+        found: list[StoredAnswer | UUID] = []
+
+        def work() -> HttpResponseBase:
+            found.clear()
+            stored = services.claim(scope, fingerprint)
+            if stored is None:
+                attempt_id = begin()
+                services.store_attempt(scope, fingerprint, attempt_id=attempt_id, now=timezone.now())
+                found.append(attempt_id)
+            else:
+                found.append(stored if stored.status or stored.attempt_id is None else stored.attempt_id)
+            return HttpResponse()
+
+        _retried(work)
+        return found[0]
 
 
 def key_of(request: Request) -> str | None:

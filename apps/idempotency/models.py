@@ -9,7 +9,11 @@ from apps.core.ids import uuid7
 
 
 class StoredAnswer(models.Model):
-    """The answer to the first request with a key; written in the same transaction as the request's effect."""
+    """The answer to the first request with a key; written in the same transaction as the request's effect.
+
+    attempt_id: of a request that calls somebody else, the row that it began with; status 0 until that call's outcome
+    is known.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization_id = models.UUIDField(_("organization"), null=True)
@@ -17,6 +21,7 @@ class StoredAnswer(models.Model):
     key = models.CharField(_("key"), max_length=255)
     fingerprint = models.BinaryField(_("fingerprint"), max_length=32)
     status = models.PositiveSmallIntegerField(_("status"))
+    attempt_id = models.UUIDField(_("attempt"), null=True, blank=True)
     headers = models.JSONField(_("headers"), default=dict)
     body = models.BinaryField(_("body"))
     created_at = models.DateTimeField(_("created"))

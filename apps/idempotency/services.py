@@ -91,6 +91,27 @@ def store(
     )
 
 
+def store_attempt(scope: Scope, fingerprint: bytes, *, attempt_id: UUID, now: datetime) -> None:
+    """Keep, in the transaction that claimed the key, the row that a request began with; its answer comes later."""
+    StoredAnswer.objects.create(
+        organization_id=scope.organization_id,
+        principal=scope.principal,
+        key=scope.key,
+        fingerprint=fingerprint,
+        status=0,
+        attempt_id=attempt_id,
+        body=b"",
+        created_at=now,
+    )
+
+
+def finish_attempt(scope: Scope, *, status: int, body: bytes) -> None:
+    """Keep the answer to a request whose outcome is known now; the first answer stays."""
+    StoredAnswer.objects.filter(
+        organization_id=scope.organization_id, principal=scope.principal, key=scope.key, status=0
+    ).update(status=status, body=body)
+
+
 def purge(*, now: datetime) -> int:
     """Delete answers that are older than promised and return how many, a batch at a time."""
     deleted = 0
