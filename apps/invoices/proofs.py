@@ -126,7 +126,7 @@ def _prove_lines() -> Check:
 
 
 def _prove_receivables() -> Check:
-    """Prove that what an organization owes is its open invoices and its usage that is not invoiced yet."""
+    """Prove that what an organization owes is its open invoices, usage not invoiced yet and payments taken back."""
     owed = {
         row[0]: int(row[1])
         for row in _rows(
@@ -138,7 +138,7 @@ def _prove_receivables() -> Check:
     for organization_id, micros in _rows(
         "SELECT organization_id, sum(receivable_micros - billed_receivable_micros) FROM billing_chargekey "
         "GROUP BY organization_id UNION ALL "
-        "SELECT organization_id, -unbilled_receipts_micros FROM billing_billingprogress UNION ALL "
+        "SELECT organization_id, taken_back_micros - unbilled_receipts_micros FROM billing_billingprogress UNION ALL "
         "SELECT organization_id, -sum(amount_micros) FROM invoices_invoicepayment GROUP BY organization_id"
     ):
         expected[organization_id] = expected.get(organization_id, 0) + int(micros)
@@ -152,7 +152,7 @@ def _prove_receivables() -> Check:
         if owed.get(organization_id, 0) != micros
     ]
     return Check(
-        name="What is owed is open invoices plus usage not invoiced yet",
+        name="What is owed is open invoices, usage not invoiced yet and payments taken back",
         rows=len(expected),
         failures=tuple(failures[:SAMPLES]),
     )

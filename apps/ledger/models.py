@@ -35,6 +35,8 @@ class TransferKind(models.TextChoices):
     """Why money moved, in the words of a statement."""
 
     TOP_UP = "top_up", _("Top-up")
+    REFUND = "refund", _("Refund")
+    DISPUTE = "dispute", _("Disputed payment")
     GRANT = "grant", _("Promotional credit")
     USAGE = "usage", _("Usage")
     USAGE_REVERSAL = "usage_reversal", _("Usage correction")

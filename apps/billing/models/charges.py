@@ -27,6 +27,7 @@ class BillingProgress(models.Model):
 
     charged_until: every piece of usage that starts before it is posted; later ones are the accrual.
     unbilled_receipts_micros: payments that settled usage on the receivable before its invoice existed.
+    taken_back_micros: what is owed because payments were taken back, by a dispute or by a refund beyond their credit.
     """
 
     organization = models.OneToOneField(
@@ -34,6 +35,7 @@ class BillingProgress(models.Model):
     )
     charged_until = models.DateTimeField(null=True)
     unbilled_receipts_micros = models.BigIntegerField(default=0)
+    taken_back_micros = models.BigIntegerField(default=0)
 
     class Meta:
         verbose_name = _("billing progress")
@@ -41,6 +43,9 @@ class BillingProgress(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="billing_progress_receipts_not_negative", condition=Q(unbilled_receipts_micros__gte=0)
+            ),
+            models.CheckConstraint(
+                name="billing_progress_taken_back_not_negative", condition=Q(taken_back_micros__gte=0)
             ),
         ]
 

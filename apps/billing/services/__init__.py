@@ -1,4 +1,4 @@
-"""Every write of billing, a verb a module: grant credit, hold it, charge usage, serve invoices, run the tick."""
+"""Every write of billing, a verb a module: grant, receive, hold, charge, serve invoices, guard spending, tick."""
 
 from apps.billing.services.budgeting import (
     TooManyBudgets,
@@ -40,6 +40,16 @@ from apps.billing.services.invoicing import (
     unbill_receivable,
     unbilled_receipts_micros,
 )
+from apps.billing.services.payments import (
+    NotEnoughLeft,
+    give_back,
+    give_to_lot,
+    lot_balance_micros,
+    owed_micros,
+    receive_payment,
+    take_back,
+    take_from_lot,
+)
 from apps.billing.services.tick import (
     meter_and_charge,
     queue_metering,
@@ -50,6 +60,7 @@ __all__ = [
     "Grant",
     "InsufficientCredit",
     "InvalidExpiry",
+    "NotEnoughLeft",
     "NotPostpaid",
     "SpendingSuspended",
     "TooManyBudgets",
@@ -60,15 +71,20 @@ __all__ = [
     "decide_spending",
     "end_budget",
     "expire_lots",
+    "give_back",
     "give_credit",
+    "give_to_lot",
     "grant_credit",
+    "lot_balance_micros",
     "meter_and_charge",
     "open_lot",
+    "owed_micros",
     "paid_credit_micros",
     "pay_from_credit",
     "place_hold",
     "put_unbilled_receipts",
     "queue_metering",
+    "receive_payment",
     "release_hold",
     "set_credit_limit",
     "set_warning",
@@ -76,6 +92,8 @@ __all__ = [
     "settle_holds",
     "settle_state",
     "suspend_spending",
+    "take_back",
+    "take_from_lot",
     "take_unbilled_receipts",
     "unbill_receivable",
     "unbilled_receipts_micros",

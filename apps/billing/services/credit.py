@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
@@ -68,7 +67,9 @@ def grant_credit(
     batch_id = uuid7()
     settled = 0
     if pot == Pot.PAID:
-        settled = _settle_receivable(book, amount_micros, batch_id=batch_id, reason=reason, now=now)
+        settled = settle_receivable(
+            book, amount_micros, funded_by=AccountKind.BANK, batch_id=batch_id, reason=reason, now=now
+        )
     lot = None
     if amount_micros > settled:
         lot = open_lot(
@@ -155,10 +156,15 @@ def open_lot(
     reference: str = "",
     batch_id: UUID | None = None,
     occurred_at: datetime | None = None,
+    lot_id: UUID | None = None,
 ) -> CreditLot:
-    """Open a lot and post its amount from one of the operator's accounts; called under the wallet's lock."""
+    """Open a lot and post its amount from one of the operator's accounts; called under the wallet's lock.
+
+    lot_id: an id that its cause already has, so that the same cause cannot open a second lot.
+    """
     account_kind = AccountKind.PAID_LOT if pot == Pot.PAID else AccountKind.PROMO_LOT
     lot = CreditLot.objects.create(
+        id=lot_id or uuid7(),
         organization_id=book.wallet.organization_id,
         currency=book.wallet.currency,
         account_id=ledger.open_lot_account(book=book, kind=account_kind, now=now),
@@ -185,8 +191,22 @@ def open_lot(
     return lot
 
 
-def _settle_receivable(book: Book, amount_micros: int, *, batch_id: UUID, reason: str, now: datetime) -> int:
-    """Use a payment for what is owed, open invoices first, and return the micros used."""
+def settle_receivable(
+    book: Book,
+    amount_micros: int,
+    *,
+    funded_by: AccountKind,
+    batch_id: UUID,
+    reason: str,
+    now: datetime,
+    reference: str = "",
+    invoice_id: UUID | None = None,
+) -> int:
+    """Use a payment for what is owed and return the micros used; called under the wallet's lock.
+
+    Open invoices come first, of them the one that the payment names, then what payments taken back left owed, then
+    usage that is not invoiced yet.
+    """
     organization_id = book.wallet.organization_id
     owed = -ledger_balances.balance_micros(organization_id, AccountKind.RECEIVABLE)
     settled = min(amount_micros, owed)
@@ -194,24 +214,37 @@ def _settle_receivable(book: Book, amount_micros: int, *, batch_id: UUID, reason
         return 0
     allocate = import_string(settings.RECEIPT_ALLOCATOR)
     on_invoices: int = allocate(
-        organization_id=organization_id, amount_micros=settled, batch_id=batch_id, now=now
+        organization_id=organization_id,
+        amount_micros=settled,
+        batch_id=batch_id,
+        first_invoice_id=invoice_id,
+        now=now,
     )
     assert 0 <= on_invoices <= settled, "no more is allocated than was paid"
-    if ahead := settled - on_invoices:
-        BillingProgress.objects.filter(organization_id=organization_id).update(
-            unbilled_receipts_micros=F("unbilled_receipts_micros") + ahead
-        )
+    count_receipt(organization_id=organization_id, micros=settled - on_invoices)
     posting = Posting(
-        debit_id=book[AccountKind.BANK],
+        debit_id=book[funded_by],
         credit_id=book[AccountKind.RECEIVABLE],
         amount_micros=settled,
         kind=TransferKind.TOP_UP,
         cause=f"receipt:{batch_id}:1",
         occurred_at=now,
         reason=reason,
+        reference=reference,
     )
     ledger.post_transfers(book=book, postings=[posting], now=now, batch_id=batch_id)
     return settled
+
+
+def count_receipt(*, organization_id: UUID, micros: int) -> None:
+    """Count what settles the receivable beyond the open invoices: what was taken back first, then ahead of an invoice."""
+    if not micros:
+        return
+    progress = BillingProgress.objects.get(organization_id=organization_id)
+    again = min(micros, progress.taken_back_micros)
+    progress.taken_back_micros -= again
+    progress.unbilled_receipts_micros += micros - again
+    progress.save(update_fields=["taken_back_micros", "unbilled_receipts_micros"])
 
 
 @transaction.atomic

@@ -8,13 +8,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
 from django.utils.module_loading import import_string
 
 from apps.billing import selectors
 from apps.billing.burning import LotState
 from apps.billing.models import BillingProgress, ChargeKey, CreditLot, Pot
-from apps.billing.services.credit import open_lot
+from apps.billing.services.credit import count_receipt, open_lot
 from apps.core.ids import uuid7
 from apps.core.periods import floor_hour
 from apps.ledger import selectors as ledger_balances
@@ -63,11 +62,9 @@ def take_unbilled_receipts(*, organization_id: UUID, receivable_micros: int) -> 
 
 @transaction.atomic
 def put_unbilled_receipts(*, organization_id: UUID, micros: int) -> None:
-    """Count money as paid ahead of an invoice to come."""
+    """Count money as paid ahead of an invoice to come, after what payments taken back left owed."""
     assert micros >= 0, "what was paid ahead is used by `take_unbilled_receipts`"
-    BillingProgress.objects.filter(organization_id=organization_id).update(
-        unbilled_receipts_micros=F("unbilled_receipts_micros") + micros
-    )
+    count_receipt(organization_id=organization_id, micros=micros)
 
 
 def unbilled_receipts_micros(*, organization_id: UUID) -> int:

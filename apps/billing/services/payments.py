@@ -1,0 +1,313 @@
+"""Payments in the books: money that comes through Stripe, goes back to the card, or is taken back by a bank."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.audit import services as audit
+from apps.billing.models import BillingProgress, CreditLot, Pot
+from apps.billing.services.credit import Grant, open_lot, settle_receivable
+from apps.core.actor import Actor
+from apps.core.errors import Conflict
+from apps.core.money import from_micros, plain
+from apps.core.periods import floor_hour
+from apps.ledger import selectors as ledger_balances
+from apps.ledger import services as ledger
+from apps.ledger.services import AccountKind, Book, Posting, TransferKind
+from apps.outbox import services as outbox
+
+
+class NotEnoughLeft(Conflict):
+    """The credit that a payment became is spent, as far as more is asked back."""
+
+    code = "not_enough_left"
+
+
+@transaction.atomic
+def receive_payment(
+    *,
+    actor: Actor,
+    organization_id: UUID,
+    currency: str,
+    payment_id: UUID,
+    amount_micros: int,
+    funded_by: AccountKind,
+    source: str,
+    reason: str,
+    reference: str,
+    now: datetime,
+    invoice_id: UUID | None = None,
+) -> Grant:
+    """Post a payment, once: it settles what is owed, the invoice that it names first; the rest becomes a paid lot.
+
+    payment_id: becomes the id of the lot and of the batch of transfers, so the database refuses a second posting.
+    funded_by: the clearing account for what Stripe holds, the bank for what came to the bank.
+    """
+    book = ledger.open_book(organization_id=organization_id, currency=currency, now=now)
+    settled = settle_receivable(
+        book,
+        amount_micros,
+        funded_by=funded_by,
+        batch_id=payment_id,
+        reason=reason,
+        reference=reference,
+        invoice_id=invoice_id,
+        now=now,
+    )
+    lot = None
+    if amount_micros > settled:
+        lot = open_lot(
+            book=book,
+            pot=Pot.PAID,
+            amount_micros=amount_micros - settled,
+            effective_at=floor_hour(now),
+            source=source,
+            reason=reason,
+            reference=reference,
+            funded_by=funded_by,
+            kind=TransferKind.TOP_UP,
+            batch_id=payment_id,
+            lot_id=payment_id,
+            now=now,
+        )
+    facts = {
+        "payment_id": str(payment_id),
+        "amount": plain(from_micros(amount_micros), decimals_min=2),
+        "settled": plain(from_micros(settled), decimals_min=2),
+        "currency": currency,
+        "reference": reference,
+    }
+    audit.record(
+        actor=actor,
+        action="payment.received",
+        target=lot,
+        organization_id=organization_id,
+        diff=facts,
+        reason=reason,
+    )
+    outbox.publish("billing.payment_received", facts, organization_id=organization_id)
+    return Grant(settled_micros=settled, lot=lot)
+
+
+@transaction.atomic
+def take_from_lot(
+    *,
+    lot_id: UUID,
+    amount_micros: int,
+    kind: TransferKind,
+    cause: str,
+    reason: str,
+    reference: str,
+    now: datetime,
+) -> None:
+    """Take credit out of a payment's lot, to go back to its payer; NotEnoughLeft when it is spent."""
+    book, lot = _lock_lot(lot_id, now=now)
+    if lot.account.balance_micros < amount_micros:
+        raise NotEnoughLeft(left=plain(from_micros(lot.account.balance_micros), decimals_min=2))
+    ledger.post_transfers(
+        book=book,
+        postings=[
+            _posting(
+                lot.account_id, book[AccountKind.CLEARING], amount_micros, kind, cause, reason, reference, now
+            )
+        ],
+        now=now,
+    )
+
+
+@transaction.atomic
+def give_to_lot(
+    *,
+    lot_id: UUID,
+    amount_micros: int,
+    kind: TransferKind,
+    cause: str,
+    reason: str,
+    reference: str,
+    now: datetime,
+) -> None:
+    """Put back into a payment's lot what was taken from it."""
+    book, lot = _lock_lot(lot_id, now=now)
+    ledger.post_transfers(
+        book=book,
+        postings=[
+            _posting(
+                book[AccountKind.CLEARING], lot.account_id, amount_micros, kind, cause, reason, reference, now
+            )
+        ],
+        now=now,
+    )
+
+
+@transaction.atomic
+def take_back(
+    *,
+    organization_id: UUID,
+    currency: str,
+    lot_id: UUID | None,
+    amount_micros: int,
+    kind: TransferKind,
+    cause: str,
+    reason: str,
+    reference: str,
+    now: datetime,
+) -> int:
+    """Post money that a payment's payer has already got back: the lot's remainder, then the receivable.
+
+    Returns the micros that the lot gave; the rest is owed again. A lot of None gives nothing.
+    """
+    book = ledger.open_book(organization_id=organization_id, currency=currency, now=now)
+    postings = []
+    from_lot = 0
+    if lot_id is not None:
+        lot = CreditLot.objects.select_related("account").get(pk=lot_id)
+        from_lot = min(lot.account.balance_micros, amount_micros)
+        if from_lot:
+            postings.append(
+                _posting(
+                    lot.account_id,
+                    book[AccountKind.CLEARING],
+                    from_lot,
+                    kind,
+                    f"{cause}:1",
+                    reason,
+                    reference,
+                    now,
+                )
+            )
+    if owed := amount_micros - from_lot:
+        postings.append(
+            _posting(
+                book[AccountKind.RECEIVABLE],
+                book[AccountKind.CLEARING],
+                owed,
+                kind,
+                f"{cause}:2",
+                reason,
+                reference,
+                now,
+            )
+        )
+        _owe_again(organization_id, owed)
+    ledger.post_transfers(book=book, postings=postings, now=now)
+    return from_lot
+
+
+@transaction.atomic
+def give_back(
+    *,
+    organization_id: UUID,
+    currency: str,
+    lot_id: UUID | None,
+    to_lot_micros: int,
+    amount_micros: int,
+    kind: TransferKind,
+    cause: str,
+    batch_id: UUID,
+    reason: str,
+    reference: str,
+    now: datetime,
+) -> None:
+    """Post money that came back after `take_back`: what is still owed for it first, then the lot it came from.
+
+    to_lot_micros: what the lot had given. What was owed and has been paid since becomes a paid lot of id `batch_id`.
+    """
+    book = ledger.open_book(organization_id=organization_id, currency=currency, now=now)
+    owed = amount_micros - to_lot_micros
+    progress, _created = BillingProgress.objects.get_or_create(organization_id=organization_id)
+    still_owed = min(owed, progress.taken_back_micros)
+    postings = []
+    if still_owed:
+        progress.taken_back_micros -= still_owed
+        progress.save(update_fields=["taken_back_micros"])
+        postings.append(
+            _posting(
+                book[AccountKind.CLEARING],
+                book[AccountKind.RECEIVABLE],
+                still_owed,
+                kind,
+                f"{cause}:1",
+                reason,
+                reference,
+                now,
+            )
+        )
+    if to_lot_micros:
+        lot = CreditLot.objects.get(pk=cast("UUID", lot_id))
+        postings.append(
+            _posting(
+                book[AccountKind.CLEARING],
+                lot.account_id,
+                to_lot_micros,
+                kind,
+                f"{cause}:2",
+                reason,
+                reference,
+                now,
+            )
+        )
+    ledger.post_transfers(book=book, postings=postings, now=now)
+    if paid_since := owed - still_owed:
+        open_lot(
+            book=book,
+            pot=Pot.PAID,
+            amount_micros=paid_since,
+            effective_at=floor_hour(now),
+            source="dispute",
+            reason=reason,
+            reference=reference,
+            funded_by=AccountKind.CLEARING,
+            kind=kind,
+            lot_id=batch_id,
+            now=now,
+        )
+
+
+def lot_balance_micros(lot_id: UUID) -> int:
+    """Return what is left of a lot, in micros."""
+    lot = CreditLot.objects.select_related("account").get(pk=lot_id)
+    return int(lot.account.balance_micros)
+
+
+def owed_micros(organization_id: UUID) -> int:
+    """Return what an organization owes, positive, in micros."""
+    return -ledger_balances.balance_micros(organization_id, AccountKind.RECEIVABLE)
+
+
+def _lock_lot(lot_id: UUID, *, now: datetime) -> tuple[Book, CreditLot]:
+    """Lock the wallet of a lot and return both; the balance is read under the lock."""
+    found = CreditLot.objects.get(pk=lot_id)
+    book = ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
+    return book, CreditLot.objects.select_related("account").get(pk=lot_id)
+
+
+def _owe_again(organization_id: UUID, micros: int) -> None:
+    progress, _created = BillingProgress.objects.get_or_create(organization_id=organization_id)
+    progress.taken_back_micros += micros
+    progress.save(update_fields=["taken_back_micros"])
+
+
+def _posting(
+    debit_id: UUID,
+    credit_id: UUID,
+    micros: int,
+    kind: TransferKind,
+    cause: str,
+    reason: str,
+    reference: str,
+    now: datetime,
+) -> Posting:
+    return Posting(
+        debit_id=debit_id,
+        credit_id=credit_id,
+        amount_micros=micros,
+        kind=kind,
+        cause=cause,
+        occurred_at=now,
+        reason=reason,
+        reference=reference,
+    )
