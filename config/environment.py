@@ -108,6 +108,12 @@ class Environment(BaseSettings):
     stripe_account: str = Field(
         "", description="Account id (acct_…) that webhooks must name where they name one. Unset: any."
     )
+    payment_terms_days: int = Field(14, ge=0, le=120, description="Days from an invoice to its due date.")
+    refund_alone_max: str = Field(
+        "100",
+        pattern=r"^\d{1,9}$",
+        description="Refunds above this, in major units, are decided by a second person.",
+    )
 
     vies_url: str = Field(
         "https://ec.europa.eu/taxation_customs/vies/rest-api/check-vat-number",

@@ -152,6 +152,16 @@ _sandbox = sandbox.find(VAR) if DEBUG and ENV.stripe_secret_key is None else Non
 STRIPE_SECRET_KEY = ENV.stripe_secret_key.get_secret_value() if ENV.stripe_secret_key else ""
 STRIPE_WEBHOOK_SECRETS = [secret.get_secret_value() for secret in ENV.stripe_webhook_secrets]
 STRIPE_ACCOUNT = ENV.stripe_account
+WEBHOOK_BODY_BYTES_MAX = 256 * 1024
+PAYMENT_TERMS_DAYS = ENV.payment_terms_days
+# On which days after an invoice opened the default card is charged, by plan.
+PAYMENT_RETRY_DAYS = {
+    "default": (0, 3, 7, 14),
+    "enterprise": (0, 7, 14),
+    "sovereign": (0,),
+    "classified": (0,),
+}
+REFUND_ALONE_MAX = ENV.refund_alone_max
 STRIPE_API_BASE = ""
 STRIPE_CHECKOUT_ORIGIN = "https://checkout.stripe.com"
 if _sandbox is not None:
@@ -467,6 +477,11 @@ CELERY_BEAT_SCHEDULE = {
     "account-requests": {"task": "identity.sweep_requests", "schedule": 300, "options": {"expires": 300}},
     "guesses-purge": {"task": "limits.purge_guesses", "schedule": 3600, "options": {"expires": 3600}},
     "audit-seal": {"task": "audit.seal", "schedule": 60, "options": {"expires": 60}},
+    "stripe-events": {"task": "payments.process_events", "schedule": 30, "options": {"expires": 30}},
+    "payments-sweep": {"task": "payments.sweep", "schedule": 60, "options": {"expires": 60}},
+    "invoice-collection": {"task": "payments.collect_due", "schedule": 600, "options": {"expires": 600}},
+    "stripe-reconciliation": {"task": "payments.reconcile", "schedule": 600, "options": {"expires": 600}},
+    "stripe-reconciliation-daily": {"task": "payments.reconcile_day", "schedule": 86_400},
     "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 

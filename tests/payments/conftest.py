@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from apps.organizations.models import Organization
 from apps.payments.sandbox import webhooks
 from apps.payments.sandbox.api import Answer
 from apps.payments.sandbox.server import Sandbox
+from tests import build
 from tests.payments import stripe_schema
 
 SECRET_KEY = "sk_test_of_the_tests"
@@ -94,3 +96,36 @@ def sandbox() -> Iterator[TestedSandbox]:
     thread.join(10)
     wrong = [problem for event in events for problem in stripe_schema.problems_of_object(event)]
     assert running.problems + wrong == []
+
+
+# --- Our side of it ---
+
+
+@pytest.fixture
+def stripe(sandbox: TestedSandbox, settings: Any) -> TestedSandbox:
+    """Point the application at this test's sandbox and return it."""
+    settings.STRIPE_SECRET_KEY = SECRET_KEY
+    settings.STRIPE_API_BASE = sandbox.url
+    settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+    return sandbox
+
+
+@pytest.fixture
+def lab(db: None) -> Organization:
+    return build.organization("lab", billing_email="money@lab.example")
+
+
+@pytest.fixture
+def deliver(client: Any) -> Any:
+    """Return the function that sends an event to the webhook as Stripe would, and returns the status."""
+
+    def send(event: dict[str, Any], **how: Any) -> int:
+        body, signature = signed(event, **how)
+        return client.post(
+            "/payments/webhook",
+            body,
+            content_type="application/json",
+            headers={"Stripe-Signature": signature},
+        ).status_code
+
+    return send

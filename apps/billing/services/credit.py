@@ -237,7 +237,7 @@ def settle_receivable(
 
 
 def count_receipt(*, organization_id: UUID, micros: int) -> None:
-    """Count what settles the receivable beyond the open invoices: what was taken back first, then ahead of an invoice."""
+    """Count what settles the receivable beyond open invoices: what was taken back first, then invoices to come."""
     if not micros:
         return
     progress = BillingProgress.objects.get(organization_id=organization_id)

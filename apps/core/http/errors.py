@@ -30,7 +30,9 @@ from apps.core.http.rendering import render_json
 logger = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
-_API_PATH = re.compile(r"/(?:api|v1|auth|orgs|invites|healthz|readyz|metrics|monitoring|\.well-known)(?:/|$)")
+_API_PATH = re.compile(
+    r"/(?:api|v1|auth|orgs|invites|healthz|readyz|metrics|monitoring|payments|\.well-known)(?:/|$)"
+)
 
 # The names of one predecessor's clients, frozen; where it had none, the nearest.
 _COMPATIBLE_CODES = {

@@ -15,6 +15,7 @@ from apps.core.http.errors import Problem, respond
 DRAIN_BYTES_MAX = 32 * 1024 * 1024
 _CHUNK = 64 * 1024
 _INGESTION = "/usage/events"
+_WEBHOOK = "/payments/webhook"
 _EXEMPT_FROM_HTTPS = ("/healthz", "/readyz")
 
 
@@ -28,8 +29,11 @@ class BodyLimitMiddleware:
         if settings.REQUIRE_HTTPS and not request.is_secure() and request.path not in _EXEMPT_FROM_HTTPS:
             message = _("Use HTTPS. If this request carried a credential, replace it: it travelled in clear.")
             return respond(request, Problem(status=403, code="https_required", message=message))
-        is_ingestion = request.path.endswith(_INGESTION)
-        limit: int = settings.USAGE_BODY_BYTES_MAX if is_ingestion else settings.BODY_BYTES_MAX
+        limit: int = settings.BODY_BYTES_MAX
+        if request.path.endswith(_INGESTION):
+            limit = settings.USAGE_BODY_BYTES_MAX
+        elif request.path.endswith(_WEBHOOK):
+            limit = settings.WEBHOOK_BODY_BYTES_MAX
         if _is_too_large(request, limit):
             message = _("The request body is larger than %(limit)d bytes.") % {"limit": limit}
             problem = Problem(

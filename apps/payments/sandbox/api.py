@@ -98,7 +98,7 @@ class Api:
                 known, status, kept = rows[0]
                 if known != fingerprint:
                     return _reused(key)
-                return Answer(status=status, body=json.loads(kept), replayed=True)
+                return self._misbehave(fault, Answer(status=status, body=json.loads(kept), replayed=True))
             with store.transaction():
                 found = self._run(method, path, params, key=key)
                 # What was executed is what is remembered, whatever becomes of the reply; an error that the

@@ -1,0 +1,183 @@
+"""Top up by itself when what is available falls below a threshold: once at a time, within a cap, never in a loop."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db import transaction
+from django.db.models import Q, Sum
+from django.utils.translation import gettext_lazy as _
+
+from apps.audit import services as audit
+from apps.billing import selectors as billing
+from apps.core import jobs, money
+from apps.core.actor import Actor, system_actor
+from apps.core.errors import Conflict, FieldError, ValidationFailed
+from apps.ledger import selectors as ledger
+from apps.ledger import services as ledger_services
+from apps.organizations.models import Organization, OrganizationStatus
+from apps.outbox import services as outbox
+from apps.payments.models import (
+    LIVE_STATES,
+    AutoTopUp,
+    AutoTopUpState,
+    Payment,
+    PaymentKind,
+    PaymentMethod,
+    PaymentState,
+)
+from apps.payments.services import mails
+from apps.payments.services.attempts import checked_minor
+from apps.payments.services.top_up import LEAST_MAJOR, record_start
+
+
+class NoCard(Conflict):
+    """There is no saved card to charge."""
+
+    code = "no_saved_card"
+    default_message = _("Save a card first; it is what automatic top-up charges.")
+
+
+@transaction.atomic
+def set_auto_top_up(
+    *,
+    actor: Actor,
+    organization: Organization,
+    threshold: Decimal,
+    amount: Decimal,
+    monthly_cap: Decimal,
+    now: datetime,
+) -> AutoTopUp:
+    """Turn automatic top-up on, or on again after a pause or failures; amounts in major units.
+
+    Raises NoCard, ValidationFailed for amounts out of range or a cap below the amount.
+    """
+    if PaymentMethod.objects.default_of(organization.id) is None:
+        raise NoCard
+    currency = ledger.wallet_currency(organization.id) or organization.currency
+    least = int(LEAST_MAJOR.scaleb(money.exponent(currency)))
+    amount_minor = checked_minor(amount, currency, minimum=least)
+    cap_minor = checked_minor(monthly_cap, currency, minimum=least, path="monthly_cap")
+    if cap_minor < amount_minor:
+        message = str(_("The monthly cap must allow at least one top-up."))
+        raise ValidationFailed(fields=[FieldError(path="monthly_cap", code="range", message=message)])
+    rule, _created = AutoTopUp.objects.update_or_create(
+        organization=organization,
+        defaults={
+            "state": AutoTopUpState.ACTIVE,
+            "threshold_minor": checked_minor(threshold, currency, minimum=0, path="threshold"),
+            "amount_minor": amount_minor,
+            "monthly_cap_minor": cap_minor,
+            "failures_in_a_row": 0,
+            "next_attempt_at": None,
+            "updated_at": now,
+        },
+    )
+    _tell_change(
+        actor, rule, {"threshold": str(threshold), "amount": str(amount), "monthly_cap": str(monthly_cap)}
+    )
+    return rule
+
+
+@transaction.atomic
+def turn_off_auto_top_up(*, actor: Actor, organization: Organization, now: datetime) -> None:
+    """Turn automatic top-up off; a charge on its way still counts."""
+    rule = AutoTopUp.objects.select_for_update(no_key=True).filter(organization=organization).first()
+    if rule is not None and rule.state != AutoTopUpState.OFF:
+        rule.state, rule.updated_at = AutoTopUpState.OFF, now
+        rule.save(update_fields=["state", "updated_at"])
+        _tell_change(actor, rule, {})
+
+
+def _tell_change(actor: Actor, rule: AutoTopUp, facts: dict[str, str]) -> None:
+    organization = rule.organization
+    diff = {"state": str(rule.state), **facts}
+    audit.record(
+        actor=actor,
+        action="auto_top_up.changed",
+        target=organization,
+        organization_id=organization.id,
+        diff=diff,
+    )
+    outbox.publish("payments.auto_top_up_changed", diff, organization_id=organization.id)
+
+
+def queue_auto_top_ups(*, now: datetime) -> int:
+    """Queue a look at every organization whose card may be charged by itself now, and return how many."""
+    ready = Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+    rules = AutoTopUp.objects.filter(ready, state=AutoTopUpState.ACTIVE)
+    found = list(rules.order_by("pk").values_list("pk", flat=True))
+    for organization_id in found:
+        jobs.enqueue("payments.auto_top_up", organization_id=organization_id)
+    return len(found)
+
+
+@transaction.atomic
+def start_if_low(*, organization_id: UUID, now: datetime) -> Payment | None:
+    """Write an attempt and queue its charge if what is available is below the threshold; else None.
+
+    None too while an earlier one is on its way (the database allows one), beyond the month's cap (mailed once a
+    month), without a card, or for a suspended organization.
+    """
+    organization = Organization.objects.get(pk=organization_id)
+    currency = ledger.wallet_currency(organization_id) or organization.currency
+    ledger_services.open_book(organization_id=organization_id, currency=currency, now=now)
+    rule = AutoTopUp.objects.select_for_update(no_key=True).get(pk=organization_id)
+    if not _is_ready(rule, organization, now=now):
+        return None
+    available = billing.balance(organization, now=now).available_micros
+    if available >= money.minor_to_micros(rule.threshold_minor, currency):
+        return None
+    method = PaymentMethod.objects.default_of(organization_id)
+    if method is None:
+        return None
+    if spent_this_month_minor(organization, now=now) + rule.amount_minor > rule.monthly_cap_minor:
+        mails.tell(
+            "auto_top_up_cap",
+            organization_id=organization_id,
+            cause=f"{organization_id}:{_month_start(organization, now=now):%Y-%m}",
+            now=now,
+            cap=mails.amount(rule.monthly_cap_minor, currency),
+        )
+        return None
+    payment = Payment.objects.create(
+        organization=organization,
+        kind=PaymentKind.AUTO_TOP_UP,
+        method=method,
+        is_off_session=True,
+        amount_minor=rule.amount_minor,
+        currency=currency,
+        started_by="auto-top-up",
+        created_at=now,
+    )
+    record_start(system_actor("payments", organization_id), payment)
+    jobs.enqueue("payments.charge", payment_id=payment.id)
+    return payment
+
+
+def _is_ready(rule: AutoTopUp, organization: Organization, *, now: datetime) -> bool:
+    if rule.state != AutoTopUpState.ACTIVE or organization.status == OrganizationStatus.SUSPENDED:
+        return False
+    if rule.next_attempt_at is not None and rule.next_attempt_at > now:
+        return False
+    return not Payment.objects.live().filter(organization=organization, kind=PaymentKind.AUTO_TOP_UP).exists()
+
+
+def spent_this_month_minor(organization: Organization, *, now: datetime) -> int:
+    """Return what automatic top-ups have charged, or are charging, since the month began in the organization's zone."""
+    counted = [*LIVE_STATES, PaymentState.SUCCEEDED]
+    rows = Payment.objects.filter(
+        organization=organization,
+        kind=PaymentKind.AUTO_TOP_UP,
+        state__in=counted,
+        created_at__gte=_month_start(organization, now=now),
+    )
+    return int(rows.aggregate(sum=Sum("amount_minor", default=0))["sum"])
+
+
+def _month_start(organization: Organization, *, now: datetime) -> datetime:
+    local = now.astimezone(ZoneInfo(organization.timezone))
+    return local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

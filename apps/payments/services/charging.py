@@ -1,0 +1,152 @@
+"""Charge a saved card: the attempt, the intent, its confirmation; each step noted before the next."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from apps.core import failpoints, jobs
+from apps.payments import gateway
+from apps.payments.gateway import CardRefused, Intent, Key, KeyTooOld
+from apps.payments.models import Payment, PaymentState
+from apps.payments.services import applying
+from apps.payments.services.attempts import AttemptInFlight, customer_of, lease
+from apps.payments.services.top_up import description, open_checkout
+
+ABANDONED_AFTER = timedelta(minutes=3)
+SWEPT_AT_ONCE = 200
+
+
+def charge_card(*, payment_id: UUID, now: datetime) -> Payment:
+    """Charge the card of an attempt, or go on where a crash or a timeout left it; call it outside any transaction.
+
+    Returns the payment in whatever state Stripe left it. Raises AttemptInFlight while somebody else does it,
+    GatewayError or GatewayTimeout where Stripe does not answer well: the sweep then goes on with the same keys.
+    """
+    payment = _take(payment_id, now=now)
+    if not payment.is_live:
+        return payment
+    failpoints.reach("payments.before_call")
+    intent = _intent_of(payment, now=now)
+    if intent is None:
+        message = _("It was never sent to the payment service.")
+        return applying.fail(payment_id, code="attempt_too_old", message=message, now=now)
+    failpoints.reach("payments.after_intent")
+    if intent.status == "requires_confirmation":
+        intent = _confirm(payment, intent, now=now)
+    failpoints.reach("payments.after_call")
+    applied = applying.apply_intent(payment_id, intent, now=now)
+    Payment.objects.filter(pk=payment_id).update(leased_until=None)
+    return applied
+
+
+def pay(*, payment_id: UUID, now: datetime) -> Payment:
+    """Do what an attempt of somebody present is for: charge the saved card, or make the page where they pay.
+
+    Raises CardRefused when the card does not pay, and says when its bank wants to hear from the holder.
+    """
+    payment = Payment.objects.get(pk=payment_id)
+    if payment.method_id is None:
+        return open_checkout(payment_id=payment_id, now=now)
+    payment = charge_card(payment_id=payment_id, now=now)
+    if payment.state == PaymentState.REQUIRES_ACTION:
+        payment = _give_up_action(payment, now=now)
+    if payment.state in {PaymentState.FAILED, PaymentState.CANCELED}:
+        reason = payment.failure_code or "authentication_required"
+        message = payment.failure_message or _("Your bank wants to hear from you. Pay on the page instead.")
+        raise CardRefused(message, reason=reason)
+    return payment
+
+
+def _give_up_action(payment: Payment, *, now: datetime) -> Payment:
+    """Cancel an intent that waits for its holder here; the page asks them properly."""
+    assert payment.intent_id is not None, "a bank asks about an intent"
+    gateway.current().cancel_intent(payment.intent_id, key=Key(text=f"cancel-{payment.id}", since=now))
+    return applying.sync_payment(payment.id, now=now)
+
+
+@transaction.atomic
+def _take(payment_id: UUID, *, now: datetime) -> Payment:
+    payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+    if payment.is_live:
+        lease(payment, now=now)
+        payment.called_at = payment.called_at or now
+        payment.save(update_fields=["called_at"])
+    return payment
+
+
+def _intent_of(payment: Payment, *, now: datetime) -> Intent | None:
+    """Return the attempt's intent, making it at first; None if it is too late to make one and none was made."""
+    if payment.intent_id:
+        return gateway.current().intent(payment.intent_id)
+    assert payment.method is not None, "only saved cards are charged"
+    assert payment.called_at is not None, "set when the attempt was taken"
+    customer_id = customer_of(payment.organization_id, now=now)
+    try:
+        intent = gateway.current().create_intent(
+            customer_id=customer_id,
+            method_id=payment.method.method_id,
+            reference=str(payment.id),
+            description=description(payment),
+            amount_minor=payment.amount_minor,
+            currency=payment.currency,
+            key=Key(text=f"intent-{payment.id}", since=payment.called_at),
+        )
+    except KeyTooOld:
+        intent_or_none = gateway.current().find_intent(customer_id=customer_id, reference=str(payment.id))
+        if intent_or_none is None:
+            return None
+        intent = intent_or_none
+    # Noted before it is confirmed: from here on it can be asked for by its id, however old it gets.
+    Payment.objects.filter(pk=payment.pk, intent_id=None).update(intent_id=intent.id, state=PaymentState.OPEN)
+    return intent
+
+
+def _confirm(payment: Payment, intent: Intent, *, now: datetime) -> Intent:
+    assert payment.called_at is not None, "set when the attempt was taken"
+    key = Key(text=f"confirm-{payment.id}", since=payment.called_at)
+    try:
+        return gateway.current().confirm_intent(
+            intent.id, off_session=payment.is_off_session, return_url=payment.success_url, key=key
+        )
+    except CardRefused:
+        return gateway.current().intent(intent.id)  # It says why, and what state it is in now.
+    except KeyTooOld:
+        gateway.current().cancel_intent(intent.id, key=Key(text=f"cancel-{payment.id}", since=now))
+        return gateway.current().intent(intent.id)
+
+
+def queue_abandoned(*, now: datetime) -> int:
+    """Queue the live payments that nobody works on any more, and return how many."""
+    idle = Q(leased_until=None) | Q(leased_until__lt=now)
+    rows = Payment.objects.live().filter(idle, created_at__lt=now - ABANDONED_AFTER)
+    found = list(rows.order_by("created_at").values_list("pk", flat=True)[:SWEPT_AT_ONCE])
+    for payment_id in found:
+        jobs.enqueue("payments.resume", payment_id=payment_id)
+    return len(found)
+
+
+def resume(*, payment_id: UUID, now: datetime) -> Payment:
+    """Find out what became of a payment that nobody works on, and finish it as far as it can be without its payer."""
+    payment = Payment.objects.get(pk=payment_id)
+    if payment.state == PaymentState.CREATED and payment.method_id is None and payment.session_id is None:
+        return _close_unopened(payment, now=now)
+    if payment.method_id is not None and payment.state in {PaymentState.CREATED, PaymentState.OPEN}:
+        try:
+            return charge_card(payment_id=payment_id, now=now)
+        except AttemptInFlight:
+            return payment
+    return applying.sync_payment(payment_id, now=now)
+
+
+def _close_unopened(payment: Payment, *, now: datetime) -> Payment:
+    """End an attempt whose page nobody ever saw, once its caller has had time to ask for it again."""
+    if now - payment.created_at < gateway.KEY_LASTS:
+        return payment
+    return applying.fail(
+        payment.id, code="attempt_too_old", message=_("It was never sent to the payment service."), now=now
+    )

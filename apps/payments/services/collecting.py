@@ -1,0 +1,304 @@
+"""Get open invoices paid: by the default card on the plan's schedule, by a page, from credit, or at the bank."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid5
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Sum
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.audit import services as audit
+from apps.billing import services as billing
+from apps.core import jobs, money
+from apps.core.actor import Actor, system_actor
+from apps.core.errors import Conflict, FieldError, NotFound, ValidationFailed
+from apps.invoices.models import Invoice, InvoiceState
+from apps.ledger import services as ledger
+from apps.ledger.services import AccountKind
+from apps.organizations.models import Organization
+from apps.outbox import services as outbox
+from apps.payments.models import (
+    Collection,
+    CollectionState,
+    Payment,
+    PaymentKind,
+    PaymentMethod,
+    PaymentState,
+)
+from apps.payments.services import mails
+from apps.payments.services.attempts import AMOUNT_MINOR_MAX, checked_minor, checked_return
+from apps.payments.services.top_up import record_start
+
+REMIND_BEFORE = timedelta(days=3)
+
+
+class InvoiceNotOpen(Conflict):
+    """The invoice is a draft, paid or cancelled: nothing is left to pay on it."""
+
+    code = "invoice_not_open"
+    default_message = gettext_lazy("Nothing is left to pay on this invoice.")
+
+
+class PaymentUnderWay(Conflict):
+    """The invoice is being paid already."""
+
+    code = "payment_under_way"
+    default_message = gettext_lazy("A payment of this invoice is on its way. Wait for its outcome.")
+
+
+def outstanding_minor(invoice: Invoice) -> int:
+    """Return what is left to pay on an open invoice, in minor units."""
+    paid = invoice.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"]
+    due_micros = money.minor_to_micros(invoice.due_minor, invoice.currency)
+    # A payment may settle a fraction of a minor unit; what can be charged is the whole ones, rounded up.
+    unit = money.micros_per_minor(invoice.currency)
+    return int(-((paid - due_micros) // unit))
+
+
+@transaction.atomic
+def start_invoice_payment(
+    *,
+    actor: Actor,
+    organization: Organization,
+    invoice_id: UUID,
+    by_card: bool,
+    amount: Decimal | None = None,
+    success_url: str = "",
+    cancel_url: str = "",
+    now: datetime,
+) -> Payment:
+    """Write the attempt to pay an open invoice, whole or an amount in major units of it.
+
+    by_card: charge the default card with its holder present, if there is one; otherwise `open_checkout` makes a page.
+    A page of the same invoice that is still open is returned instead of a second one. Raises NotFound, InvoiceNotOpen,
+    PaymentUnderWay, ValidationFailed.
+    """
+    invoice = _locked_invoice(organization.id, invoice_id, now=now)
+    left = outstanding_minor(invoice)
+    if amount is None:
+        wanted = min(left, AMOUNT_MINOR_MAX)
+    else:
+        wanted = checked_minor(amount, invoice.currency, minimum=1)
+        if wanted > left:
+            message = _("Only %(left)s is left to pay.") % {"left": mails.amount(left, invoice.currency)}
+            raise ValidationFailed(fields=[FieldError(path="amount", code="range", message=message)])
+    live = Payment.objects.live().filter(invoice=invoice).first()
+    if live is not None:
+        if live.method_id is None and live.state in {PaymentState.CREATED, PaymentState.OPEN}:
+            return live
+        raise PaymentUnderWay
+    method = PaymentMethod.objects.default_of(organization.id) if by_card else None
+    return _start(
+        actor,
+        invoice,
+        wanted,
+        method=method,
+        is_off_session=False,
+        success_url=checked_return(success_url, path="success_url"),
+        cancel_url=checked_return(cancel_url, path="cancel_url"),
+        now=now,
+    )
+
+
+def _start(
+    actor: Actor,
+    invoice: Invoice,
+    amount_minor: int,
+    *,
+    method: PaymentMethod | None,
+    is_off_session: bool,
+    success_url: str = "",
+    cancel_url: str = "",
+    now: datetime,
+) -> Payment:
+    payment = Payment.objects.create(
+        organization_id=invoice.organization_id,
+        kind=PaymentKind.INVOICE,
+        invoice=invoice,
+        method=method,
+        is_off_session=is_off_session,
+        amount_minor=amount_minor,
+        currency=invoice.currency,
+        success_url=success_url,
+        cancel_url=cancel_url,
+        started_by=actor.label,
+        created_at=now,
+    )
+    record_start(actor, payment)
+    return payment
+
+
+def _locked_invoice(organization_id: UUID, invoice_id: UUID, *, now: datetime) -> Invoice:
+    found = Invoice.objects.filter(pk=invoice_id, organization_id=organization_id).first()
+    if found is None or found.state in {InvoiceState.DRAFT, InvoiceState.VOID}:
+        raise NotFound
+    ledger.open_book(organization_id=organization_id, currency=found.currency, now=now)
+    invoice = Invoice.objects.select_for_update(no_key=True).get(pk=invoice_id)
+    if invoice.state != InvoiceState.OPEN:
+        raise InvoiceNotOpen
+    return invoice
+
+
+# --- Collection ---
+
+
+def collect_due(*, now: datetime) -> int:
+    """Open a collection for every open invoice that has none, and queue those with something to do; return how many."""
+    fresh = Invoice.objects.filter(state=InvoiceState.OPEN).exclude(
+        pk__in=Collection.objects.values_list("invoice_id")
+    )
+    for invoice in fresh.select_related("organization").order_by("pk")[:500]:
+        _open_collection(invoice, now=now)
+    open_ones = list(
+        Collection.objects.exclude(state=CollectionState.DONE).order_by("pk").values_list("pk", flat=True)
+    )
+    for collection_id in open_ones:
+        jobs.enqueue("payments.collect", collection_id=collection_id)
+    return len(open_ones)
+
+
+@transaction.atomic
+def _open_collection(invoice: Invoice, *, now: datetime) -> None:
+    assert invoice.finalized_at is not None, "an open invoice is final"
+    terms = timedelta(days=settings.PAYMENT_TERMS_DAYS)
+    due_at = max(invoice.finalized_at, now - terms) + terms
+    collection, created = Collection.objects.get_or_create(
+        invoice=invoice,
+        defaults={
+            "organization_id": invoice.organization_id,
+            "due_at": due_at,
+            "next_attempt_at": now,
+            "created_at": now,
+        },
+    )
+    if created:
+        _tell(collection, invoice, "invoice_open", now=now)
+
+
+def collect(*, collection_id: UUID, now: datetime) -> None:
+    """Do what one open invoice needs now: charge the default card, remind, or note that it is late or settled."""
+    payment = _next_step(collection_id, now=now)
+    if payment is not None:
+        jobs.enqueue("payments.charge", payment_id=payment.id)
+
+
+@transaction.atomic
+def _next_step(collection_id: UUID, *, now: datetime) -> Payment | None:
+    found = Collection.objects.select_related("invoice").get(pk=collection_id)
+    ledger.open_book(organization_id=found.organization_id, currency=found.invoice.currency, now=now)
+    collection = Collection.objects.select_for_update(no_key=True).get(pk=collection_id)
+    invoice = Invoice.objects.get(pk=collection.invoice_id)
+    if invoice.state != InvoiceState.OPEN:
+        collection.state, collection.next_attempt_at = CollectionState.DONE, None
+        collection.save(update_fields=["state", "next_attempt_at"])
+        return None
+    _remind(collection, invoice, now=now)
+    if collection.next_attempt_at is None or collection.next_attempt_at > now:
+        return None
+    method = PaymentMethod.objects.default_of(invoice.organization_id)
+    if method is None or Payment.objects.live().filter(invoice=invoice).exists():
+        return None
+    collection.attempts += 1
+    schedule = schedule_of(invoice.organization_id)
+    later = schedule[collection.attempts] if collection.attempts < len(schedule) else None
+    collection.next_attempt_at = collection.created_at + timedelta(days=later) if later is not None else None
+    collection.save(update_fields=["attempts", "next_attempt_at"])
+    amount = min(outstanding_minor(invoice), AMOUNT_MINOR_MAX)
+    actor = system_actor("payments", invoice.organization_id)
+    return _start(actor, invoice, amount, method=method, is_off_session=True, now=now)
+
+
+def schedule_of(organization_id: UUID) -> tuple[int, ...]:
+    """Return on which days after an invoice opened the default card is charged, by the organization's plan."""
+    plan = Organization.objects.values_list("plan", flat=True).get(pk=organization_id)
+    schedules: dict[str, tuple[int, ...]] = settings.PAYMENT_RETRY_DAYS
+    return schedules.get(plan, schedules["default"])
+
+
+def _remind(collection: Collection, invoice: Invoice, *, now: datetime) -> None:
+    """Mail three days before the invoice is due and when it is late; each once."""
+    if collection.state == CollectionState.DUE and now >= collection.due_at:
+        collection.state = CollectionState.LATE
+        _tell(collection, invoice, "invoice_late", now=now)
+        audit.record(
+            actor=system_actor("payments", invoice.organization_id), action="invoice.late", target=invoice
+        )
+        outbox.publish(
+            "payments.invoice_late",
+            {"id": str(invoice.id), "number": invoice.number},
+            organization_id=invoice.organization_id,
+        )
+    elif collection.reminders == 0 and now >= collection.due_at - REMIND_BEFORE:
+        _tell(collection, invoice, "invoice_due", now=now)
+    else:
+        return
+    collection.reminders += 1
+    collection.save(update_fields=["state", "reminders"])
+
+
+def _tell(collection: Collection, invoice: Invoice, template: str, *, now: datetime) -> None:
+    mails.tell(
+        template,
+        organization_id=invoice.organization_id,
+        cause=str(invoice.id),
+        now=now,
+        page=f"invoices/{invoice.id}/pay",
+        invoice=invoice.number or "",
+        amount=mails.amount(outstanding_minor(invoice), invoice.currency),
+        due=f"{collection.due_at:%Y-%m-%d}",
+    )
+
+
+# --- What did not come through Stripe ---
+
+
+@transaction.atomic
+def record_bank_receipt(
+    *, actor: Actor, invoice_id: UUID, amount: Decimal | None, reference: str, now: datetime
+) -> int:
+    """Note money that came to the operator's bank for an invoice; return what it settled, in micros.
+
+    amount: major units; all that is outstanding unless told. The same reference of the same invoice counts once.
+    """
+    found = Invoice.objects.filter(pk=invoice_id).first()
+    if found is None:
+        raise NotFound
+    if not reference.strip():
+        message = _("Give the bank's reference of the transfer.")
+        raise ValidationFailed(
+            message, fields=[FieldError(path="reference", code="required", message=message)]
+        )
+    invoice = _locked_invoice(found.organization_id, invoice_id, now=now)
+    left = outstanding_minor(invoice)
+    minor = left if amount is None else checked_minor(amount, invoice.currency, minimum=1)
+    payment_id = uuid5(invoice.id, reference.strip())  # The same receipt again is the same posting.
+    try:
+        with transaction.atomic():
+            granted = billing.receive_payment(
+                actor=actor,
+                organization_id=invoice.organization_id,
+                currency=invoice.currency,
+                payment_id=payment_id,
+                amount_micros=money.minor_to_micros(minor, invoice.currency),
+                funded_by=AccountKind.BANK,
+                source="bank",
+                reason=_("Bank transfer"),
+                reference=reference.strip(),
+                invoice_id=invoice.id,
+                now=now,
+            )
+    except IntegrityError as error:
+        raise Conflict(_("This receipt was recorded before.")) from error
+    audit.record(
+        actor=actor,
+        action="invoice.bank_receipt",
+        target=invoice,
+        diff={"amount": mails.amount(minor, invoice.currency)},
+        reason=reference.strip(),
+    )
+    return granted.settled_micros

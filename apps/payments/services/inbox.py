@@ -1,0 +1,258 @@
+"""The inbox of Stripe's events: received is one fact, processed another; nothing that arrives is lost or done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from apps.audit import services as audit
+from apps.core import failpoints, jobs
+from apps.core.actor import Actor
+from apps.core.errors import InvalidRequest
+from apps.outbox import services as outbox
+from apps.payments import signatures
+from apps.payments.gateway import EventNote, NotAtStripe
+from apps.payments.models import EventState, StripeEvent
+from apps.payments.services import applying, cards, disputes, refunds
+
+logger = structlog.get_logger(__name__)
+
+ATTEMPTS_MAX = 10
+LEASE = timedelta(seconds=90)
+RETRY_FIRST = timedelta(seconds=5)  # Then 10 s, 20 s … 43 min: an hour and a half in all.
+CLAIMED_AT_ONCE = 20
+_ERROR_LENGTH_MAX = 2_000
+_ID_LENGTH_MAX, _TYPE_LENGTH_MAX, _ACCOUNT_LENGTH_MAX = 128, 96, 64
+
+
+class Unverifiable(InvalidRequest):
+    """A webhook that is not Stripe's, not now, not whole or not for this account; nothing of it is stored."""
+
+    code = "webhook_unverifiable"
+
+
+class _Sent(msgspec.Struct):
+    """What every event says."""
+
+    id: str
+    type: str
+    created: int
+    livemode: bool
+    data: dict[str, Any]
+    object: str = ""
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """What one run over the inbox did."""
+
+    processed: int
+    failed: int
+
+
+def receive(*, body: bytes, signature: str, now: datetime) -> bool:
+    """Store an event that Stripe signed and queue its processing; return whether it is new.
+
+    Raises Unverifiable, having stored nothing: forged, too old or too new, not UTF-8, no event of ours.
+    """
+    if not signatures.is_signed(body, signature, settings.STRIPE_WEBHOOK_SECRETS, now=now):
+        raise Unverifiable
+    note = _read(body)
+    return _store(note, source="webhook", now=now)
+
+
+def take_note(note: EventNote, *, now: datetime) -> bool:
+    """Store an event that was found by asking, as if its webhook had come; return whether it is new."""
+    return _store(note, source="list", now=now)
+
+
+def _read(body: bytes) -> EventNote:
+    try:
+        sent = _decoder.decode(body)
+        object_id = sent.data["object"]["id"]
+        happened_at = datetime.fromtimestamp(sent.created, UTC)
+    except (
+        msgspec.MsgspecError,
+        UnicodeDecodeError,
+        RecursionError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ):
+        raise Unverifiable from None
+    if sent.object != "event" or not isinstance(object_id, str) or "\x00" in sent.id + sent.type + object_id:
+        raise Unverifiable
+    if sent.livemode != settings.STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_")):
+        raise Unverifiable
+    if settings.STRIPE_ACCOUNT and sent.account not in (None, settings.STRIPE_ACCOUNT):
+        raise Unverifiable
+    return EventNote(
+        id=sent.id,
+        event_type=sent.type,
+        object_id=object_id,
+        account=sent.account or "",
+        is_live=sent.livemode,
+        happened_at=happened_at,
+        body=body,
+    )
+
+
+@transaction.atomic
+def _store(note: EventNote, *, source: str, now: datetime) -> bool:
+    event = StripeEvent(
+        id=note.id[:_ID_LENGTH_MAX],
+        event_type=note.event_type[:_TYPE_LENGTH_MAX],
+        object_id=note.object_id[:_ID_LENGTH_MAX],
+        account=note.account[:_ACCOUNT_LENGTH_MAX],
+        is_live=note.is_live,
+        body=note.body,
+        source=source,
+        next_attempt_at=now,
+        happened_at=note.happened_at,
+        received_at=now,
+    )
+    if StripeEvent.objects.filter(pk=event.pk).exists():
+        return False
+    try:
+        with transaction.atomic():
+            event.save(force_insert=True)
+    except IntegrityError:
+        return False  # The same event came twice at once; the other one stored it.
+    jobs.enqueue("payments.process_events")
+    return True
+
+
+# --- Processing ---
+
+_HANDLERS: tuple[tuple[str, Callable[..., object]], ...] = (
+    ("checkout.session.", lambda object_id, now: _session(object_id, now=now)),
+    ("payment_intent.", applying.sync_intent),
+    ("refund.", refunds.sync_refund),
+    ("charge.refund.updated", refunds.sync_refund),
+    ("charge.dispute.", disputes.sync_dispute),
+    ("payment_method.", cards.sync_card),
+)
+EVENT_TYPES = (
+    "checkout.session.completed",
+    "checkout.session.expired",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "payment_intent.processing",
+    "payment_intent.requires_action",
+    "payment_intent.canceled",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+    "charge.dispute.closed",
+    "payment_method.attached",
+    "payment_method.detached",
+    "payment_method.updated",
+    "payment_method.automatically_updated",
+)
+
+
+def _session(session_id: str, *, now: datetime) -> object:
+    return cards.sync_setup_session(session_id, now=now) or applying.sync_session(session_id, now=now)
+
+
+def process_events(
+    *, now: datetime, clock: Callable[[], datetime] | None = None, limit: int = 1_000
+) -> Drained:
+    """Process waiting events until there are none or `limit` were done; several processes share the work.
+
+    Each event is claimed in a transaction of its own, asked about at Stripe outside of any, and marked as done after
+    its effect is committed: a crash in between does it again, which changes nothing.
+    """
+    processed = failed = 0
+    while processed + failed < limit:
+        moment = clock() if clock else now
+        claimed = _claim(min(CLAIMED_AT_ONCE, limit - processed - failed), now=moment)
+        if not claimed:
+            break
+        for event in claimed:
+            if _process(event, now=clock() if clock else now):
+                processed += 1
+            else:
+                failed += 1
+    return Drained(processed=processed, failed=failed)
+
+
+@transaction.atomic
+def _claim(count: int, *, now: datetime) -> list[StripeEvent]:
+    due = StripeEvent.objects.due(now).order_by("next_attempt_at", "id")
+    claimed = list(due.select_for_update(skip_locked=True, no_key=True)[:count])
+    for event in claimed:
+        event.attempts += 1
+        event.next_attempt_at = now + LEASE
+    StripeEvent.objects.bulk_update(claimed, ["attempts", "next_attempt_at"])
+    return claimed
+
+
+def _process(event: StripeEvent, *, now: datetime) -> bool:
+    handler = next((handle for prefix, handle in _HANDLERS if event.event_type.startswith(prefix)), None)
+    if handler is None:
+        _finish(event, EventState.IGNORED, now=now)
+        return True
+    try:
+        found = handler(event.object_id, now=now)
+    except NotAtStripe as error:
+        if not event.event_type.startswith("payment_method."):
+            return _fail(event, error, now=now)
+        found = None
+    except Exception as error:  # noqa: BLE001  Whatever is wrong, the event waits for its next attempt.
+        return _fail(event, error, now=now)
+    failpoints.reach("payments.before_processed")
+    is_ours = found is not None or event.event_type.startswith("payment_method.")
+    _finish(event, EventState.PROCESSED if is_ours else EventState.IGNORED, now=now)
+    return True
+
+
+def _finish(event: StripeEvent, state: EventState, *, now: datetime) -> None:
+    StripeEvent.objects.filter(pk=event.pk, state=EventState.RECEIVED).update(
+        state=state, processed_at=now, last_error=""
+    )
+
+
+def _fail(event: StripeEvent, error: Exception, *, now: datetime) -> bool:
+    is_dead = event.attempts >= ATTEMPTS_MAX
+    wait = RETRY_FIRST * 2 ** (event.attempts - 1)
+    StripeEvent.objects.filter(pk=event.pk, state=EventState.RECEIVED).update(
+        state=EventState.DEAD if is_dead else EventState.RECEIVED,
+        next_attempt_at=now + wait,
+        last_error=f"{type(error).__name__}: {error}"[:_ERROR_LENGTH_MAX],
+    )
+    logger.warning(
+        "stripe_event_failed", id=event.pk, type=event.event_type, attempts=event.attempts, exc_info=error
+    )
+    return False
+
+
+@transaction.atomic
+def replay(*, actor: Actor, event_id: str, reason: str, now: datetime) -> StripeEvent:
+    """Process an event once more, whatever became of it; its effects happen once all the same."""
+    event = StripeEvent.objects.select_for_update(no_key=True).get(pk=event_id)
+    before, event.state, event.attempts, event.next_attempt_at = event.state, EventState.RECEIVED, 0, now
+    event.save(update_fields=["state", "attempts", "next_attempt_at"])
+    diff = {"event": event.pk, "type": event.event_type, "state": [before, str(event.state)]}
+    audit.record(actor=actor, action="stripe_event.replayed", diff=diff, reason=reason)
+    outbox.publish("payments.stripe_event_replayed", diff)
+    jobs.enqueue("payments.process_events")
+    return event
+
+
+_decoder = msgspec.json.Decoder(_Sent)

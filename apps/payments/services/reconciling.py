@@ -1,0 +1,268 @@
+"""Compare Stripe with us, both ways: fetch the events that never came, and list the money on which we disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.audit import services as audit
+from apps.core.actor import Actor
+from apps.core.errors import Conflict
+from apps.outbox import services as outbox
+from apps.payments import gateway
+from apps.payments.gateway import DisputeAnswer, Gateway, Intent, RefundAnswer
+from apps.payments.models import (
+    Difference,
+    DifferenceKind,
+    Dispute,
+    EventState,
+    Payment,
+    PaymentState,
+    Reconciliation,
+    Refund,
+    RefundState,
+    StripeEvent,
+)
+from apps.payments.services import applying, disputes, inbox, refunds
+
+logger = structlog.get_logger(__name__)
+
+EVENTS_BACK = timedelta(hours=72)
+SETTLES_WITHIN = timedelta(minutes=5)  # What is younger may still be on its way to us.
+_BY_ITSELF = "reconciliation"
+
+
+class DifferenceResolved(Conflict):
+    """Somebody has resolved it already, or it agrees by now."""
+
+    code = "difference_resolved"
+    default_message = gettext_lazy("This difference is resolved already.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    kind: DifferenceKind
+    object_id: str
+    detail: str
+
+
+def fetch_missing_events(*, now: datetime) -> int:
+    """Store the events of the last 72 hours that Stripe has and we have not; return how many."""
+    fetched = 0
+    for note in gateway.current().events(since=now - EVENTS_BACK, types=inbox.EVENT_TYPES):
+        if not StripeEvent.objects.filter(pk=note.id).exists():
+            fetched += inbox.take_note(note, now=now)
+    return fetched
+
+
+def reconcile(*, since: datetime, now: datetime) -> Reconciliation:
+    """Compare everything of a span of time and note each difference; those that agree again are closed.
+
+    Only what is older than five minutes counts, so that what is still on its way is no difference.
+    """
+    until = now - SETTLES_WITHIN
+    run = Reconciliation.objects.create(since=since, until=until)
+    run.events_fetched = fetch_missing_events(now=now)
+    inbox.process_events(now=now)
+    source = gateway.current()
+    compared = 0
+    found: list[_Found] = []
+    for compare in (_intents, _refunds, _disputes):
+        for difference in compare(source, since, until, now):
+            compared += 1
+            if difference is not None:
+                found.append(difference)
+    _note(found, since=since, now=now)
+    run.compared, run.differences, run.finished_at = compared, len(found), now
+    run.save()
+    return run
+
+
+def _intents(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Found | None]:
+    """Yield one entry for each payment of either side: None where both agree."""
+    seen = set()
+    for intent in source.intents(since=since, until=until):
+        seen.add(intent.id)
+        yield _healed(partial(_intent_difference, intent), partial(applying.sync_intent, intent.id, now=now))
+    ours = Payment.objects.filter(
+        created_at__gte=since, created_at__lt=until, intent_id__isnull=False, state=PaymentState.SUCCEEDED
+    ).exclude(intent_id__in=seen)
+    for payment in ours:
+        # Made shortly before the span, perhaps: asked for by its id before it is called missing.
+        yield _ask(source, payment)
+
+
+def _ask(source: Gateway, payment: Payment) -> _Found | None:
+    assert payment.intent_id is not None, "filtered"
+    try:
+        return _intent_difference(source.intent(payment.intent_id))
+    except gateway.NotAtStripe:
+        return _Found(
+            kind=DifferenceKind.NOT_THERE,
+            object_id=payment.intent_id,
+            detail=_("Payment %(id)s was credited.") % {"id": payment.id},
+        )
+
+
+def _intent_difference(intent: Intent) -> _Found | None:
+    payment = Payment.objects.filter(intent_id=intent.id).first()
+    is_paid = intent.status == "succeeded"
+    if payment is None:
+        if not is_paid:
+            return None  # Nothing was paid, so nothing can be missing.
+        return _Found(
+            kind=DifferenceKind.NOT_HERE,
+            object_id=intent.id,
+            detail=_("%(minor)d minor units of %(currency)s were paid.")
+            % {"minor": intent.received_minor, "currency": intent.currency},
+        )
+    if (payment.state == PaymentState.SUCCEEDED) != is_paid:
+        detail = _("Stripe says %(theirs)s, we say %(ours)s.") % {
+            "theirs": intent.status,
+            "ours": payment.state,
+        }
+        return _Found(kind=DifferenceKind.STATE, object_id=intent.id, detail=detail)
+    if is_paid and intent.received_minor != payment.amount_minor:
+        detail = _("Stripe received %(theirs)d, we credited %(ours)d.") % {
+            "theirs": intent.received_minor,
+            "ours": payment.amount_minor,
+        }
+        return _Found(kind=DifferenceKind.AMOUNT, object_id=intent.id, detail=detail)
+    return None
+
+
+def _refunds(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Found | None]:
+    seen = set()
+    for answer in source.refunds(since=since, until=until):
+        seen.add(answer.id)
+        yield _healed(partial(_refund_difference, answer), partial(refunds.sync_refund, answer.id, now=now))
+    sent = Refund.objects.filter(created_at__gte=since, created_at__lt=until, refund_id__isnull=False)
+    for refund in sent.exclude(refund_id__in=seen):
+        assert refund.refund_id is not None, "filtered"
+        try:
+            source.refund(refund.refund_id)
+            yield None
+        except gateway.NotAtStripe:
+            detail = _("Refund %(id)s was sent.") % {"id": refund.id}
+            yield _Found(kind=DifferenceKind.NOT_THERE, object_id=refund.refund_id, detail=detail)
+
+
+def _disputes(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Found | None]:
+    for answer in source.disputes(since=since, until=until):
+        yield _healed(
+            partial(_dispute_difference, answer), partial(disputes.sync_dispute, answer.id, now=now)
+        )
+
+
+def _healed(compare: Callable[[], _Found | None], sync: Callable[[], object]) -> _Found | None:
+    """Compare; where both sides differ, take over what Stripe says and compare again.
+
+    Stripe can fail to make an event, so a difference may only be news that nobody brought.
+    """
+    difference = compare()
+    if difference is None:
+        return None
+    try:
+        sync()
+    except Exception as error:
+        logger.warning("reconciliation_sync_failed", object=difference.object_id, exc_info=error)
+    return compare()
+
+
+def _refund_difference(answer: RefundAnswer) -> _Found | None:
+    refund = Refund.objects.filter(refund_id=answer.id).first()
+    is_gone = answer.status in {"failed", "canceled"}
+    if refund is None:
+        detail = _("%(minor)d minor units went back.") % {"minor": answer.amount_minor}
+        missing = _Found(kind=DifferenceKind.NOT_HERE, object_id=answer.id, detail=detail)
+        return None if is_gone else missing
+    if is_gone == (refund.state == RefundState.FAILED):
+        return None
+    detail = _("Stripe says %(theirs)s, we say %(ours)s.") % {"theirs": answer.status, "ours": refund.state}
+    return _Found(kind=DifferenceKind.STATE, object_id=answer.id, detail=detail)
+
+
+def _dispute_difference(answer: DisputeAnswer) -> _Found | None:
+    dispute = Dispute.objects.filter(dispute_id=answer.id).first()
+    if dispute is None:
+        detail = _("%(minor)d minor units are disputed.") % {"minor": answer.amount_minor}
+        return _Found(kind=DifferenceKind.NOT_HERE, object_id=answer.id, detail=detail)
+    ours = (dispute.withdrawn_at is not None, dispute.reinstated_at is not None)
+    if ours == (answer.withdrawn, answer.reinstated):
+        return None
+    detail = _("Stripe says %(theirs)s, we say %(ours)s.") % {"theirs": answer.status, "ours": dispute.status}
+    return _Found(kind=DifferenceKind.STATE, object_id=answer.id, detail=detail)
+
+
+@transaction.atomic
+def _note(found: list[_Found], *, since: datetime, now: datetime) -> None:
+    """Open a row for each difference once, and close those of the span that are none any more."""
+    for difference in found:
+        explained = Difference.objects.filter(
+            kind=difference.kind,
+            object_id=difference.object_id,
+            detail=difference.detail[:500],
+            resolved_at__isnull=False,
+        ).exclude(resolved_by=_BY_ITSELF)
+        if explained.exists():
+            continue  # Staff have said why it stays.
+        row, created = Difference.objects.get_or_create(
+            kind=difference.kind,
+            object_id=difference.object_id,
+            resolved_at=None,
+            defaults={"detail": difference.detail[:500], "found_at": now, "seen_at": now},
+        )
+        if not created:
+            row.seen_at, row.detail = now, difference.detail[:500]
+            row.save(update_fields=["seen_at", "detail"])
+        else:
+            outbox.publish(
+                "payments.difference_found", {"object": difference.object_id, "kind": str(difference.kind)}
+            )
+    # A difference of an older span is not looked at now, so only those that this run could have seen again close.
+    gone = Difference.objects.filter(resolved_at=None, found_at__gte=since, seen_at__lt=now)
+    gone.update(resolved_at=now, resolved_by=_BY_ITSELF, reason=_("Both sides agree now."))
+
+
+@transaction.atomic
+def resolve_difference(*, actor: Actor, difference_id: UUID, reason: str, now: datetime) -> Difference:
+    """Close a difference with a reason; it opens again only if it changes."""
+    row = Difference.objects.select_for_update(no_key=True).get(pk=difference_id)
+    if row.resolved_at is not None:
+        raise DifferenceResolved
+    row.resolved_at, row.resolved_by, row.reason = now, actor.label, reason
+    row.save(update_fields=["resolved_at", "resolved_by", "reason"])
+    diff = {"object": row.object_id, "kind": str(row.kind), "detail": row.detail}
+    audit.record(actor=actor, action="difference.resolved", diff=diff, reason=reason)
+    outbox.publish("payments.difference_resolved", diff)
+    return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How Stripe and we stand: for the staff's page and the daily mail."""
+
+    last: Reconciliation | None
+    open_differences: int
+    waiting_events: int
+    dead_events: int
+    pending_refunds: int
+
+
+def report() -> Report:
+    """Return how reconciliation stands now."""
+    return Report(
+        last=Reconciliation.objects.filter(finished_at__isnull=False).order_by("-finished_at", "-id").first(),
+        open_differences=Difference.objects.filter(resolved_at=None).count(),
+        waiting_events=StripeEvent.objects.filter(state=EventState.RECEIVED).count(),
+        dead_events=StripeEvent.objects.filter(state=EventState.DEAD).count(),
+        pending_refunds=Refund.objects.filter(state=RefundState.REQUESTED).count(),
+    )

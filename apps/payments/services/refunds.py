@@ -1,0 +1,392 @@
+"""Refunds: asked for, decided by a second person above a limit, sent to the card; what a bank refuses comes back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, Sum
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.audit import services as audit
+from apps.billing import services as billing
+from apps.billing.models import Pot
+from apps.core import failpoints, jobs, money
+from apps.core.actor import Actor, ActorKind, system_actor
+from apps.core.errors import Conflict, FieldError, NotFound, PermissionDenied, ValidationFailed
+from apps.ledger import services as ledger
+from apps.ledger.services import TransferKind
+from apps.outbox import services as outbox
+from apps.payments import gateway
+from apps.payments.gateway import GatewayError, GatewayTimeout, Key, KeyTooOld, RefundAnswer, RefusedByStripe
+from apps.payments.models import (
+    HOLDING_STATES,
+    Payment,
+    PaymentState,
+    Refund,
+    RefundDestination,
+    RefundState,
+)
+from apps.payments.services import mails
+from apps.payments.services.applying import DoesNotFit
+from apps.payments.services.attempts import checked_minor, lease
+
+ABANDONED_AFTER = timedelta(minutes=3)
+_STATES = {
+    "pending": RefundState.PENDING,
+    "requires_action": RefundState.PENDING,
+    "succeeded": RefundState.SUCCEEDED,
+    "failed": RefundState.FAILED,
+    "canceled": RefundState.FAILED,
+}
+
+
+class NothingToRefund(Conflict):
+    """The payment was never completed, is disputed, or its credit is spent."""
+
+    code = "nothing_to_refund"
+    default_message = gettext_lazy(
+        "Nothing of this payment can be refunded: it is spent, refunded or disputed."
+    )
+
+
+class RefundDecided(Conflict):
+    """Somebody has decided about it already."""
+
+    code = "refund_decided"
+    default_message = gettext_lazy("This refund has been decided already.")
+
+
+class SecondPersonNeeded(PermissionDenied):
+    """Above the limit nobody decides about what they asked for themselves."""
+
+    code = "second_person_needed"
+    default_message = gettext_lazy("A refund of this size is decided by somebody else than who asked for it.")
+
+
+def refundable_minor(payment: Payment) -> int:
+    """Return what can go back to the card of a payment, in minor units: paid, unspent, not refunded, not disputed."""
+    if payment.state != PaymentState.SUCCEEDED or payment.lot_id is None:
+        return 0
+    if payment.disputes.filter(closed_at=None).exists():
+        return 0
+    asked = payment.refunds.filter(state=RefundState.REQUESTED, destination=RefundDestination.CARD).aggregate(
+        sum=Sum("amount_minor", default=0)
+    )["sum"]
+    left = billing.lot_balance_micros(payment.lot_id) // money.micros_per_minor(payment.currency)
+    return max(0, min(int(left), payment.amount_minor - _refunded_minor(payment)) - int(asked))
+
+
+def _refunded_minor(payment: Payment) -> int:
+    taken = payment.refunds.filter(state__in=HOLDING_STATES).aggregate(sum=Sum("amount_minor", default=0))[
+        "sum"
+    ]
+    return int(taken)
+
+
+@transaction.atomic
+def request_refund(
+    *,
+    actor: Actor,
+    payment_id: UUID,
+    amount: Decimal | None,
+    reason: str,
+    destination: RefundDestination = RefundDestination.CARD,
+    now: datetime,
+) -> Refund:
+    """Ask for money of a payment back; staff decide. amount: major units, all that can be refunded unless told.
+
+    To the card goes only what is paid and unspent. As promotional credit staff may give back what was spent, up to
+    the payment. Raises NotFound, NothingToRefund, ValidationFailed.
+    """
+    payment = _lock(actor, payment_id, now=now)
+    if destination == RefundDestination.CARD:
+        most = refundable_minor(payment)
+    else:
+        asked = payment.refunds.filter(state=RefundState.REQUESTED).aggregate(
+            sum=Sum("amount_minor", default=0)
+        )
+        is_paid = payment.state == PaymentState.SUCCEEDED
+        most = payment.amount_minor - _refunded_minor(payment) - asked["sum"] if is_paid else 0
+    if most <= 0:
+        raise NothingToRefund
+    minor = most if amount is None else checked_minor(amount, payment.currency, minimum=1)
+    if minor > most:
+        message = _("At most %(most)s can be refunded.") % {"most": mails.amount(most, payment.currency)}
+        raise ValidationFailed(fields=[FieldError(path="amount", code="range", message=message)])
+    refund = Refund.objects.create(
+        organization_id=payment.organization_id,
+        payment=payment,
+        destination=destination,
+        amount_minor=minor,
+        currency=payment.currency,
+        reason=reason,
+        requested_by=actor.label,
+        requested_by_id=actor.id,
+        created_at=now,
+    )
+    _tell(actor, refund, "requested", reason=reason)
+    return refund
+
+
+@transaction.atomic
+def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, now: datetime) -> Refund:
+    """Approve or reject a request. Approved, its money leaves the lot at once, so that nobody spends it meanwhile.
+
+    Raises RefundDecided, SecondPersonNeeded above REFUND_ALONE_MAX, NothingToRefund when it was spent since.
+    """
+    found = Refund.objects.select_related("payment").get(pk=refund_id)
+    ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
+    refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
+    if refund.state != RefundState.REQUESTED:
+        raise RefundDecided
+    limit = int(Decimal(settings.REFUND_ALONE_MAX).scaleb(money.exponent(refund.currency)))
+    if approve and refund.amount_minor > limit and refund.requested_by_id in (None, actor.id):
+        raise SecondPersonNeeded
+    refund.decided_by, refund.decided_at = actor.label, now
+    if not approve:
+        return _become(actor, refund, RefundState.REJECTED, now=now, reason=reason)
+    if refund.destination == RefundDestination.CREDIT:
+        return _give_credit(actor, refund, reason=reason, now=now)
+    payment = refund.payment
+    if payment.lot_id is None or payment.disputes.filter(closed_at=None).exists():
+        raise NothingToRefund
+    try:
+        billing.take_from_lot(
+            lot_id=payment.lot_id,
+            amount_micros=_micros(refund),
+            kind=TransferKind.REFUND,
+            cause=f"refund:{refund.id}:1",
+            reason=refund.reason[:255],
+            reference=str(refund.id),
+            now=now,
+        )
+    except billing.NotEnoughLeft as error:
+        raise NothingToRefund from error
+    refund.lot_micros = _micros(refund)
+    refund = _become(actor, refund, RefundState.APPROVED, now=now, reason=reason)
+    jobs.enqueue("payments.send_refund", refund_id=refund.id)
+    return refund
+
+
+def _give_credit(actor: Actor, refund: Refund, *, reason: str, now: datetime) -> Refund:
+    billing.grant_credit(
+        actor=actor,
+        organization_id=refund.organization_id,
+        amount_micros=_micros(refund),
+        pot=Pot.PROMO,
+        reason=refund.reason[:255],
+        source="refund",
+        reference=str(refund.id),
+        now=now,
+    )
+    return _become(actor, refund, RefundState.SUCCEEDED, now=now, reason=reason)
+
+
+def send_refund(*, refund_id: UUID, now: datetime) -> Refund:
+    """Send an approved refund to Stripe, or find out what became of it; call it outside any transaction.
+
+    What Stripe refuses for good comes back to the lot.
+    """
+    refund = _take(refund_id, now=now)
+    if refund.state != RefundState.APPROVED:
+        return refund
+    if refund.refund_id:
+        return apply_refund(refund_id, gateway.current().refund(refund.refund_id), now=now)
+    failpoints.reach("payments.before_refund")
+    assert refund.called_at is not None, "set when the refund was taken"
+    intent_id = refund.payment.intent_id
+    assert intent_id is not None, "only what Stripe was paid is refunded there"
+    try:
+        answer = gateway.current().create_refund(
+            intent_id=intent_id,
+            amount_minor=refund.amount_minor,
+            currency=refund.currency,
+            reference=str(refund.id),
+            key=Key(text=f"refund-{refund.id}", since=refund.called_at),
+        )
+    except GatewayTimeout:
+        raise
+    except GatewayError as error:
+        # Too old to be sent again, or refused: what Stripe has of it decides.
+        found = gateway.current().find_refund(intent_id=intent_id, reference=str(refund.id))
+        if found is None:
+            if isinstance(error, (KeyTooOld, RefusedByStripe)):
+                return _come_back(refund_id, message=str(error), now=now)
+            raise
+        answer = found
+    failpoints.reach("payments.after_refund")
+    return apply_refund(refund_id, answer, now=now)
+
+
+@transaction.atomic
+def _take(refund_id: UUID, *, now: datetime) -> Refund:
+    refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
+    if refund.state == RefundState.APPROVED:
+        lease(refund, now=now)
+        refund.called_at = refund.called_at or now
+        refund.save(update_fields=["called_at"])
+    return refund
+
+
+def sync_refund(stripe_id: str, *, now: datetime) -> Refund | None:
+    """Ask Stripe about a refund and apply it; one that was made at Stripe directly gets a row. None if not ours."""
+    answer = gateway.current().refund(stripe_id)
+    refund = Refund.objects.filter(refund_id=stripe_id).first() or _by_reference(answer)
+    if refund is None:
+        refund = _adopt(answer, now=now)
+    return apply_refund(refund.id, answer, now=now) if refund is not None else None
+
+
+@transaction.atomic
+def apply_refund(refund_id: UUID, answer: RefundAnswer, *, now: datetime) -> Refund:
+    """Apply a refund as Stripe has just shown it; a failed one comes back to where it was taken from, once."""
+    found = Refund.objects.get(pk=refund_id)
+    ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
+    refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
+    if (answer.amount_minor, answer.currency) != (refund.amount_minor, refund.currency):
+        raise DoesNotFit(
+            f"{answer.id} is of {answer.amount_minor} {answer.currency}, the refund of another amount"
+        )
+    if refund.refund_id not in (None, answer.id):
+        raise DoesNotFit(f"refund {refund.id} is {refund.refund_id} at Stripe, not {answer.id}")
+    refund.refund_id, refund.leased_until = answer.id, None
+    refund.save(update_fields=["refund_id", "leased_until"])
+    state = _STATES.get(answer.status)
+    if state is None or not refund.may_become(state):
+        return refund
+    if state == RefundState.FAILED:
+        refund.failure_message = answer.failure
+        _put_back(refund, now=now)
+    refund = _become(system_actor("payments", refund.organization_id), refund, state, now=now)
+    failpoints.reach("payments.before_commit")
+    return refund
+
+
+@transaction.atomic
+def _come_back(refund_id: UUID, *, message: str, now: datetime) -> Refund:
+    """End a refund that Stripe never made: its money returns to the lot."""
+    found = Refund.objects.get(pk=refund_id)
+    ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
+    refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
+    if refund.state == RefundState.APPROVED:
+        refund.failure_message, refund.leased_until = message, None
+        _put_back(refund, now=now)
+        _become(system_actor("payments", refund.organization_id), refund, RefundState.FAILED, now=now)
+    return refund
+
+
+def _put_back(refund: Refund, *, now: datetime) -> None:
+    payment = refund.payment
+    billing.give_back(
+        organization_id=refund.organization_id,
+        currency=refund.currency,
+        lot_id=payment.lot_id,
+        to_lot_micros=refund.lot_micros,
+        amount_micros=_micros(refund),
+        kind=TransferKind.REFUND,
+        cause=f"refund-failed:{refund.id}",
+        batch_id=refund.id,
+        reason=_("A refund that failed"),
+        reference=refund.refund_id or str(refund.id),
+        now=now,
+    )
+
+
+@transaction.atomic
+def _adopt(answer: RefundAnswer, *, now: datetime) -> Refund | None:
+    """Give a refund that was made at Stripe directly a row, and post it: the lot's remainder, then owed again."""
+    payment = Payment.objects.filter(intent_id=answer.intent_id).first() if answer.intent_id else None
+    if payment is None:
+        return None
+    ledger.open_book(organization_id=payment.organization_id, currency=payment.currency, now=now)
+    if (known := Refund.objects.filter(refund_id=answer.id).first()) is not None:
+        return known
+    if _STATES.get(answer.status) == RefundState.FAILED:
+        return None  # It took nothing and moved nothing.
+    from_lot = billing.take_back(
+        organization_id=payment.organization_id,
+        currency=payment.currency,
+        lot_id=payment.lot_id,
+        amount_micros=money.minor_to_micros(answer.amount_minor, payment.currency),
+        kind=TransferKind.REFUND,
+        cause=f"refund:{answer.id}",
+        reason=_("Refunded at the payment service"),
+        reference=answer.id,
+        now=now,
+    )
+    refund = Refund.objects.create(
+        organization_id=payment.organization_id,
+        payment=payment,
+        state=RefundState.APPROVED,
+        amount_minor=answer.amount_minor,
+        currency=payment.currency,
+        reason=_("Refunded at the payment service"),
+        refund_id=answer.id,
+        lot_micros=from_lot,
+        requested_by="stripe",
+        decided_by="stripe",
+        decided_at=now,
+        created_at=now,
+    )
+    _tell(system_actor("payments", payment.organization_id), refund, "adopted")
+    return refund
+
+
+def _by_reference(answer: RefundAnswer) -> Refund | None:
+    try:
+        wanted = UUID(answer.reference)
+    except ValueError:
+        return None
+    return Refund.objects.filter(pk=wanted, payment__intent_id=answer.intent_id).first()
+
+
+def queue_abandoned_refunds(*, now: datetime) -> int:
+    """Queue the approved refunds that nobody sent, and return how many."""
+    idle = Q(leased_until=None) | Q(leased_until__lt=now)
+    rows = Refund.objects.filter(idle, state=RefundState.APPROVED, decided_at__lt=now - ABANDONED_AFTER)
+    found = list(rows.order_by("pk").values_list("pk", flat=True)[:200])
+    for refund_id in found:
+        jobs.enqueue("payments.send_refund", refund_id=refund_id)
+    return len(found)
+
+
+def _become(actor: Actor, refund: Refund, state: RefundState, *, now: datetime, reason: str = "") -> Refund:
+    before, refund.state = refund.state, state
+    refund.save()
+    _tell(actor, refund, str(state), before=before, reason=reason)
+    if state in {RefundState.SUCCEEDED, RefundState.FAILED, RefundState.REJECTED}:
+        mails.refund(refund, now=now)
+    return refund
+
+
+def _tell(actor: Actor, refund: Refund, action: str, *, before: str = "", reason: str = "") -> None:
+    facts = {
+        "payment_id": str(refund.payment_id),
+        "amount": f"{money.from_minor(refund.amount_minor, refund.currency):f}",
+        "currency": refund.currency,
+        "destination": str(refund.destination),
+    }
+    diff = {**facts, "state": [before, str(refund.state)]}
+    audit.record(actor=actor, action=f"refund.{action}", target=refund, diff=diff, reason=reason)
+    outbox.publish(
+        f"payments.refund_{action}", {"id": str(refund.id), **facts}, organization_id=refund.organization_id
+    )
+
+
+def _micros(refund: Refund) -> int:
+    return money.minor_to_micros(refund.amount_minor, refund.currency)
+
+
+def _lock(actor: Actor, payment_id: UUID, *, now: datetime) -> Payment:
+    """Lock a payment that the actor may see; staff see every one."""
+    rows = Payment.objects.all() if actor.kind == ActorKind.STAFF else Payment.objects.visible_to(actor)
+    found = rows.filter(pk=payment_id).first()
+    if found is None:
+        raise NotFound
+    ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
+    return Payment.objects.select_for_update(no_key=True).get(pk=payment_id)

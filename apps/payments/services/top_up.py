@@ -1,0 +1,147 @@
+"""Top up by Checkout: the attempt first, then Stripe's page; the money counts when Stripe says that it is paid."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from apps.audit import services as audit
+from apps.core import failpoints, money
+from apps.core.actor import Actor
+from apps.invoices.models import Invoice
+from apps.ledger import selectors as ledger
+from apps.ledger import services as ledger_services
+from apps.organizations.models import Organization
+from apps.outbox import services as outbox
+from apps.payments import gateway
+from apps.payments.gateway import Key, KeyTooOld
+from apps.payments.models import Payment, PaymentKind, PaymentState
+from apps.payments.services import applying
+from apps.payments.services.attempts import checked_minor, checked_return, customer_of, lease
+
+LEAST_MAJOR = Decimal(5)
+PAGE_LASTS = timedelta(hours=1)
+
+
+@transaction.atomic
+def start_top_up(
+    *,
+    actor: Actor,
+    organization: Organization,
+    amount: Decimal,
+    success_url: str = "",
+    cancel_url: str = "",
+    now: datetime,
+) -> Payment:
+    """Write the attempt to top up by an amount in major units; `open_checkout` then makes its page.
+
+    Raises ValidationFailed for an amount below 5 or beyond Stripe's limit, or a return address that is not ours.
+    """
+    currency = ledger.wallet_currency(organization.id) or organization.currency
+    least = int(LEAST_MAJOR.scaleb(money.exponent(currency)))
+    payment = Payment.objects.create(
+        organization=organization,
+        kind=PaymentKind.TOP_UP,
+        amount_minor=checked_minor(amount, currency, minimum=least),
+        currency=currency,
+        success_url=checked_return(success_url, path="success_url"),
+        cancel_url=checked_return(cancel_url, path="cancel_url"),
+        started_by=actor.label,
+        created_at=now,
+    )
+    record_start(actor, payment)
+    return payment
+
+
+def record_start(actor: Actor, payment: Payment) -> None:
+    """Write the audit and outbox rows of a new attempt."""
+    facts = {
+        "kind": str(payment.kind),
+        "amount": f"{money.from_minor(payment.amount_minor, payment.currency):f}",
+        "currency": payment.currency,
+    }
+    audit.record(actor=actor, action="payment.started", target=payment, diff=facts)
+    outbox.publish(
+        "payments.payment_started", {"id": str(payment.id), **facts}, organization_id=payment.organization_id
+    )
+
+
+def open_checkout(*, payment_id: UUID, now: datetime) -> Payment:
+    """Make the page of an attempt, or return the one it has; call it outside any transaction.
+
+    Raises AttemptInFlight while somebody else does, GatewayError or GatewayTimeout where Stripe does not answer well:
+    the same attempt can then be tried again, and Stripe makes one page of however many tries.
+    """
+    payment = _take(payment_id, now=now)
+    if payment.session_id:
+        return payment
+    failpoints.reach("payments.before_call")
+    customer_id = customer_of(payment.organization_id, now=now)
+    assert payment.called_at is not None, "set when the attempt was taken"
+    try:
+        session = gateway.current().create_payment_session(
+            customer_id=customer_id,
+            reference=str(payment.id),
+            description=description(payment),
+            amount_minor=payment.amount_minor,
+            currency=payment.currency,
+            save_card=True,
+            success_url=payment.success_url,
+            cancel_url=payment.cancel_url,
+            expires_at=payment.called_at + PAGE_LASTS,
+            key=Key(text=f"checkout-{payment.id}", since=payment.called_at),
+        )
+    except KeyTooOld:
+        found = gateway.current().find_session(customer_id=customer_id, reference=str(payment.id))
+        if found is None:
+            applying.fail(
+                payment_id,
+                code="attempt_too_old",
+                message=_("It was never sent to the payment service."),
+                now=now,
+            )
+            raise
+        session = found
+    failpoints.reach("payments.after_call")
+    with transaction.atomic():
+        payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+        payment.session_id, payment.checkout_url, payment.leased_until = session.id, session.url, None
+        if payment.may_become(PaymentState.OPEN):
+            payment.state = PaymentState.OPEN
+        payment.save()
+    return payment
+
+
+def description(payment: Payment) -> str:
+    """Return what Stripe's page and the card's statement call a payment."""
+    if payment.invoice_id:
+        return _("Invoice %(number)s") % {"number": Invoice.objects.get(pk=payment.invoice_id).number}
+    return _("Credit")
+
+
+@transaction.atomic
+def _take(payment_id: UUID, *, now: datetime) -> Payment:
+    payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+    if payment.session_id is None:
+        lease(payment, now=now)
+        if payment.called_at is None:
+            payment.called_at = now
+            payment.save(update_fields=["called_at"])
+    return payment
+
+
+@transaction.atomic
+def cancel_unpaid(*, actor: Actor, payment_id: UUID, now: datetime) -> Payment:
+    """End an attempt that has no page yet and will get none."""
+    found = Payment.objects.get(pk=payment_id)
+    ledger_services.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
+    payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+    if payment.state == PaymentState.CREATED and payment.session_id is None and payment.intent_id is None:
+        payment.state = PaymentState.EXPIRED
+        payment.save(update_fields=["state"])
+        audit.record(actor=actor, action="payment.expired", target=payment)
+    return payment
