@@ -126,7 +126,7 @@ DAMAGE = {
     ),
     "an invoice asking for more than is owed": (
         "UPDATE invoices_invoice SET due_minor = due_minor + 1",
-        {"What is owed is open invoices plus usage not invoiced yet"},
+        {"What is owed is open invoices, usage not invoiced yet and payments taken back"},
     ),
 }
 

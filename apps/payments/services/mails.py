@@ -12,12 +12,15 @@ from apps.core.permissions import Permission
 from apps.invoices.models import Invoice
 from apps.notifications import services as notifications
 from apps.organizations import selectors as organizations
-from apps.organizations.models import Organization
+from apps.organizations.models import BillingProfile, Organization
 from apps.payments.models import Payment, PaymentMethod, Refund
 
 
 def recipients(organization: Organization, *, now: datetime) -> list[str]:
-    """Return who hears about an organization's money: its billing address, else the people who may manage billing."""
+    """Return who hears about an organization's money: its billing addresses, else the people who may manage billing."""
+    profile = BillingProfile.objects.filter(organization=organization).first()
+    if profile is not None and profile.billing_emails:
+        return list(profile.billing_emails)
     if organization.billing_email:
         return [organization.billing_email]
     return organizations.emails_with(organization.id, Permission.BILLING_MANAGE, now=now)
