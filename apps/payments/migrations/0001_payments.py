@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ("billing", "0006_payments_taken_back"),
+        ("billing", "0007_payments_taken_back"),
         ("invoices", "0002_guards"),
         ("organizations", "0003_invites"),
     ]

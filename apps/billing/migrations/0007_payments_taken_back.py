@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0005_spend_guard"),
+        ("billing", "0006_budgets"),
         ("organizations", "0003_invites"),
     ]
 
