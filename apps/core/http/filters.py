@@ -27,6 +27,7 @@ class FilterBackend(filters.DjangoFilterBackend):
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         filterset = self.get_filterset(request, queryset, view)
         known = LIST_PARAMETERS | set(filterset.filters if filterset else ())
+        known |= set(getattr(view, "own_parameters", ()))
         refuse_unknown_parameters(request, known)
         if filterset is None:
             return queryset

@@ -18,6 +18,7 @@ from apps.core.errors import InvalidRequest
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 100
 CURSOR_LENGTH_MAX = 2_000
+OFFSET_MAX = 10_000
 _SALT = "apps.core.http.pagination"
 
 
@@ -68,6 +69,29 @@ class CursorPagination(BasePagination):
             names = [name for field in sortable for name in (field, f"-{field}")]
             parameters.append(_parameter("sort", {"type": "string", "enum": names}))
         return parameters
+
+
+class OffsetOrCursorPagination(CursorPagination):
+    """Pages by cursor, or from the row at `offset`, which is slower the further it is and moves when rows are added."""
+
+    def page(self, queryset: QuerySet[Any], request: Request, order: Sequence[str]) -> list[Any]:
+        if "offset" not in request.query_params:
+            return super().page(queryset, request, order)
+        if "cursor" in request.query_params:
+            raise InvalidRequest(_("Send `cursor` or `offset`, not both."), parameter="offset")
+        text = request.query_params["offset"]
+        if not (text.isascii() and text.isdecimal()) or int(text) > OFFSET_MAX:
+            raise InvalidRequest(
+                _("`offset` is a number from 0 to %(most)d.") % {"most": OFFSET_MAX}, parameter="offset"
+            )
+        start, limit = int(text), _limit(request)
+        rows = list(queryset.order_by(*order)[start : start + limit + 1])
+        self._next = _write(rows[limit - 1], order) if len(rows) > limit else None
+        return rows[:limit]
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        offset = {"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}
+        return [*super().get_schema_operation_parameters(view), _parameter("offset", offset)]
 
 
 def sort_order(request: Request, view: Any) -> tuple[str, ...]:
