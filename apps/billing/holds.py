@@ -42,7 +42,8 @@ def _used_micros(live: Sequence[Hold], plan: Plan) -> dict[UUID, int]:
             JOIN metering_resource resource ON resource.id = used.resource_id AND NOT resource.is_single_event
             JOIN unnest(%(ids)s::uuid[], %(sources)s::text[], %(subjects)s::text[], %(since)s::timestamptz[])
                 AS held (id, source, subject, since)
-              ON (held.source, held.subject) = (resource.source, resource.subject) AND used.hour >= held.since
+              ON held.subject = resource.subject AND held.source IN ('', resource.source)
+             AND used.hour >= held.since
             WHERE resource.organization_id = %(organization)s AND used.quantity > 0
             GROUP BY held.id
             """,  # noqa: S608 (nothing but our own clause is put in)

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from apps.billing.burning import LotState
 from apps.core import periods
+from apps.core.periods import HOUR
 from apps.pricing import rating
 from apps.pricing.rating import PriceTerms
 from apps.pricing.selectors import PriceSchedule
@@ -62,14 +63,21 @@ class Forecast:
     def __post_init__(self) -> None:
         self._quantities = {key: Fraction(quantity) for key, quantity in self.counted.items()}
 
-    def hour_micros(self) -> int:
-        """Return what the next hour costs at the prices in force, in micros, rounded half up for each price once."""
+    def cost_micros(self, length: timedelta = HOUR) -> int:
+        """Return what a time from the start costs at the prices in force then, rounded half up for each price once.
+
+        In micros; an hour unless told.
+        """
         total = 0
         for use, terms in self._priced(self.starts_at):
             before = self._quantities.get(_key(use, terms), Fraction(0))
-            cost = self._cost(use, terms, before, timedelta(hours=1))
+            cost = self._cost(use, terms, before, length)
             total += int(cost + Fraction(1, 2)) if cost >= 0 else -int(Fraction(1, 2) - cost)
         return total
+
+    def is_priced(self) -> bool:
+        """Return whether everything that runs has a price."""
+        return len(self._priced(self.starts_at)) == len(self.uses)
 
     def runs_out_at(self, lots: Sequence[LotState], *, owed_micros: int) -> datetime | None:
         """Return when the lots in force no longer exceed what is owed, or None if that is beyond the horizon.

@@ -133,6 +133,7 @@ class Standing:
     owed_micros: int
     held_micros: int
     guard: SpendGuard
+    counted_until: datetime
 
     @property
     def credit_micros(self) -> int:
@@ -145,15 +146,19 @@ class Standing:
         return self.credit_micros - self.held_micros
 
 
-def standing(organization: Organization, *, now: datetime, running: Sequence[ResourceUsage] = ()) -> Standing:
+def standing(
+    organization: Organization,
+    *,
+    now: datetime,
+    uses: Sequence[Use] = (),
+    counted_until: datetime | None = None,
+) -> Standing:
     """Return where an organization's credit stands at `now`, each unposted hour netted against the lots that pay it.
 
-    running: resources whose charge keys the plan is to hold as well, for a forecast.
+    uses, counted_until: whose charge keys the plan is to hold as well, and from when on, for a forecast.
     """
-    also = {
-        UsageSlot(one.meter, one.sku, one.region, floor_hour(one.resource.metered_until or now))
-        for one in running
-    }
+    start = counted_until or now
+    also = {UsageSlot(use.meter, use.sku, use.region, floor_hour(start)) for use in uses}
     plan = charging.plan_unposted(organization, now=now, also=also)
     receivable = -ledger.balance_micros(organization.id, "receivable")
 
@@ -180,6 +185,7 @@ def standing(organization: Organization, *, now: datetime, running: Sequence[Res
         owed_micros=owed,
         held_micros=sum(holds.remaining_micros(live, plan, now=now).values()),
         guard=guard_of(organization.id),
+        counted_until=start,
     )
 
 
@@ -203,9 +209,10 @@ def balance(organization: Organization, *, now: datetime) -> Balance:
 def assess(organization: Organization, *, now: datetime) -> Assessment:
     """Return where an organization's money stands, with what its billing state follows from."""
     running = metering.running_resources(organization.id, now=now)
-    stands = standing(organization, now=now, running=running)
-    forecast = forecast_of(organization, stands, running, now=now) if running else None
-    rate = forecast.hour_micros() if forecast else 0
+    uses = uses_of(running)
+    stands = standing(organization, now=now, uses=uses, counted_until=counted_until(running, now=now))
+    forecast = forecast_of(organization, stands, uses) if uses else None
+    rate = forecast.cost_micros() if forecast else 0
     runway = None
     if forecast and rate > 0:
         owed = stands.owed_micros - stands.guard.credit_limit_micros
@@ -238,27 +245,37 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
     return Assessment(balance=balance, facts=facts, running=running)
 
 
-def forecast_of(
-    organization: Organization, stands: Standing, running: Sequence[ResourceUsage], *, now: datetime
-) -> Forecast:
-    """Return the forecast of what runs, from the moment up to which it is counted.
-
-    stands: with what the running resources are priced by, as `standing` returns it for them.
-    """
+def counted_until(running: Sequence[ResourceUsage], *, now: datetime) -> datetime:
+    """Return up to when what runs is counted: a forecast goes on from there."""
     counted = [one.resource.metered_until for one in running if one.resource.metered_until]
-    start = min(max(counted, default=now), now)
+    return min(max(counted, default=now), now)
+
+
+def uses_of(running: Sequence[ResourceUsage], *more: Use) -> list[Use]:
+    """Return what resources, and whatever else, use a second, added up by what it is priced by."""
+    per_second: dict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
+    for one in running:
+        per_second[one.meter, one.sku, one.region] += one.gpus or 1
+    for use in more:
+        per_second[use.meter, use.sku, use.region] += use.per_second
+    return [Use(*place, amount) for place, amount in sorted(per_second.items())]
+
+
+def forecast_of(organization: Organization, stands: Standing, uses: Sequence[Use]) -> Forecast:
+    """Return the forecast of what is used, from the moment up to which the organization is counted.
+
+    stands: with the charge keys of what is used, as `standing` returns it for them.
+    """
+    start = stands.counted_until
     period = organizations.period_containing(organization.id, start)
     month = (
         _month(organization, start)
         if period is None
         else Month(period.label, period.starts_at, period.ends_at)
     )
-    per_second: dict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
-    for one in running:
-        per_second[one.meter, one.sku, one.region] += one.gpus or 1
     return Forecast(
         starts_at=start,
-        uses=[Use(*place, amount) for place, amount in sorted(per_second.items())],
+        uses=uses,
         schedule=pricing.schedule(
             organization_id=organization.id,
             currency=organization.currency,

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from apps.billing.api import budgets, holds, statements
+from apps.billing.api import budgets, entitlements, holds, statements
 
 _balance = statements.BalanceView.as_view()
 _transactions = statements.TransactionList.as_view()
@@ -11,6 +11,11 @@ api_urlpatterns = [
     path("orgs/<slug:slug>/holds/<uuid:hold_id>", holds.HoldDetail.as_view(), name="hold"),
     path("orgs/<slug:slug>/budgets", budgets.BudgetList.as_view(), name="budgets"),
     path("orgs/<slug:slug>/budgets/<uuid:budget_id>", budgets.BudgetDetail.as_view(), name="budget"),
+    path(
+        "orgs/<slug:slug>/entitlements/check",
+        entitlements.EntitlementCheck.as_view(),
+        name="entitlement-check",
+    ),
     path("wallet/balance", _balance),
     path("billing/credits/details", _balance),
     path("orgs/<slug:slug>/transactions", _transactions, name="transactions"),

@@ -293,7 +293,7 @@ def running_resources(organization_id: UUID, now: datetime) -> list[ResourceUsag
 def stopped_since(
     organization_id: UUID, moments: Mapping[tuple[str, str], datetime], *, counted: bool = False
 ) -> set[tuple[str, str]]:
-    """Return those (source, subject) whose resource stopped after the moment given for it. One query.
+    """Return those (source, subject) whose resource stopped after the moment given for it; "" is any source. One query.
 
     A stop counts if it is both dated and received after the moment, so that neither clock can end what came later.
 
@@ -307,7 +307,7 @@ def stopped_since(
             SELECT wanted.source, wanted.subject
               FROM unnest(%s::text[], %s::text[], %s::timestamptz[]) AS wanted (source, subject, since)
               JOIN metering_resource resource
-                ON resource.organization_id = %s AND resource.source = wanted.source
+                ON resource.organization_id = %s AND wanted.source IN ('', resource.source)
                AND resource.subject = wanted.subject AND NOT resource.is_single_event
              WHERE EXISTS (
                 SELECT FROM metering_usageevent event

@@ -12,7 +12,12 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.actor import Actor
 from apps.core.ids import uuid7
 from apps.core.periods import floor_hour
-from apps.metering.models import SOURCE_LENGTH_MAX, SUBJECT_LENGTH_MAX
+from apps.metering.models import (
+    REGION_LENGTH_MAX,
+    SKU_LENGTH_MAX,
+    SOURCE_LENGTH_MAX,
+    SUBJECT_LENGTH_MAX,
+)
 from apps.organizations.models import BillingState
 
 
@@ -38,15 +43,20 @@ class HoldQuerySet(models.QuerySet["Hold"]):
 class Hold(models.Model):
     """Credit reserved for one allocation; nothing is posted. The allocation's own usage uses it up.
 
+    source: empty for the allocation of that subject whatever its source.
     amount_micros: what was reserved; what is left follows from the usage, see `billing.holds`.
+    sku, region, gpus: what is to start, where that was asked for with it; it counts towards quotas until it runs.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
     currency = models.CharField(max_length=3)
-    source = models.CharField(max_length=SOURCE_LENGTH_MAX)
+    source = models.CharField(max_length=SOURCE_LENGTH_MAX, blank=True)
     subject = models.CharField(max_length=SUBJECT_LENGTH_MAX)
     amount_micros = models.BigIntegerField()
+    sku = models.CharField(max_length=SKU_LENGTH_MAX, blank=True)
+    region = models.CharField(max_length=REGION_LENGTH_MAX, blank=True)
+    gpus = models.DecimalField(max_digits=12, decimal_places=3, null=True, blank=True)
     expires_at = models.DateTimeField()
     released_at = models.DateTimeField(null=True, blank=True)
     release = models.CharField(max_length=16, choices=HoldRelease, blank=True)

@@ -26,6 +26,7 @@ from apps.billing.services.guarding import (
 from apps.billing.services.holding import (
     InsufficientCredit,
     SpendingSuspended,
+    check_and_hold,
     place_hold,
     release_hold,
     settle_holds,
@@ -67,6 +68,7 @@ __all__ = [
     "bill_receivable",
     "change_budget",
     "charge_organization",
+    "check_and_hold",
     "create_budget",
     "decide_spending",
     "end_budget",

@@ -9,7 +9,8 @@ from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
-from apps.billing import selectors
+from apps.billing import entitlements, selectors
+from apps.billing.entitlements import Entitlement, Launch
 from apps.billing.models import AMOUNT_MICROS_MAX, Hold, HoldRelease
 from apps.core.actor import Actor
 from apps.core.errors import DomainError, FieldError, PermissionDenied, ValidationFailed
@@ -62,18 +63,13 @@ def place_hold(
     if organization.billing_state == BillingState.SUSPENDED:
         raise SpendingSuspended
     book = _open_book(organization, amount_micros, now=now)
-    held = Hold.objects.filter(
-        organization_id=organization.id, source=source, subject=subject, released_at=None
-    ).first()
+    held = _live_hold(organization, source, subject, now=now)
     if held is not None:
-        over = _over([held], now=now, counted=False)
-        if not over:
-            return held, False
-        _release(over, now=now)
+        return held, False
     available = selectors.standing(organization, now=now).available_micros
     if available < amount_micros:
         raise _insufficient(organization, available, amount_micros)
-    hold = Hold.objects.create(
+    hold = Hold(
         organization_id=organization.id,
         currency=book.wallet.currency,
         source=source,
@@ -82,14 +78,51 @@ def place_hold(
         expires_at=expires_at,
         created_at=now,
     )
-    audit.record(
-        actor=actor,
-        action="hold.placed",
-        target=hold,
-        diff={"amount": _major(amount_micros), "currency": hold.currency, "expires_at": expires_at},
-    )
-    outbox.publish("billing.hold_placed", _as_event(hold), organization_id=organization.id)
+    _keep(actor, hold)
     return hold, True
+
+
+@transaction.atomic
+def check_and_hold(
+    *,
+    actor: Actor,
+    organization: Organization,
+    launch: Launch,
+    source: str,
+    subject: str,
+    expires_at: datetime,
+    now: datetime,
+) -> tuple[Entitlement, Hold | None]:
+    """Ask whether something may start and, if so, reserve what it needs under the same lock.
+
+    source: empty for the allocation of that subject whatever its source. An allocation that has a live hold is asked
+    for with it and keeps it. What costs nothing needs no hold.
+    """
+    _check(source=source or subject, subject=subject, amount_micros=1, expires_at=expires_at, now=now)
+    if ledger_state.wallet_currency(organization.id) is None:
+        found = entitlements.check(organization, launch, now=now)
+        if not found.allowed or not found.needed_micros:
+            return found, None  # A refusal must not fix the organization's currency.
+    book = ledger.open_book(organization_id=organization.id, currency=organization.currency, now=now)
+    organization.refresh_from_db(fields=["status", "billing_state", "plan"])
+    held = _live_hold(organization, source, subject, now=now)
+    found = entitlements.check(organization, launch, own=held, now=now)
+    if held is not None or not found.allowed or not found.needed_micros:
+        return found, held if found.allowed else None
+    hold = Hold(
+        organization_id=organization.id,
+        currency=book.wallet.currency,
+        source=source,
+        subject=subject,
+        amount_micros=found.needed_micros,
+        sku=launch.sku,
+        region=launch.region,
+        gpus=launch.gpus,
+        expires_at=expires_at,
+        created_at=now,
+    )
+    _keep(actor, hold)
+    return found, hold
 
 
 @transaction.atomic
@@ -121,6 +154,33 @@ def settle_holds(*, book: Book, now: datetime) -> int:
     over = _over(holds, now=now, counted=True)
     _release(over, now=now)
     return len(over)
+
+
+def _live_hold(organization: Organization, source: str, subject: str, *, now: datetime) -> Hold | None:
+    """Return the live hold of an allocation, after releasing one that is over; called under the wallet's lock."""
+    held = Hold.objects.filter(
+        organization_id=organization.id, source=source, subject=subject, released_at=None
+    ).first()
+    if held is None:
+        return None
+    over = _over([held], now=now, counted=False)
+    _release(over, now=now)
+    return None if over else held
+
+
+def _keep(actor: Actor, hold: Hold) -> None:
+    hold.save(force_insert=True)
+    audit.record(
+        actor=actor,
+        action="hold.placed",
+        target=hold,
+        diff={
+            "amount": _major(hold.amount_micros),
+            "currency": hold.currency,
+            "expires_at": hold.expires_at,
+        },
+    )
+    outbox.publish("billing.hold_placed", _as_event(hold), organization_id=hold.organization_id)
 
 
 def _over(holds: list[Hold], *, now: datetime, counted: bool) -> list[tuple[Hold, HoldRelease]]:
