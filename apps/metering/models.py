@@ -222,9 +222,9 @@ class UsageEvent(models.Model):
         # Each event is in exactly one of the last three, so that reading a resource is cheap and writing costs one.
         indexes = [
             models.Index(
-                fields=["resource"],
+                fields=["resource", "time"],
                 condition=Q(type__in=[EventType.STARTED, EventType.RESIZED, EventType.STOPPED]),
-                name="metering_usageevent_turns",
+                name="metering_usageevent_turn_times",
             ),
             models.Index(
                 fields=["resource", "time"],

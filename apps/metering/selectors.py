@@ -19,7 +19,8 @@ from django.db.models.functions import TruncDay, TruncHour, TruncMonth
 
 from apps.core.periods import HOUR, floor_hour
 from apps.metering import intervals
-from apps.metering.intervals import Fact, Segment, Usage, from_ms, to_ms
+from apps.metering.facts import count_usage, load_facts
+from apps.metering.intervals import HOUR_MS, Fact, Segment, Usage, from_ms, to_ms
 from apps.metering.models import (
     DirtyBatch,
     EventType,
@@ -166,48 +167,6 @@ def organizations_with_work(until: datetime) -> list[UUID]:
     return list(dict.fromkeys(chain(with_news, behind.order_by("pk"))))
 
 
-def load_facts(windows: Mapping[UUID, datetime | None]) -> dict[UUID, list[Fact]]:
-    """Return what metering needs of the resources' events to count from the given moments on; None is all.
-
-    Starts, stops and resizes are all read, but of heartbeats the last alone: any other lies between two events.
-    Finished intervals and readings are read from the moment on. One query.
-    """
-    if not windows:
-        return {}
-    columns = """
-        wanted.resource_id, event.event_id, event.type, (extract(epoch FROM event.time) * 1000)::bigint,
-        coalesce(event.gpus * 1000, 0)::bigint, event.sku, event.region, event.project_id, event.credential_id,
-        event.meter, coalesce(event.quantity * 1000000, 0)::bigint,
-        (extract(epoch FROM event.started_at) * 1000)::bigint, (extract(epoch FROM event.ended_at) * 1000)::bigint
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH wanted AS MATERIALIZED (
-                SELECT * FROM unnest(%s::uuid[], %s::timestamptz[]) AS given (resource_id, since)
-            )
-            SELECT {columns} FROM wanted JOIN metering_usageevent event
-                ON event.resource_id = wanted.resource_id
-               AND event.type IN ('allocation.started', 'allocation.resized', 'allocation.stopped')
-            UNION ALL
-            SELECT {columns} FROM wanted CROSS JOIN LATERAL (
-                SELECT * FROM metering_usageevent beat
-                 WHERE beat.resource_id = wanted.resource_id AND beat.type = 'allocation.heartbeat'
-                 ORDER BY beat.time DESC LIMIT 1
-            ) event
-            UNION ALL
-            SELECT {columns} FROM wanted JOIN metering_usageevent event
-                ON event.resource_id = wanted.resource_id AND event.type = 'usage.recorded'
-               AND coalesce(event.ended_at, event.time) >= wanted.since
-            """,  # noqa: S608  Only the constant columns are put in.
-            [list(windows), [since or from_ms(0) for since in windows.values()]],
-        )
-        facts: dict[UUID, list[Fact]] = defaultdict(list)
-        for resource_id, *fields in cursor:
-            facts[resource_id].append(Fact(*fields))
-    return facts
-
-
 def slot_quantities(organization_id: UUID, slots: Collection[UsageSlot]) -> dict[UsageSlot, Decimal]:
     """Return the quantity of each slot that has hourly rows, all resources added up. One query."""
     if not slots:
@@ -332,7 +291,7 @@ def stopped_since(
 def describe_resources(resources: Iterable[Resource], now: datetime) -> list[ResourceUsage]:
     """Return what each resource is or was last, in the given order. One query."""
     known = list(resources)
-    facts = load_facts(dict.fromkeys((resource.pk for resource in known), None))
+    facts = load_facts([resource.pk for resource in known], to_ms(now))
     return [_describe(resource, facts.get(resource.pk, ()), now) for resource in known]
 
 
@@ -455,7 +414,7 @@ def recount(
 ) -> dict[UsageSlot, Decimal]:
     """Return the quantity of every slot in [start, end) from the raw events alone, trusting no stored usage.
 
-    cutoff: up to when the organization is counted. Reads the events of all its resources, some hundreds at a time.
+    cutoff: up to when the organization is counted. Reads what of the events of all its resources matters there.
     """
     boundaries = [
         to_ms(moment)
@@ -465,12 +424,17 @@ def recount(
     resources = (
         Resource.objects.filter(organization_id=organization_id).order_by("pk").iterator(chunk_size=500)
     )
+    first, last = to_ms(floor_hour(start)), to_ms(end)
     for chunk in batched(resources, 500):
-        facts = load_facts(dict.fromkeys((resource.pk for resource in chunk), None))
-        for of_resource in facts.values():
-            usage = intervals.claims(of_resource, to_ms(cutoff))
-            for key, quantity in intervals.hours(usage, boundaries).items():
-                if to_ms(start) <= key.hour < to_ms(end):
+        for window in count_usage(
+            dict.fromkeys((resource.pk for resource in chunk), first),
+            to_ms(cutoff),
+            -(-last // HOUR_MS) * HOUR_MS,
+        ):
+            for key, quantity in intervals.hours(
+                window.usage, boundaries, window.since, window.until
+            ).items():
+                if to_ms(start) <= key.hour < last:
                     sums[key.meter, key.sku, key.region, key.hour] += quantity
     return {
         UsageSlot(meter, sku, region, from_ms(hour)): Decimal(quantity).scaleb(-6)

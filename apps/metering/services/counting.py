@@ -17,9 +17,9 @@ from apps.core import failpoints
 from apps.core.money import EXACT
 from apps.core.periods import floor_hour
 from apps.metering import intervals
-from apps.metering.intervals import HOUR_MS, HourKey, Usage, from_ms, to_ms
+from apps.metering.facts import Window, count_usage
+from apps.metering.intervals import HOUR_MS, HourKey, from_ms, to_ms
 from apps.metering.models import DIRTY_RESOURCES_MAX, MeteringState, Resource
-from apps.metering.selectors import load_facts
 from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod
 
@@ -30,7 +30,6 @@ SLICE_HOURS = 20_000
 # Changes of resources that are claimed at once, when most of them concern resources that are counted anyway.
 CLAIMED_MAX = 20_000
 _MILLIONTHS = -6
-_END_OF_TIME = to_ms(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 _CLAIM = """
@@ -67,21 +66,11 @@ class MeteringStep:
     metered_until: datetime | None
 
 
-class _Counted(NamedTuple):
-    """The usage of one resource, of which hours from `since` on were computed; all of them when it is None."""
+class _Ends(NamedTuple):
+    """Until when events prove a resource's usage at all, and the part that no stop has ended; in milliseconds."""
 
-    resource: Resource
-    since: datetime | None
-    usage: Usage
-
-
-class _Window(NamedTuple):
-    """A part of what was counted: one resource's hours in [since, until), both whole UTC hours in milliseconds."""
-
-    resource_id: UUID
-    usage: Usage
-    since: int
-    until: int
+    live_until: int | None
+    running_until: int | None
 
 
 class _Row(NamedTuple):
@@ -144,12 +133,12 @@ def meter_organization(
     more = more_news or len(unfinished) > limit - len(news)
     resources += unfinished[: limit - len(news)]
 
-    counted = _count(resources, news, cutoff)
-    boundaries = _boundaries(organization_id, counted, now=now)
-    failpoints.reach("metering.before_write")
-    for windows in _slices(counted):
+    ends: dict[UUID, _Ends] = {}
+    for windows in _slices(_count(resources, news, cutoff), ends):
+        boundaries = _boundaries(organization_id, windows, now=now)
+        failpoints.reach("metering.before_write")
         _write_hours(organization_id, windows, boundaries)
-    _write_resources(counted, cutoff)
+    _write_resources(ends, cutoff)
     if not more:
         state.metered_until = cutoff
         state.save(update_fields=["metered_until"])
@@ -184,60 +173,70 @@ def _claim_news(organization_id: UUID, limit: int) -> tuple[dict[UUID, datetime]
     return news, True
 
 
-def _count(resources: Iterable[Resource], news: Mapping[UUID, datetime], cutoff: datetime) -> list[_Counted]:
-    """Return the usage of each resource, reading only the events that the changed hours depend on."""
-    windows = {resource: _changed_since(resource, news.get(resource.pk)) for resource in resources}
-    facts = load_facts({resource.pk: since for resource, since in windows.items()})
-    return [
-        _Counted(resource, since, intervals.claims(facts.get(resource.pk, ()), to_ms(cutoff)))
-        for resource, since in windows.items()
-    ]
+def _count(
+    resources: Iterable[Resource], news: Mapping[UUID, datetime], cutoff: datetime
+) -> Iterator[Window]:
+    """Yield the usage of each resource, reading only the events that the changed hours depend on."""
+    return count_usage(
+        {resource.pk: _changed_since(resource, news.get(resource.pk)) for resource in resources},
+        to_ms(cutoff),
+    )
 
 
-def _changed_since(resource: Resource, news_since: datetime | None) -> datetime | None:
-    """Return the start of the first hour that may differ from what is stored; None for all.
+def _changed_since(resource: Resource, news_since: datetime | None) -> int:
+    """Return the start of the first hour that may differ from what is stored, in milliseconds; 0 for all.
 
     Usage before all of these is settled: the new events, the last cut-off, and the end of an open run, whose
     continuity beyond it a new event can prove.
     """
     if resource.metered_until is None:
-        return None
+        return 0
     moments = [news_since, resource.metered_until, resource.running_until]
-    return floor_hour(min(moment for moment in moments if moment is not None))
+    return to_ms(floor_hour(min(moment for moment in moments if moment is not None)))
 
 
-def _boundaries(organization_id: UUID, counted: Sequence[_Counted], *, now: datetime) -> list[int]:
+def _boundaries(organization_id: UUID, windows: Sequence[Window], *, now: datetime) -> list[int]:
     """Return the starts of the organization's billing periods, where the counted usage is to be cut."""
-    moments = []
-    for item in counted:
-        since = 0 if item.since is None else to_ms(item.since)
-        for segment in item.usage.segments:
-            if segment.end > since:
-                moments += [max(segment.start, since), segment.end - 1]
-        moments += [fact.time for fact in item.usage.readings]
-    if not moments:
+    spans = [span for window in windows if (span := _span(window))]
+    if not spans:
         return []
-    starts = _period_starts(organization_id, from_ms(min(moments)), from_ms(max(moments)), now=now)
+    earliest, latest = min(first for first, _last in spans), max(last for _first, last in spans)
+    starts = _period_starts(organization_id, from_ms(earliest), from_ms(latest), now=now)
     return [to_ms(start) for start in starts]
 
 
-def _slices(counted: Iterable[_Counted]) -> Iterator[list[_Window]]:
-    """Yield what was counted in parts of about `SLICE_HOURS` hours: many resources, or some years of one."""
-    windows: list[_Window] = []
+def _span(window: Window) -> tuple[int, int] | None:
+    """Return the first and the last instant of the usage in a window; None if there is none."""
+    segments = [
+        segment
+        for segment in window.usage.segments
+        if segment.end > window.since and segment.start < window.until
+    ]
+    readings = [fact.time for fact in window.usage.readings if window.since <= fact.time < window.until]
+    starts = [max(segment.start, window.since) for segment in segments[:1]] + readings[:1]
+    ends = [min(segment.end, window.until) - 1 for segment in segments[-1:]] + readings[-1:]
+    return (min(starts), max(ends)) if starts else None
+
+
+def _slices(counted: Iterable[Window], ends: dict[UUID, _Ends]) -> Iterator[list[Window]]:
+    """Yield what was counted in parts of about `SLICE_HOURS` hours: many resources, or some years of one.
+
+    ends: gets the ends of every resource's usage.
+    """
+    windows: list[Window] = []
     room = SLICE_HOURS
-    for item in counted:
-        since = 0 if item.since is None else to_ms(item.since)
-        starts = [max(segment.start, since) for segment in item.usage.segments if segment.end > since]
-        starts += [fact.time for fact in item.usage.readings]
-        ends = [segment.end for segment in item.usage.segments] + [fact.time for fact in item.usage.readings]
-        first = min(starts, default=since) // HOUR_MS * HOUR_MS
-        last = max(ends, default=since)
-        # The first window also covers what is stored before and the last what is stored after the usage.
+    for window in counted:
+        if window.is_last:
+            ends[window.resource_id] = _Ends(window.usage.live_until, window.usage.running_until)
+        first, last = _span(window) or (window.since, window.since)
+        first -= first % HOUR_MS
+        since = window.since
+        # The first part also covers what is stored before and the last what is stored after the usage.
         while last - first > SLICE_HOURS * HOUR_MS:
             first += SLICE_HOURS * HOUR_MS
-            yield [_Window(item.resource.pk, item.usage, since, first)]
+            yield [window._replace(since=since, until=first)]
             since = first
-        windows.append(_Window(item.resource.pk, item.usage, since, _END_OF_TIME))
+        windows.append(window._replace(since=since))
         room -= (last - first) // HOUR_MS + 1
         if room <= 0:
             yield windows
@@ -261,7 +260,7 @@ def _period_starts(
     return list(BillingPeriod.objects.of(organization_id).values_list("starts_at", flat=True))
 
 
-def _write_hours(organization_id: UUID, windows: Sequence[_Window], boundaries: Sequence[int]) -> None:
+def _write_hours(organization_id: UUID, windows: Sequence[Window], boundaries: Sequence[int]) -> None:
     """Bring the stored hours of the windows to what was counted and queue every sum that changed for charging."""
     stored = _stored_hours(windows)
     changed: list[tuple[int, int]] = []
@@ -289,7 +288,7 @@ def _write_hours(organization_id: UUID, windows: Sequence[_Window], boundaries: 
     _queue_changes(organization_id, sorted(slot for slot, difference in sums.items() if difference))
 
 
-def _stored_hours(windows: Sequence[_Window]) -> dict[_Row, tuple[int, int]]:
+def _stored_hours(windows: Sequence[Window]) -> dict[_Row, tuple[int, int]]:
     """Return the stored hours of the windows as (id, millionths), in one query."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -369,9 +368,9 @@ def _queue_changes(organization_id: UUID, slots: Collection[tuple[str, str, str,
             copy.write_row((organization_id, meter, sku, region, from_ms(hour)))
 
 
-def _write_resources(counted: Sequence[_Counted], cutoff: datetime) -> None:
+def _write_resources(ends: Mapping[UUID, _Ends], cutoff: datetime) -> None:
     """Remember of each resource where its usage ends, so that the next tick knows whether it runs on."""
-    if not counted:
+    if not ends:
         return
     with connection.cursor() as cursor:
         cursor.execute(
@@ -384,9 +383,9 @@ def _write_resources(counted: Sequence[_Counted], cutoff: datetime) -> None:
             """,
             [
                 cutoff,
-                [item.resource.pk for item in counted],
-                [_moment(item.usage.live_until) for item in counted],
-                [_moment(item.usage.running_until) for item in counted],
+                list(ends),
+                [_moment(found.live_until) for found in ends.values()],
+                [_moment(found.running_until) for found in ends.values()],
             ],
         )
 
