@@ -174,7 +174,11 @@ ENVIRONMENT_CLASS = "config.environment.Environment"
 SESSION_PROOF = "apps.identity.sessions.proved_at"
 SESSION_STEP_UP = "apps.identity.sessions.ask_again"
 SHELL_MEMBERSHIPS = "apps.organizations.selectors.memberships_of"
-PAGE_BANNERS = ["apps.billing.banners.billing_state", "apps.organizations.banners.second_factor"]
+PAGE_BANNERS = [
+    "apps.billing.banners.billing_state",
+    "apps.organizations.banners.second_factor",
+    "apps.organizations.banners.ownership_offer",
+]
 REQUEST_LIMITER = "apps.limits.requests"
 RATE_LIMIT_POLICY = "apps.quotas.rates.rates_of"
 ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"

@@ -21,6 +21,11 @@ def country_name(code: str) -> str:
     return str(countries.name(code)) or code
 
 
+def all_countries() -> list[tuple[str, str]]:
+    """Return every code with its name in the active language, by name."""
+    return [(code, str(name)) for code, name in countries]
+
+
 def vat_prefix(country: str) -> str:
     """Return the letters that a country's VAT ids begin with: EL for Greece, else its ISO code."""
     return "EL" if country == "GR" else country

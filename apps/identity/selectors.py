@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -43,6 +43,12 @@ def factors_of(user_id: UUID) -> Factors:
         passkeys=[row for row in found if row.type == Authenticator.Type.WEBAUTHN],
         recovery_codes=(len(codes.get_unused_codes()), len(codes.generate_codes())) if codes else None,
     )
+
+
+def users_with_second_factor(user_ids: Iterable[UUID]) -> set[UUID]:
+    """Return those of these users who have enrolled a factor that can verify a session."""
+    rows = Authenticator.objects.filter(user_id__in=list(user_ids), type__in=VERIFYING_TYPES)
+    return set(rows.values_list("user_id", flat=True))
 
 
 def verified_addresses(user_id: UUID) -> list[str]:

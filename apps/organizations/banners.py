@@ -31,3 +31,14 @@ def second_factor(*, request: HttpRequest, membership: Membership) -> Banner | N
         action_text=_("Set one up"),
         action_url=f"{reverse('enrol')}?{target}",
     )
+
+
+def ownership_offer(*, request: HttpRequest, membership: Membership) -> Banner | None:  # noqa: ARG001
+    """Return that the organization is offered to this member."""
+    if not membership.is_offered:  # type: ignore[attr-defined]  # `memberships_of` says it.
+        return None
+    return Banner(
+        text=_("You are offered the ownership of this organization."),
+        action_text=_("Look at the offer"),
+        action_url=reverse("accept-transfer", kwargs={"slug": membership.organization.slug}),
+    )

@@ -12,9 +12,9 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from apps.core import money
+from apps.core import countries, money
 from apps.core.permissions import ROLE_PERMISSIONS, Role
-from apps.organizations.models import Membership, Organization, OrganizationSlug
+from apps.organizations.models import BillingProfile, Membership, Organization, OrganizationSlug
 from apps.organizations.services import wrong_name, wrong_organization_slug
 
 
@@ -145,3 +145,111 @@ class LeaverForm(forms.Form):
 def _roles_within(own: Collection[str]) -> list[tuple[str, str]]:
     """Return the roles that have no permission beyond these."""
     return [(role.value, str(role.label)) for role in Role if ROLE_PERMISSIONS[role] <= set(own)]
+
+
+class NewProjectForm(forms.Form):
+    """A new project."""
+
+    slug = forms.CharField(label=_("Slug"), help_text=_("As usage events name it, for good."))
+    name = forms.CharField(label=_("Name"), required=False, help_text=_("Empty: the slug."))
+
+
+class ProjectForm(forms.Form):
+    """What may be changed of a project."""
+
+    name = forms.CharField(label=_("Name"))
+    archived = forms.BooleanField(
+        label=_("Archived"),
+        required=False,
+        help_text=_("No new keys are made for it; usage that names it still counts."),
+    )
+
+
+class SettingsForm(forms.Form):
+    """What an organization is called and where."""
+
+    name = forms.CharField(label=_("Name"))
+    slug = forms.CharField(
+        label=_("Slug"), help_text=_("In addresses and usage events. The old one stays yours and leads here.")
+    )
+    billing_email = forms.EmailField(
+        label=_("Billing e-mail"), required=False, help_text=_("Where questions about money go.")
+    )
+    timezone = forms.ChoiceField(
+        label=_("Time zone"),
+        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        help_text=_(
+            "In which months end and pages tell the time. A change begins with the running month's end."
+        ),
+    )
+
+
+class BillingDetailsForm(forms.Form):
+    """Who invoices are made out to; `billing_emails` becomes a list."""
+
+    legal_name = forms.CharField(label=_("Legal name"), required=False, max_length=200)
+    line1 = forms.CharField(label=_("Street and number"), required=False, max_length=200)
+    line2 = forms.CharField(label=_("Address, second line"), required=False, max_length=200)
+    postal_code = forms.CharField(label=_("Postal code"), required=False, max_length=20)
+    city = forms.CharField(label=_("City"), required=False, max_length=100)
+    region = forms.CharField(label=_("State or region"), required=False, max_length=100)
+    country = forms.ChoiceField(
+        label=_("Country"), required=False, choices=lambda: [("", _("Choose …")), *countries.all_countries()]
+    )
+    vat_id = forms.CharField(
+        label=_("VAT id"),
+        required=False,
+        max_length=32,
+        help_text=_("With it, an invoice across a border of the European Union leaves the tax to you."),
+    )
+    billing_emails = forms.CharField(
+        label=_("Invoices go to"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=_("One address in each line."),
+    )
+    po_number = forms.CharField(
+        label=_("Purchase order"), required=False, max_length=60, help_text=_("Printed on each invoice.")
+    )
+
+    def __init__(self, *args: Any, profile: BillingProfile, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial = {name: getattr(profile, name) for name in self.fields}
+        self.initial["billing_emails"] = "\n".join(profile.billing_emails)
+
+    def clean_billing_emails(self) -> list[str]:
+        addresses: list[str] = self.cleaned_data["billing_emails"].split()
+        return addresses
+
+
+class TransferForm(forms.Form):
+    """The member who is to own the organization; `member` becomes the membership."""
+
+    member = forms.ChoiceField(label=_("New owner"))
+
+    def __init__(self, *args: Any, members: Sequence[Membership], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._members = {str(row.pk): row for row in members}
+        self.fields["member"].choices = [  # type: ignore[attr-defined]
+            (pk, f"{row.user.get_full_name()} ({row.get_role_display()})")
+            for pk, row in self._members.items()
+        ]
+
+    def clean_member(self) -> Membership:
+        return self._members[self.cleaned_data["member"]]
+
+
+class DeletionForm(forms.Form):
+    """The organization's name, typed."""
+
+    typed = forms.CharField(label=_("Its name"), widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+    def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._name = name
+
+    def clean_typed(self) -> str:
+        typed: str = self.cleaned_data["typed"]
+        if typed != self._name:
+            raise forms.ValidationError(_("This is not the name. Type %(name)s.") % {"name": self._name})
+        return typed

@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -17,7 +18,14 @@ from apps.core.compiled import CompiledQuery
 from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
 from apps.core.states import State
 from apps.identity import selectors as identity
-from apps.organizations.models import Invite, Membership, Organization, OrganizationSlug, OrganizationStatus
+from apps.organizations.models import (
+    Invite,
+    Membership,
+    Organization,
+    OrganizationSlug,
+    OrganizationStatus,
+    OwnershipOffer,
+)
 
 _BY_ID = CompiledQuery(lambda pk: Organization.objects.filter(pk=pk), pk=UUID(int=0))
 _BY_SLUG = CompiledQuery(lambda slug: Organization.objects.filter(slugs__slug=slug), slug="example")
@@ -51,8 +59,13 @@ def emails_with(organization_id: UUID, permission: Permission, *, now: datetime)
 
 
 def memberships_of(user_id: UUID) -> list[Membership]:
-    """Return a person's memberships in force with their organizations, by name: what the switcher offers."""
-    rows = Membership.objects.in_force(timezone.now()).filter(user_id=user_id)
+    """Return a person's memberships in force with their organizations, by name: what the switcher offers.
+
+    `is_offered` says of each whether its organization's ownership is offered to it.
+    """
+    now = timezone.now()
+    offers = OwnershipOffer.objects.filter(member=OuterRef("pk"), expires_at__gt=now)
+    rows = Membership.objects.in_force(now).filter(user_id=user_id).annotate(is_offered=Exists(offers))
     return list(rows.select_related("organization").order_by("organization__name", "pk"))
 
 
@@ -161,3 +174,24 @@ def billing_recipients(organization: Organization, *, now: datetime) -> list[str
         return [organization.billing_email]
     owners = Membership.objects.in_force(now).filter(organization=organization, role=Role.OWNER)
     return list(owners.order_by("created_at", "pk").values_list("user__email", flat=True))
+
+
+def offer_of(organization: Organization, *, now: datetime) -> OwnershipOffer | None:
+    """Return the offer of ownership that waits for an answer, with the people concerned."""
+    offers = OwnershipOffer.objects.filter(organization=organization, expires_at__gt=now)
+    return offers.select_related("member__user", "offered_by").first()
+
+
+def other_members(actor: Actor, *, now: datetime) -> list[Membership]:
+    """Return the members in force beside the actor, by name."""
+    rows = Membership.objects.visible_to(actor).in_force(now)
+    others = rows.exclude(user_id=actor.person_id).select_related("user")
+    return sorted(others, key=lambda row: (row.user.get_full_name().lower(), row.pk))
+
+
+def members_without_second_factor(organization: Organization, *, now: datetime) -> list[Membership]:
+    """Return the members whom an MFA policy would stop, by name."""
+    rows = Membership.objects.in_force(now).filter(organization=organization).select_related("user")
+    enrolled = identity.users_with_second_factor(row.user_id for row in rows)
+    found = [row for row in rows if row.user_id not in enrolled]
+    return sorted(found, key=lambda row: (row.user.get_full_name().lower(), row.pk))

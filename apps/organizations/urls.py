@@ -9,6 +9,8 @@ from apps.organizations.api import billing_profile, invites, members, organizati
 from apps.organizations.views import home
 from apps.organizations.views import invites as invite_pages
 from apps.organizations.views import members as member_pages
+from apps.organizations.views import projects as project_pages
+from apps.organizations.views import settings as settings_pages
 
 api_urlpatterns = [
     path("orgs", organization.OrganizationList.as_view(), name="organizations"),
@@ -55,6 +57,22 @@ navigation = [
         position=200,
         letter="m",
     ),
+    Section(
+        key="projects",
+        label=_("Projects"),
+        route="projects",
+        permission=Permission.PROJECTS_READ,
+        position=220,
+        letter="p",
+    ),
+    Section(
+        key="settings",
+        label=_("Settings"),
+        route="settings",
+        permission=Permission.ORGANIZATION_READ,
+        position=240,
+        letter="s",
+    ),
 ]
 
 urlpatterns = [
@@ -75,4 +93,21 @@ urlpatterns = [
         "app/<slug:slug>/invites/<uuid:invite_id>", member_pages.InviteAction.as_view(), name="invite-action"
     ),
     path("app/<slug:slug>/leave", member_pages.Leave.as_view(), name="leave"),
+    path("app/<slug:slug>/projects", project_pages.Projects.as_view(), name="projects"),
+    path("app/<slug:slug>/projects/<uuid:project_id>", project_pages.ProjectPage.as_view(), name="project"),
+    path("app/<slug:slug>/settings", settings_pages.Settings.as_view(), name="settings"),
+    path(
+        "app/<slug:slug>/settings/second-factor",
+        settings_pages.SecondFactorPolicy.as_view(),
+        name="second-factor-policy",
+    ),
+    path("app/<slug:slug>/settings/billing", settings_pages.BillingDetails.as_view(), name="billing-details"),
+    path("app/<slug:slug>/transfer", settings_pages.Transfer.as_view(), name="transfer"),
+    path(
+        "app/<slug:slug>/transfer/withdraw",
+        settings_pages.WithdrawTransfer.as_view(),
+        name="withdraw-transfer",
+    ),
+    path("app/<slug:slug>/transfer/accept", settings_pages.AcceptTransfer.as_view(), name="accept-transfer"),
+    path("app/<slug:slug>/delete", settings_pages.Deletion.as_view(), name="delete-organization"),
 ]
