@@ -1,6 +1,10 @@
 from django.urls import path
+from django.utils.translation import gettext_lazy as _
 
+from apps.billing import views
 from apps.billing.api import budgets, entitlements, holds, statements
+from apps.core.http.navigation import Section
+from apps.core.permissions import Permission
 
 _balance = statements.BalanceView.as_view()
 _transactions = statements.TransactionList.as_view()
@@ -37,4 +41,20 @@ api_urlpatterns = [
         statements.BillingRecordDetail.as_view(),
         name="billing-record",
     ),
+]
+
+navigation = [
+    Section(
+        key="usage",
+        label=_("Usage"),
+        route="usage",
+        permission=Permission.USAGE_READ,
+        position=110,
+        letter="u",
+    ),
+]
+
+urlpatterns = [
+    path("app/<slug:slug>/usage", views.Usage.as_view(), name="usage"),
+    path("app/<slug:slug>/statement", views.Statement.as_view(), name="statement"),
 ]

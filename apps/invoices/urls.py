@@ -1,6 +1,9 @@
 from django.urls import path
+from django.utils.translation import gettext_lazy as _
 
-from apps.invoices import api
+from apps.core.http.navigation import Section
+from apps.core.permissions import Permission
+from apps.invoices import api, views
 from apps.invoices.files import FORMATS
 
 api_urlpatterns = [
@@ -24,4 +27,25 @@ api_urlpatterns = [
         name="credit-note-lines",
     ),
     path("billing/invoices/<uuid:invoice_id>/explain", api.InvoiceExplain.as_view(), name="invoice-explain"),
+]
+
+navigation = [
+    Section(
+        key="invoices",
+        label=_("Invoices"),
+        route="invoices",
+        permission=Permission.BILLING_READ,
+        position=120,
+        letter="i",
+    ),
+]
+
+urlpatterns = [
+    path("app/<slug:slug>/invoices", views.Invoices.as_view(), name="invoices"),
+    path("app/<slug:slug>/invoices/<uuid:invoice_id>", views.InvoicePage.as_view(), name="invoice"),
+    path(
+        "app/<slug:slug>/invoices/<uuid:invoice_id>/lines/<uuid:line_id>",
+        views.LinePage.as_view(),
+        name="invoice-line",
+    ),
 ]

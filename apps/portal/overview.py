@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from django.db.models import Sum
 
+from apps.billing import explorer, usage
 from apps.billing import selectors as billing
 from apps.billing.models import ChargeHour
 from apps.billing.selectors import Balance
+from apps.billing.usage import UsageQuery
+from apps.core import periods
+from apps.core.charts import Chart, Column, stacked
 from apps.metering import selectors as metering
 from apps.metering.selectors import ResourceUsage
 from apps.organizations.models import BillingPeriod, Organization
@@ -26,6 +30,29 @@ class Standing:
     spent_micros: int
     running: Sequence[ResourceUsage]
     gpus: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one SKU or project cost: this month, and last month up to the same moment. colour: 0 for none."""
+
+    name: str
+    gpu_hours: Decimal
+    amount: Decimal
+    before: Decimal
+    colour: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """The spend of a month by day, SKU and project, beside the month before. Amounts are major units."""
+
+    chart: Chart
+    by_sku: Sequence[Share]
+    by_project: Sequence[Share]
+    amount: Decimal
+    before: Decimal
+    columns: Sequence[Column]
 
 
 def standing(organization: Organization, *, now: datetime) -> Standing:
@@ -43,3 +70,57 @@ def standing(organization: Organization, *, now: datetime) -> Standing:
         running=running,
         gpus=sum((resource.gpus or Decimal(0) for resource in running), Decimal(0)),
     )
+
+
+def spend(organization: Organization, *, now: datetime) -> Spend:
+    """Return what the running month cost so far, against the same stretch of the month before."""
+    zone = organization.timezone
+    label = periods.label_of(now, zone)
+    start = periods.month_start(label, zone)
+    earlier = periods.month_start(periods.previous_label(label), zone)
+    # The month before may be shorter than this one is already.
+    until = min(earlier + (now - start), start)
+    query = UsageQuery(start=start, end=now, group_by=("sku", "project"), interval="day")
+    rows = usage.usage_with_amounts(organization, query, now=now)
+    before = usage.usage_with_amounts(
+        organization,
+        UsageQuery(start=earlier, end=until, group_by=("sku", "project"), interval=None),
+        now=now,
+    )
+    colours = explorer.sku_colours(organization)
+    columns = explorer.days_of(rows, start=start, now=now)
+    return Spend(
+        chart=stacked(columns, colours, unit=organization.currency),
+        by_sku=_shares(rows, before, "sku", colours),
+        by_project=_shares(rows, before, "project", {}),
+        amount=_total(rows),
+        before=_total(before),
+        columns=[column for column in columns if column.amounts],
+    )
+
+
+def _shares(
+    rows: Sequence[Mapping[str, object]],
+    before: Sequence[Mapping[str, object]],
+    column: str,
+    colours: Mapping[str, int],
+) -> list[Share]:
+    """Return the shares by one column, the dearest first; usage of no project is named by the template."""
+    names = {str(row[column] or "") for row in (*rows, *before)}
+    found = []
+    for name in names:
+        own = [row for row in rows if (row[column] or "") == name]
+        found.append(
+            Share(
+                name=name,
+                gpu_hours=sum((Decimal(str(row["gpu_hours"] or 0)) for row in own), Decimal(0)),
+                amount=_total(own),
+                before=_total([row for row in before if (row[column] or "") == name]),
+                colour=colours.get(name, 0),
+            )
+        )
+    return sorted(found, key=lambda share: (-share.amount, share.name))
+
+
+def _total(rows: Sequence[Mapping[str, object]]) -> Decimal:
+    return sum((Decimal(str(row["amount"])) for row in rows), Decimal(0))

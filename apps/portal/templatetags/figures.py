@@ -22,26 +22,25 @@ NOTHING = "\N{EN DASH}"
 
 
 @register.filter
-def amount(value: int | Decimal | None, currency: str) -> str:
+def amount(value: int | Decimal | str | None, currency: str) -> str:
     """Return an amount with the currency's minor units, such as `1,234.50`; its code stands in the header.
 
-    value: micros when an int, major units when a Decimal; rounded half up for display only.
+    value: micros when an int, major units when a Decimal or the text of one; rounded half up for display only.
     """
     if value is None:
         return NOTHING
-    major = money.from_micros(value) if isinstance(value, int) else value
+    major = _major(value)
     return _grouped(major, money.exponent(currency))
 
 
 @register.filter
-def amount_exact(value: int | Decimal, currency: str) -> str:
+def amount_exact(value: int | Decimal | str, currency: str) -> str:
     """Return an amount with every digit that it has, at least the currency's minor units: for titles."""
-    major = money.from_micros(value) if isinstance(value, int) else value
-    return money.plain(major, decimals_min=money.exponent(currency)).replace("-", MINUS)
+    return money.plain(_major(value), decimals_min=money.exponent(currency)).replace("-", MINUS)
 
 
 @register.filter
-def quantity(value: Decimal | int | None, decimals: int = 2) -> str:
+def quantity(value: Decimal | int | str | None, decimals: int = 2) -> str:
     """Return a quantity with a fixed number of decimals, two unless told."""
     return NOTHING if value is None else _grouped(Decimal(value), decimals)
 
@@ -57,6 +56,10 @@ def moment(at: datetime | None, now: datetime | None = None) -> SafeString | str
         f"{at.astimezone(timezone.get_default_timezone()):%Y-%m-%d %H:%M:%S}",
         _when(at, now or timezone.now()),
     )
+
+
+def _major(value: int | Decimal | str) -> Decimal:
+    return money.from_micros(value) if isinstance(value, int) else Decimal(value)
 
 
 def _when(at: datetime, now: datetime) -> str:

@@ -8,7 +8,11 @@ from django.http import HttpRequest, HttpResponse
 
 from apps.core.http.pages import OrganizationPage
 from apps.core.permissions import Permission
+from apps.invoices import selectors as invoice_selectors
+from apps.invoices.wording import described
 from apps.portal import overview
+
+INVOICES_SHOWN = 4
 
 
 class Overview(OrganizationPage):
@@ -19,4 +23,11 @@ class Overview(OrganizationPage):
     template_name = "portal/overview.html"
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
-        return self.render({"standing": overview.standing(self.organization, now=self.now)})
+        invoices = invoice_selectors.invoices_of(self.actor).order_by("-period__starts_at", "-id")
+        return self.render(
+            {
+                "standing": overview.standing(self.organization, now=self.now),
+                "spend": overview.spend(self.organization, now=self.now),
+                "invoices": described(invoices[:INVOICES_SHOWN], now=self.now),
+            }
+        )

@@ -1,0 +1,112 @@
+"""The pages of invoices, and the way from a line down to the events."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+
+from apps.core.permissions import Role
+from apps.invoices.models import Invoice, InvoiceLine
+from apps.invoices.wording import state_of
+from tests import build
+
+MARCH = datetime(2026, 3, 1, tzinfo=UTC)
+NOW = datetime(2026, 5, 15, 12, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def lab(db):
+    """A customer who used 2 GPU-hours of 2.49 on 10 April, invoiced, and owes 4.98."""
+    with time_machine.travel(NOW, tick=False):
+        organization = build.organization("lab", name="Bright Lab", now=MARCH)
+        build.price_book({"unit_price": "2.49"}, name="Standard")
+        start = datetime(2026, 4, 10, 8, tzinfo=UTC)
+        build.usage(organization, start, start + timedelta(hours=2), subject="gpu-box-1", now=NOW)
+        build.metered(organization, until=NOW)
+        build.closed(organization, "2026-03", now=NOW)
+        build.closed(organization, "2026-04", now=NOW)
+        yield organization
+
+
+@pytest.fixture
+def client(lab):
+    return build.browser(build.member(lab, Role.DEVELOPER))
+
+
+def words(page):
+    content = page.text.split("<main")[1].split("</main>")[0]
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", content)))
+
+
+def test_an_invoice_is_listed_and_says_how_it_stands(client):
+    invoice = Invoice.objects.get()
+
+    listed, shown = client.get("/app/lab/invoices"), words(client.get(f"/app/lab/invoices/{invoice.pk}"))
+
+    assert f'href="/app/lab/invoices/{invoice.pk}"' in listed.text
+    assert f"{invoice.number} 2026-04" in words(listed)
+    assert f"Invoice {invoice.number}" in shown
+    assert "Usage from 1 April 2026 up to 1 May 2026." in shown
+    assert "h100 eu · gpu_hours 2026-04 2.00 2.49 4.98" in shown
+
+
+def test_a_line_leads_down_to_the_events(client):
+    line = InvoiceLine.objects.get()
+    path = f"/app/lab/invoices/{line.invoice_id}/lines/{line.pk}"
+
+    page = client.get(path)
+    hours = re.findall(r'href="\?hour=([^"]+)"', page.text)
+    hour = client.get(f"{path}?hour={hours[0]}")
+
+    assert "7200 counted, divided by 3600" in words(page)
+    assert "Standard, version 1" in words(page)
+    assert "10 Apr, 08:00 3600 2.490000 2.490000 10 Apr, 09:00 3600 2.490000 4.980000" in words(page)
+    assert len(hours) == 2
+    shown = words(hour)
+    assert "gpu-box-1" in shown
+    assert "10 Apr, 08:00:00 10 Apr, 09:00:00 1" in shown
+    assert "usage.recorded" in shown
+    assert "1 event behind it" in shown
+
+
+def test_hours_of_no_line_and_lines_of_no_invoice_do_not_exist(client, lab):
+    line = InvoiceLine.objects.get()
+    path = f"/app/lab/invoices/{line.invoice_id}/lines/{line.pk}"
+
+    assert client.get(f"{path}?hour=2026-04-10T23:00:00Z").status_code == 404
+    assert client.get(f"{path}?hour=yesterday").status_code == 400
+    other = build.browser(build.member(build.organization("other"), Role.OWNER))
+    for foreign in (f"/app/other/invoices/{line.invoice_id}", path.replace("lab", "other")):
+        assert other.get(foreign).status_code == 404
+
+
+def test_no_invoices_say_when_the_first_comes(lab):
+    client = build.browser(build.member(build.organization("fresh"), Role.VIEWER))
+
+    assert "No invoices yet" in client.get("/app/fresh/invoices").text
+
+
+@pytest.mark.parametrize(
+    ("state", "due_in", "word", "tone"),
+    [
+        ("draft", None, "draft", ""),
+        ("paid", timedelta(days=-1), "paid", "ok"),
+        ("open", None, "open", "info"),
+        ("open", timedelta(days=14), "due in 14 days", "info"),
+        ("open", timedelta(days=1, hours=3), "due in 1 day", "caution"),
+        ("open", timedelta(hours=3), "due today", "caution"),
+        ("open", timedelta(0), "overdue", "danger"),
+        ("uncollectible", None, "written off", "danger"),
+        ("cancelled", None, "cancelled", ""),
+    ],
+)
+def test_states_are_words(state, due_in, word, tone):
+    invoice = Invoice(state=state, due_at=None if due_in is None else NOW + due_in)
+
+    found = state_of(invoice, now=NOW)
+
+    assert (str(found.word), found.tone) == (word, tone)

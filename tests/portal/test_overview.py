@@ -1,0 +1,190 @@
+"""The overview and the explorer: the numbers of the ledger and of metering, cut as asked."""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+from datetime import UTC, datetime
+from io import StringIO
+
+import pytest
+import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.billing.models import Pot
+from apps.core.permissions import Role
+from apps.organizations.models import Organization
+from tests import build
+from tests.billing.runs import at
+
+APRIL = datetime(2026, 4, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def may():
+    with time_machine.travel(at(12.5), tick=False):
+        yield
+
+
+@pytest.fixture
+def lab(db, may):
+    """A customer with 25.00 of credit that used 20.00 on 14 May, 7.47 on 15 May and 4.98 on 10 April."""
+    organization = build.organization("lab", name="Bright Lab", now=APRIL)
+    build.project(organization, "train")
+    build.price_book({"sku": "h100", "unit_price": "2.49"}, {"sku": "a100", "unit_price": "2.00"})
+    build.credit(organization, "20", now=APRIL)
+    build.credit(organization, "5", pot=Pot.PROMO, now=APRIL)
+    april, yesterday = datetime(2026, 4, 10, 8, tzinfo=UTC), datetime(2026, 5, 14, 8, tzinfo=UTC)
+    now = at(12.5)
+    build.usage(organization, april, april.replace(hour=10), now=now)
+    build.usage(organization, yesterday, yesterday.replace(hour=18), sku="a100", project="train", now=now)
+    build.usage(organization, at(9), at(12), subject="gpu-box-1", now=now)
+    build.metered(organization, until=now)
+    return organization
+
+
+@pytest.fixture
+def client(lab):
+    return build.browser(build.member(lab, Role.VIEWER))
+
+
+def words(page):
+    """Return the text of a page's content, tags and white space folded."""
+    content = page.text.split("<main")[1].split("</main>")[0]
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<title>.*?</title>|<[^>]+>", " ", content)))
+
+
+def test_the_overview_says_what_is_left_and_what_was_spent(client):
+    shown = words(client.get("/app/lab"))
+
+    assert "Available −7.45 USD" in shown
+    assert "Spent this month 27.47 USD" in shown
+    assert "Owed −7.45" in shown
+    assert "Nothing runs now, so nothing is spent." in shown
+
+
+def test_this_month_stands_beside_the_same_stretch_of_the_last(client):
+    shown = words(client.get("/app/lab"))
+
+    assert "a100 10.00 20.00 0.00" in shown
+    assert "h100 3.00 7.47 4.98" in shown
+    assert "Together 27.47 4.98" in shown
+    assert "train 10.00 20.00 0.00" in shown
+    assert "none 3.00 7.47 4.98" in shown
+
+
+def test_the_bars_and_their_table_say_the_same(client):
+    page = client.get("/app/lab").text
+
+    assert re.findall(r"<title>(\d+ May: [^<]+)</title>", page) == [
+        "14 May: a100 20.00 USD",
+        "15 May: h100 7.47 USD",
+    ]
+    assert page.count("url(#hatch)") == 1, "today is not over"
+    assert "14 May a100 20.00 15 May h100 7.47" in words(client.get("/app/lab"))
+
+
+def test_an_organization_without_usage_is_told_what_to_do(lab):
+    fresh = build.organization("fresh")
+
+    page = build.browser(build.member(fresh, Role.OWNER)).get("/app/fresh")
+
+    assert "No usage yet" in page.text
+    assert 'href="/app/fresh/keys/new"' in page.text
+
+
+def test_the_overview_costs_the_same_however_much_was_used(client, lab):
+    for hour in range(3):
+        build.usage(lab, at(6 + hour), at(7 + hour), project="train", now=at(12.5))
+    build.metered(lab, until=at(12.5))
+
+    with CaptureQueriesContext(connection) as few:
+        client.get("/app/lab")
+    for hour in range(3):
+        build.usage(lab, at(3 + hour), at(4 + hour), now=at(12.5))
+    build.metered(lab, until=at(12.5))
+    with CaptureQueriesContext(connection) as many:
+        client.get("/app/lab")
+
+    assert len(many) == len(few) == 28
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "a100 gpu_hours 10.00 20.00 h100 gpu_hours 3.00 7.47"),
+        (
+            "first=2026-04-01&last=2026-05-15&group=project&interval=month",
+            "train gpu_hours 10.00 20.00 none gpu_hours 5.00 12.45",
+        ),
+        ("first=2026-05-15&last=2026-05-15&group=resource&interval=hour", "gpu-box-1 gpu_hours 3.00 7.47"),
+        ("first=2026-04-10&last=2026-04-10&group=region", "eu gpu_hours 2.00 4.98"),
+        ("first=2026-04-11&last=2026-04-12", "No usage in these days"),
+        ("first=2027-04-11&last=2027-04-12", "No usage in these days"),
+    ],
+)
+def test_usage_is_cut_as_asked(client, query, said):
+    assert said in words(client.get(f"/app/lab/usage?{query}"))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("first=2026-05-15&last=2026-05-14", "This lies before the first day."),
+        ("first=2024-05-15&last=2026-05-14", "At most 400 days at once."),
+        ("first=2026-04-01&last=2026-05-14&interval=hour", "By hour at most 14 days."),
+        ("first=soon", "Enter a valid date."),
+        ("group=colour", "Select a valid choice."),
+    ],
+)
+def test_a_range_that_makes_no_sense_says_why(client, query, said):
+    answer = client.get(f"/app/lab/usage?{query}")
+
+    assert answer.status_code == 422
+    assert said in answer.text
+
+
+def test_days_are_those_of_the_organization(client):
+    Organization.objects.update(timezone="Pacific/Auckland")
+
+    # 08:00–18:00 UTC on the 14th is 20:00–06:00 in Auckland: four hours of the 14th, six of the 15th.
+    page = client.get("/app/lab/usage?first=2026-05-14&last=2026-05-15")
+
+    titles = re.findall(r"<title>(\d+ May: a100 [^<]+)</title>", page.text)
+    assert titles == ["14 May: a100 8.00 USD", "15 May: a100 12.00 USD"]
+
+
+def test_the_file_has_the_same_rows_and_no_formulas(client, lab):
+    build.usage(lab, at(6), at(7), subject="=cmd()", now=at(12.5))
+    build.metered(lab, until=at(12.5))
+
+    answer = client.get("/app/lab/usage?first=2026-05-15&last=2026-05-15&group=resource&format=csv")
+    rows = list(csv.DictReader(StringIO(answer.text)))
+
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert 'filename="usage-2026-05-15-2026-05-16.csv"' in answer.headers["Content-Disposition"]
+    assert [(row["resource"], row["gpu_hours"], row["amount"]) for row in rows] == [
+        ("'=cmd()", "1.000000", "2.490000"),
+        ("gpu-box-1", "3.000000", "7.470000"),
+    ]
+
+
+def test_the_statement_adds_up_to_the_balance(client):
+    shown = words(client.get("/app/lab/statement"))
+
+    moved = re.findall(r"ago ([−\d.,]+)|\d\d:\d\d ([−\d.,]+)", shown)
+    amounts = [float((ago or on).replace("−", "-")) for ago, on in moved]
+    assert round(sum(amounts), 2) == -7.45
+    assert "Top-up tests paid credit" in shown
+    assert "Promotional credit tests promotional credit" in shown
+
+
+def test_nothing_of_another_organization_is_counted(lab):
+    other = build.organization("other", now=APRIL)
+    client = build.browser(build.member(other, Role.OWNER))
+
+    assert "No usage in these days" in words(client.get("/app/other/usage"))
+    assert "Nothing has moved yet" in words(client.get("/app/other/statement"))
+    assert "0.00 USD" in words(client.get("/app/other"))
