@@ -44,6 +44,11 @@ urlpatterns = [
     path("app/<slug:slug>/invoices", views.Invoices.as_view(), name="invoices"),
     path("app/<slug:slug>/invoices/<uuid:invoice_id>", views.InvoicePage.as_view(), name="invoice"),
     path(
+        "app/<slug:slug>/invoices/<uuid:invoice_id>/file/<str:file_format>",
+        views.InvoiceFile.as_view(),
+        name="invoice-file",
+    ),
+    path(
         "app/<slug:slug>/invoices/<uuid:invoice_id>/lines/<uuid:line_id>",
         views.LinePage.as_view(),
         name="invoice-line",

@@ -7,9 +7,11 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 
+from apps.core.errors import NotFound
 from apps.core.http.pages import OrganizationPage, slice_of
 from apps.core.permissions import Permission
 from apps.invoices import explain, selectors
+from apps.invoices.files import FORMATS, document_answer
 from apps.invoices.wording import described
 
 
@@ -37,6 +39,19 @@ class InvoicePage(OrganizationPage):
         lines = selectors.lines_of(self.actor, invoice_id).order_by("position", "id")
         (row,) = described([invoice], now=self.now)
         return self.render({"invoice": row, "lines": selectors.line_rows(list(lines))})
+
+
+class InvoiceFile(OrganizationPage):
+    """A final invoice as a file."""
+
+    permission = Permission.BILLING_READ
+    section = "invoices"
+
+    def get(self, request: HttpRequest, invoice_id: UUID, file_format: str, **_path: Any) -> HttpResponse:  # noqa: ARG002
+        invoice = selectors.invoice_by_id(self.actor, invoice_id)
+        if file_format not in FORMATS:
+            raise NotFound
+        return document_answer(invoice, file_format)
 
 
 class LinePage(OrganizationPage):

@@ -73,6 +73,18 @@ def test_a_line_leads_down_to_the_events(client):
     assert "1 event behind it" in shown
 
 
+def test_a_final_invoice_is_downloaded(client):
+    invoice = Invoice.objects.get()
+    path = f"/app/lab/invoices/{invoice.pk}/file"
+
+    assert f'href="{path}/pdf"' in client.get(f"/app/lab/invoices/{invoice.pk}").text
+    file = client.get(f"{path}/csv")
+    assert file.headers["Content-Disposition"] == f'attachment; filename="{invoice.number}.csv"'
+    assert "h100,eu,2" in file.text
+    assert client.get(f"{path}/pdf").content.startswith(b"%PDF-")
+    assert client.get(f"{path}/exe").status_code == 404
+
+
 def test_hours_of_no_line_and_lines_of_no_invoice_do_not_exist(client, lab):
     line = InvoiceLine.objects.get()
     path = f"/app/lab/invoices/{line.invoice_id}/lines/{line.pk}"

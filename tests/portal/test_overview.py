@@ -108,7 +108,7 @@ def test_the_overview_costs_the_same_however_much_was_used(client, lab):
     with CaptureQueriesContext(connection) as many:
         client.get("/app/lab")
 
-    assert len(many) == len(few) == 28
+    assert len(many) == len(few) == 30
 
 
 @pytest.mark.parametrize(
