@@ -6,7 +6,7 @@ from collections import defaultdict
 from decimal import Decimal
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.invoices.models import TaxCategory
@@ -29,6 +29,7 @@ def half_away(exact: Fraction) -> int:
     return whole if exact >= 0 else -whole
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(terms, nets), max_size=30))
 def test_line_taxes_add_up_to_their_group_and_stay_within_one_unit_of_exact(lines):
     groups, taxes = assess(lines)
@@ -48,6 +49,7 @@ def test_line_taxes_add_up_to_their_group_and_stay_within_one_unit_of_exact(line
         assert group.tax_minor == half_away(Fraction(group.base_minor) * Fraction(group.terms.percent) / 100)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(terms, nets), max_size=8))
 def test_the_order_of_lines_changes_no_group(lines):
     assert {group.terms: group for group in assess(lines)[0]} == {

@@ -39,6 +39,7 @@ from apps.billing.services.invoicing import (
     put_unbilled_receipts,
     take_unbilled_receipts,
     unbill_receivable,
+    unbilled_debt_micros,
     unbilled_receipts_micros,
 )
 from apps.billing.services.payments import (
@@ -98,5 +99,6 @@ __all__ = [
     "take_from_lot",
     "take_unbilled_receipts",
     "unbill_receivable",
+    "unbilled_debt_micros",
     "unbilled_receipts_micros",
 ]

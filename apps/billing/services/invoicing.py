@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Sum
 from django.utils.module_loading import import_string
 
 from apps.billing import selectors
@@ -71,6 +72,14 @@ def unbilled_receipts_micros(*, organization_id: UUID) -> int:
     """Return what was paid ahead of any invoice and is not used yet."""
     rows = BillingProgress.objects.filter(organization_id=organization_id)
     return rows.values_list("unbilled_receipts_micros", flat=True).first() or 0
+
+
+def unbilled_debt_micros(*, organization_id: UUID) -> int:
+    """Return what is owed for usage that no final invoice asks for, net of what was paid ahead, in micros."""
+    sums = ChargeKey.objects.filter(organization_id=organization_id).aggregate(
+        owed=Sum("receivable_micros", default=0), billed=Sum("billed_receivable_micros", default=0)
+    )
+    return int(sums["owed"]) - int(sums["billed"]) - unbilled_receipts_micros(organization_id=organization_id)
 
 
 def paid_credit_micros(*, organization_id: UUID, now: datetime) -> int:

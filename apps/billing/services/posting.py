@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
-from django.db.models import F, Sum
+from django.db.models import F
 from django.utils.translation import gettext as _
 
 from apps.billing import selectors
@@ -16,6 +16,7 @@ from apps.billing.burning import burn
 from apps.billing.charging import Delta
 from apps.billing.models import BillingProgress, Burn, ChargeKey, CreditLot, Pot
 from apps.billing.services.credit import open_lot
+from apps.billing.services.invoicing import unbilled_debt_micros
 from apps.core.periods import floor_hour
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind, Book, Posting, TransferKind
@@ -72,7 +73,9 @@ def give_back(book: Book, deltas: Sequence[Delta], *, now: datetime) -> None:
     """
     if not deltas:
         return
-    returns = _Returns(book=book, unbilled_debt_micros=_unbilled_debt_micros(book.wallet.organization_id))
+    returns = _Returns(
+        book=book, unbilled_debt_micros=unbilled_debt_micros(organization_id=book.wallet.organization_id)
+    )
     ordered = sorted(deltas, key=lambda delta: (str(delta.plan.key.id), delta.hour))
     for _key_id, of_key in groupby(ordered, key=lambda delta: delta.plan.key.id):
         returns.add_key(list(of_key))
@@ -182,17 +185,6 @@ class _Returns:
             )
         Burn.objects.bulk_update(self.burns.values(), ["reversed_micros"], batch_size=1_000)
         ChargeKey.objects.bulk_update(self.keys.values(), ["receivable_micros", "billed_receivable_micros"])
-
-
-def _unbilled_debt_micros(organization_id: UUID) -> int:
-    """Return what is owed for usage that no final invoice asks for yet, net of what was paid ahead, in micros."""
-    sums = ChargeKey.objects.filter(organization_id=organization_id).aggregate(
-        owed=Sum("receivable_micros", default=0), billed=Sum("billed_receivable_micros", default=0)
-    )
-    ahead = BillingProgress.objects.values_list("unbilled_receipts_micros", flat=True).get(
-        organization_id=organization_id
-    )
-    return int(sums["owed"]) - int(sums["billed"]) - ahead
 
 
 def _cause(kind: str, delta: Delta, line: int) -> str:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from apps.core import money
 from apps.core.countries import country_name
-from apps.invoices.models import DocumentKind, TaxCategory
+from apps.invoices.models import DocumentKind, LineKind, TaxCategory
 
 HERE = Path(__file__).parent
 LETTER_COUNTRIES = {"US", "CA", "MX"}  # Everybody else prints on A4.
@@ -195,6 +195,7 @@ def _callout(content: Mapping[str, Any]) -> dict[str, str]:
 
 def _line(line: Mapping[str, Any]) -> dict[str, Any]:
     unit = f" {line['unit']}" if line["unit"] else ""
+    is_part = line["kind"] == LineKind.CREDIT and not Decimal(line["quantity"])
     name = " · ".join(part for part in (line["sku"], line["region"]) if part)
     # Prices by the hour are of what is counted, so its name comes second.
     under = [_meter(line["meter"])] if name else []
@@ -215,12 +216,19 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
         "name": name or _meter(line["meter"]),
         "under": " · ".join(under),
         "details": details,
-        "quantity": f"{_quantity(line['quantity'])}{unit}",
-        "unit_price": _number(line["unit_price"]) if line["unit_price"] is not None else _("by tiers"),
+        # A part of a line that is waived has neither quantity nor price.
+        "quantity": EN_DASH if is_part else f"{_quantity(line['quantity'])}{unit}",
+        "unit_price": _unit_price(line, is_part=is_part),
         "discount": _number(f"{-Decimal(line['discount']):f}") if Decimal(line["discount"]) else "",
         "tax": f"{line['tax_percent']} %" if line["tax_category"] == TaxCategory.STANDARD else EN_DASH,
         "amount": _number(line["net"]),
     }
+
+
+def _unit_price(line: Mapping[str, Any], *, is_part: bool) -> str:
+    if line["unit_price"] is not None:
+        return _number(line["unit_price"])
+    return EN_DASH if is_part else _("by tiers")
 
 
 def _totals(content: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
-"""Every write of invoices, a verb a module: close a period, put a receipt to what is open, say who sells and how."""
+"""Every write of invoices, a verb a module: close a period, correct what is final, say who sells and how."""
 
 from apps.invoices.services.allocate import allocate_receipt
+from apps.invoices.services.cancel import NotCancellable, cancel_invoice
 from apps.invoices.services.close import (
     ClosedPeriod,
     PeriodNotEnded,
@@ -10,6 +11,7 @@ from apps.invoices.services.close import (
     queue_due_periods,
 )
 from apps.invoices.services.files import NoEInvoice, NotFinal, file_of, make_files, queue_files
+from apps.invoices.services.notes import CreditExceedsInvoice, NotCreditable, credit_invoice, write_off
 from apps.invoices.services.sellers import (
     SELLER_FIELDS,
     add_tax_exemption,
@@ -23,7 +25,10 @@ from apps.invoices.services.vat import check_vat_id, queue_vat_checks
 __all__ = [
     "SELLER_FIELDS",
     "ClosedPeriod",
+    "CreditExceedsInvoice",
     "NoEInvoice",
+    "NotCancellable",
+    "NotCreditable",
     "NotFinal",
     "PeriodNotEnded",
     "PeriodOutOfOrder",
@@ -31,9 +36,11 @@ __all__ = [
     "add_tax_rate",
     "allocate_receipt",
     "assign_seller",
+    "cancel_invoice",
     "check_vat_id",
     "close_due_periods",
     "close_period",
+    "credit_invoice",
     "file_of",
     "make_files",
     "queue_due_periods",
@@ -41,4 +48,5 @@ __all__ = [
     "queue_vat_checks",
     "revoke_tax_exemption",
     "save_seller",
+    "write_off",
 ]
