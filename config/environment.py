@@ -98,6 +98,27 @@ class Environment(BaseSettings):
         "in development they land on /dev/mail.",
     )
     email_from: str = Field("", description="Sender of mails. Unset: billing@ the host of PUBLIC_URL.")
+    google_client_id: str = Field("", description="Login with Google: the client. Unset: not offered.")
+    google_client_secret: SecretStr | None = Field(None, description="Login with Google: the secret.")
+    github_client_id: str = Field("", description="Login with GitHub: the client. Unset: not offered.")
+    github_client_secret: SecretStr | None = Field(None, description="Login with GitHub: the secret.")
+    apple_client_id: str = Field("", description="Login with Apple: the services id. Unset: not offered.")
+    apple_key_id: str = Field("", description="Login with Apple: the id of the key.")
+    apple_team_id: str = Field("", description="Login with Apple: the id of the team.")
+    apple_private_key: SecretStr | None = Field(
+        None, description="Login with Apple: the key as PEM; line ends may be written as \\n."
+    )
+    oidc_client_id: str = Field(
+        "", description="Login with an OpenID Connect provider: the client. Unset: not offered."
+    )
+    oidc_client_secret: SecretStr | None = Field(None, description="OpenID Connect: the secret.")
+    oidc_issuer_url: str = Field(
+        "", description="OpenID Connect: the issuer; its configuration is read at /.well-known."
+    )
+    oidc_authorization_origin: str = Field(
+        "", description="OpenID Connect: the origin of its login page, where that is not the issuer's."
+    )
+    oidc_name: str = Field("Single sign-on", description="OpenID Connect: its name on the button.")
     stripe_secret_key: SecretStr | None = Field(
         None, description="Live or test key. Unset: the local sandbox in DEBUG, else payments are off."
     )
@@ -139,6 +160,19 @@ class Environment(BaseSettings):
             field = cls.model_fields[info.field_name]
             return field.get_default(call_default_factory=True)
         return value
+
+    @model_validator(mode="after")
+    def _providers_are_complete(self) -> Environment:
+        for first, others in (
+            ("google_client_id", ("google_client_secret",)),
+            ("github_client_id", ("github_client_secret",)),
+            ("apple_client_id", ("apple_key_id", "apple_team_id", "apple_private_key")),
+            ("oidc_client_id", ("oidc_client_secret", "oidc_issuer_url")),
+        ):
+            missing = [name.upper() for name in others if not getattr(self, name)]
+            if getattr(self, first) and missing:
+                raise ValueError(f"{' and '.join(missing)} must be set when {first.upper()} is set")
+        return self
 
     @model_validator(mode="after")
     def _production_needs_its_secrets(self) -> Environment:

@@ -17,7 +17,7 @@ from django.utils.csp import CSP
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.redaction import redact
-from config import embedded, environment, sandbox
+from config import embedded, environment, providers, sandbox
 
 ROOT = environment.ROOT
 ENV = environment.load()
@@ -220,6 +220,11 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.google",
+    "allauth.socialaccount.providers.github",
+    "allauth.socialaccount.providers.apple",
+    "allauth.socialaccount.providers.openid_connect",
     "django_otp",
     "django_structlog",
     "django_htmx",
@@ -328,7 +333,11 @@ ACCOUNT_FORMS = {
     "reauthenticate": "apps.identity.forms.ConfirmPasswordForm",
     "add_email": "apps.identity.forms.AddEmailForm",
 }
+SOCIALACCOUNT_ADAPTER = "apps.identity.adapters.SocialAccountAdapter"
+SOCIALACCOUNT_PROVIDERS = providers.configured(ENV)
+# An identity is (provider, subject): an address never opens an account that a provider did not make.
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_STORE_TOKENS = False
 MFA_ADAPTER = "apps.identity.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_WEBAUTHN_USER_VERIFICATION = "required"

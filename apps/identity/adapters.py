@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import structlog
-from allauth.account import app_settings
-from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.authentication import get_authentication_records
+from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.core import context
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialLogin
+from allauth.socialaccount.providers.base import AuthProcess
 from cryptography.fernet import Fernet, MultiFernet
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from apps.core.http.address import client_address
-from apps.identity import notices, selectors, services
+from apps.core.http.views import STEP_UP_LASTS
+from apps.identity import notices, selectors, services, sessions
 from apps.notifications import services as notifications
 
 logger = structlog.get_logger(__name__)
@@ -82,15 +85,55 @@ class AccountAdapter(DefaultAccountAdapter):
         return methods
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """Return whether to ask again; somebody without a factor who has just logged in need not."""
-        required: bool = super().is_reauthentication_required(app=app, **kwargs)
+        """Return whether to ask again; a login within ten minutes by what counts for the person is proof enough.
+
+        Who has only a provider to log in with is sent there again, because nothing here can ask them.
+        """
         request = context.request
-        if not required or selectors.has_second_factor(request.user):
-            return required
-        records = get_authentication_records(request, request.user)
-        return not any(
-            time.time() - record["at"] < app_settings.REAUTHENTICATION_TIMEOUT for record in records
-        )
+        if not super().is_reauthentication_required(app=app, **kwargs):
+            return False
+        proved_at = sessions.proved_at(request)
+        if proved_at is not None and timezone.now() - proved_at < STEP_UP_LASTS:
+            return False
+        if not request.user.has_usable_password() and not selectors.has_second_factor(request.user):
+            raise ImmediateHttpResponse(sessions.log_in_again(request))
+        return True
+
+
+class SocialAccountAdapter(DefaultSocialAccountAdapter):
+    """Who comes by way of a login provider: (provider, subject) is the identity, the address never."""
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        """Refuse a new person whose provider does not vouch for the address: nobody may block somebody else's."""
+        for address in sociallogin.email_addresses:
+            address.email = address.email.lower()
+        if sociallogin.is_existing or sociallogin.state.get("process") == AuthProcess.CONNECT:
+            return
+        sociallogin.email_addresses = [one for one in sociallogin.email_addresses if one.verified][:1]
+        if not sociallogin.email_addresses:
+            name = sociallogin.provider.name
+            page = render(request, "identity/unproved_address.html", {"provider": name}, status=403)
+            raise ImmediateHttpResponse(page)
+        sociallogin.user.email = sociallogin.email_addresses[0].email
+
+    def populate_user(self, request: HttpRequest, sociallogin: SocialLogin, data: dict[str, Any]) -> Any:
+        """Return the user with the provider's name, as far as a name may be that."""
+        user = super().populate_user(request, sociallogin, data)
+        parts = [str(data.get(part) or "") for part in ("first_name", "last_name")]
+        name = " ".join((str(data.get("name") or "") or " ".join(parts)).split())[:150]
+        user.name = "" if services.wrong_name(name) else name
+        user.email = user.email.lower()
+        return user
+
+    def get_connect_redirect_url(self, request: HttpRequest, socialaccount: Any) -> str:  # noqa: ARG002
+        """Return the page that lists what is connected."""
+        return reverse("security")
+
+    def send_notification_mail(
+        self, template_prefix: str, user: Any, context: dict[str, Any] | None = None, email: str | None = None
+    ) -> None:
+        """Queue the mail about a change as all others are."""
+        get_adapter().send_notification_mail(template_prefix, user, context, email)
 
 
 class MFAAdapter(DefaultMFAAdapter):

@@ -6,6 +6,8 @@ from typing import Any
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.db.models import Exists, ManyToManyField, OuterRef, QuerySet
 from django.forms import CheckboxSelectMultiple, ModelForm
@@ -19,7 +21,7 @@ from apps.identity.models import User
 from apps.identity.selectors import VERIFYING_TYPES
 
 # allauth's own pages show seeds, and would let a factor be edited as JSON.
-for theirs in (Authenticator, EmailAddress):
+for theirs in (Authenticator, EmailAddress, SocialAccount, SocialApp, SocialToken, UserSession):
     if admin.site.is_registered(theirs):
         admin.site.unregister(theirs)
 

@@ -8,7 +8,13 @@ import django_otp
 from allauth.account.authentication import get_authentication_records
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.models import EmailAddress
-from allauth.account.signals import email_changed, password_changed, password_reset, password_set
+from allauth.account.signals import (
+    email_changed,
+    password_changed,
+    password_reset,
+    password_set,
+    user_signed_up,
+)
 from allauth.mfa.models import Authenticator
 from allauth.mfa.signals import (
     authenticator_added,
@@ -16,6 +22,8 @@ from allauth.mfa.signals import (
     authenticator_reset,
     authenticator_used,
 )
+from allauth.socialaccount.models import SocialLogin
+from allauth.socialaccount.signals import social_account_added, social_account_removed
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest
@@ -70,6 +78,23 @@ def note_login(request: HttpRequest | None, user: User, **_more: Any) -> None:
         services.note(
             actor=_person(request, user), user=user, action="session.started", diff={"with": methods}
         )
+
+
+@receiver(user_signed_up)
+def welcome(request: HttpRequest, user: User, sociallogin: SocialLogin | None = None, **_more: Any) -> None:
+    """Write down a person whom a login provider brought, and give them what a new person begins with."""
+    provider = sociallogin.account.provider if sociallogin else ""
+    services.welcome(actor=_person(request, user), user=user, provider=provider, now=timezone.now())
+
+
+@receiver([social_account_added, social_account_removed])
+def note_provider(request: HttpRequest, signal: Any, **what: Any) -> None:
+    """Write down that a login provider was connected or disconnected."""
+    added = signal is social_account_added
+    account = what["sociallogin"].account if added else what["socialaccount"]
+    action = "user.provider_connected" if added else "user.provider_disconnected"
+    diff = {"provider": account.provider}
+    services.note(actor=_person(request, account.user), user=account.user, action=action, diff=diff)
 
 
 @receiver([password_changed, password_set, password_reset])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.models import SocialAccount
+from django.http import HttpRequest
 
 from apps.identity.models import User
 
@@ -49,6 +53,21 @@ def users_with_second_factor(user_ids: Iterable[UUID]) -> set[UUID]:
     """Return those of these users who have enrolled a factor that can verify a session."""
     rows = Authenticator.objects.filter(user_id__in=list(user_ids), type__in=VERIFYING_TYPES)
     return set(rows.values_list("user_id", flat=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginProvider:
+    """A login provider that the operator offers; `account_id` where the person has connected it."""
+
+    provider: Any
+    account_id: int | None
+
+
+def providers_of(request: HttpRequest) -> list[LoginProvider]:
+    """Return the login providers that are configured, with what the person has connected."""
+    accounts = dict(SocialAccount.objects.filter(user_id=request.user.pk).values_list("provider", "pk"))
+    offered = get_adapter().list_providers(request)
+    return [LoginProvider(provider=one, account_id=accounts.get(one.sub_id)) for one in offered]
 
 
 def verified_addresses(user_id: UUID) -> list[str]:

@@ -9,11 +9,15 @@ from datetime import UTC, datetime
 from allauth.account.authentication import get_authentication_records
 from allauth.account.internal.flows.reauthentication import suspend_request
 from allauth.usersessions.models import UserSession
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from apps.identity import selectors
+from apps.identity.models import User
 
 # The first that stands in the header names it: browsers also name those that they descend from.
 _BROWSERS = (
@@ -58,9 +62,25 @@ def proved_at(request: HttpRequest) -> datetime | None:
 
 def ask_again(request: HttpRequest) -> HttpResponse:
     """Send the person to the page that asks for what counts, and back; what a form sent is done after that."""
-    step = "mfa_reauthenticate" if selectors.has_second_factor(request.user) else "account_reauthenticate"  # type: ignore[arg-type]
+    user = request.user
+    assert isinstance(user, User), "only who is logged in is asked again"
+    factors = selectors.factors_of(user.pk)
+    if factors.enabled:
+        step = "mfa_reauthenticate" if factors.totp else "mfa_reauthenticate_webauthn"
+    elif user.has_usable_password():
+        step = "account_reauthenticate"
+    else:
+        return log_in_again(request)
     response: HttpResponse = suspend_request(request, reverse(step))
     return response
+
+
+def log_in_again(request: HttpRequest) -> HttpResponse:
+    """Log out somebody who has only a provider to prove themselves with, and send them to the login and back."""
+    target = request.get_full_path() if request.method in {"GET", "HEAD"} else reverse("security")
+    logout(request)
+    messages.info(request, _("Log in again to confirm that it is you."))
+    return redirect_to_login(target)
 
 
 def sessions_of(request: HttpRequest) -> Sequence[SessionRow]:

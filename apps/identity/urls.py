@@ -19,6 +19,7 @@ urlpatterns = [
     path("accounts/2fa/", account.Enrolled.as_view()),
     path("accounts/2fa/webauthn/", _security),
     path("accounts/sessions/", _security),
+    path("accounts/3rdparty/", account.Providers.as_view()),
     path("app/account/profile", account.Profile.as_view(), name="profile"),
     path("app/account/security", account.Security.as_view(), name="security"),
     path("app/account/security/sessions/end-others", account.EndOtherSessions.as_view(), name="end-sessions"),

@@ -83,7 +83,7 @@ def enter_password(page: Page, email: str = "ada@example.com") -> None:
     """Fill in the login page that is open."""
     page.get_by_label("E-mail address").fill(email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Log in", exact=True).click()
 
 
 def enter_code(page: Page, secret: str, button: str = "Log in") -> None:

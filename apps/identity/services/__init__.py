@@ -47,6 +47,8 @@ from apps.identity.services.signup import (
     request_sign_up,
     token_of,
     unmailed_sign_ups,
+    welcome,
+    wrong_name,
 )
 
 __all__ = [
@@ -90,4 +92,6 @@ __all__ = [
     "unmailed_sign_ups",
     "verify_totp",
     "verifying_device",
+    "welcome",
+    "wrong_name",
 ]

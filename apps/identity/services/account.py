@@ -8,6 +8,7 @@ from typing import cast
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.db import transaction
@@ -73,7 +74,7 @@ def delete_account(*, actor: Actor, now: datetime) -> None:
     email = user.email
     cast("Callable[..., None]", import_string(settings.PERSON_LEAVES))(actor=actor, user=user, now=now)
     _end(actor, list(UserSession.objects.filter(user=user).order_by("pk")))
-    for belongings in (Authenticator, TotpEnrolment, EmailAddress):
+    for belongings in (Authenticator, TotpEnrolment, SocialAccount, EmailAddress):
         belongings.objects.filter(user=user).delete()
     for wishes in (SignUp, PasswordReset):
         wishes._default_manager.filter(email=email).delete()

@@ -22,7 +22,7 @@ from apps.core.actor import Actor, ActorKind
 from apps.core.errors import FieldError, NotFound, PermissionDenied, ValidationFailed
 from apps.identity import selectors
 from apps.identity.models import PasswordReset, SignUp, User
-from apps.identity.services.people import create_user
+from apps.identity.services.people import create_user, note
 from apps.notifications import services as notifications
 
 LASTS = timedelta(days=3)
@@ -133,6 +133,13 @@ def confirm_sign_up(*, token: str, password: str | None, address: str, now: date
     SignUp.objects.filter(email=wish.email, confirmed_at__isnull=True).delete()
     person_arrives()(user=user, now=now)
     return user
+
+
+@transaction.atomic
+def welcome(*, actor: Actor, user: User, provider: str, now: datetime) -> None:
+    """Write down a person whom a login provider vouches for, and give them whatever a new person begins with."""
+    note(actor=actor, user=user, action="user.created", diff={"provider": provider})
+    person_arrives()(user=user, now=now)
 
 
 def token_of(wish: SignUp) -> str:

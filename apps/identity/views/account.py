@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from allauth.account.adapter import get_adapter
+from allauth.socialaccount.views import connections
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -50,7 +52,26 @@ class Security(Page):
             {
                 "factors": selectors.factors_of(self.actor.person_id),
                 "sessions": sessions.sessions_of(request),
+                "providers": selectors.providers_of(request),
             }
+        )
+
+
+class Providers(Page):
+    """Where allauth disconnects a login provider; what is connected stands on the security page."""
+
+    permission = {"GET": AUTHENTICATED, "POST": AUTHENTICATED}
+
+    def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002  Django's signature.
+        return HttpResponseRedirect(reverse("security"))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Disconnect one; allauth refuses the last way to log in."""
+        response: HttpResponse = connections(request)
+        if response.status_code != HTTPStatus.FOUND:
+            messages.error(request, _("This is the only way to log in. Set a password first."))
+        return (
+            HttpResponseRedirect(reverse("security")) if response.status_code == HTTPStatus.OK else response
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from allauth.account.adapter import get_adapter
+from allauth.account.internal.flows.login import record_authentication
 from allauth.account.utils import perform_login
 from allauth.core import ratelimit
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from apps.core.errors import NotFound, ValidationFailed
 from apps.core.http.address import client_address
+from apps.core.http.views import STEP_UP_LASTS
 from apps.identity import services
 from apps.identity.forms import SIGN_UP_KEY, SIGN_UP_NEXT_KEY, ConfirmSignUpForm
 
@@ -50,9 +52,13 @@ def confirm_sign_up(request: HttpRequest, token: str) -> HttpResponseBase:
         except (NotFound, services.EmailTaken):
             return _link_is_over(request)
         else:
+            # Whoever chose or typed the password minutes ago need not do so again to set up a second factor.
+            knew_password = form is not None or now - wish.created_at < STEP_UP_LASTS
             target = request.session.get(SIGN_UP_NEXT_KEY) if is_own else None
             if request.user.is_authenticated:
                 get_adapter().logout(request)
+            if knew_password:
+                record_authentication(request, user, method="password", email=user.email)
             logged_in: HttpResponseBase = perform_login(request, user, redirect_url=target or None)
             return logged_in
     return render(request, "identity/confirm_sign_up.html", {"email": wish.email, "form": form})
