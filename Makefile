@@ -11,7 +11,7 @@ help: ## List the targets
 setup: environment ## Make .venv with what the application needs
 	@echo "Ready: make run, or .venv/bin/python manage.py COMMAND"
 
-run: environment ## Start everything: services, web, worker, beat, demonstration (PORT=8000)
+run: environment ## Start everything: services, web, worker, beat, demonstration (PORT=8000 DEMO=fast)
 	@exec $(PYTHON_IN_VENV) -m config.supervisor run
 
 stop: ## Stop whatever runs in this folder

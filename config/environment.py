@@ -86,6 +86,11 @@ class Environment(BaseSettings):
         pattern=r"^(web|worker|beat|command)$",
         description="Set by the Procfile: decides connection pooling and the statement timeout.",
     )
+    demo: str = Field(
+        "",
+        pattern=r"^(fast)?$",
+        description="`fast`: a customer of the demonstration runs out of credit within minutes. Development only.",
+    )
     log_level: str = Field(
         "INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level logged."
     )

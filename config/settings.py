@@ -133,6 +133,7 @@ SIGNUP_OPEN = ENV.signup_open
 DEFAULT_CURRENCY = ENV.default_currency
 API_KEY_PREFIX = ENV.api_key_prefix
 METERING_TICK_SECONDS = ENV.metering_tick_seconds
+DEMO = ENV.demo
 USAGE_PAST_DAYS_MAX = ENV.usage_past_days_max
 USAGE_BATCH_EVENTS_MAX = ENV.usage_batch_events_max
 USAGE_REQUESTS_PER_MINUTE = ENV.usage_requests_per_minute

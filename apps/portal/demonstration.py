@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
+from apps.billing import selectors as billing_state
 from apps.billing import services as billing
 from apps.billing.models import CreditLot, Pot
 from apps.core.actor import system_actor
@@ -37,12 +38,14 @@ PRICES = {"h200": "3.49", "h100": "2.49", "a100": "1.49", "l40s": "0.89"}
 BOOK = "Demonstration"
 KEPT_IN = "demonstration.json"
 HISTORY_DAYS = 40
-PLAN = "professional"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """One organization of the demonstration: what it buys and how it pays, in major units."""
+    """One organization of the demonstration: what it buys and how it pays, in major units.
+
+    limit: what it may owe, for one that pays by invoice. history: whether it has a past. gpus: of each machine.
+    """
 
     slug: str
     name: str
@@ -51,6 +54,10 @@ class Tenant:
     fleet: int
     paid: int = 0
     promo: int = 0
+    plan: str = "professional"
+    limit: int = 0
+    history: bool = True
+    gpus: tuple[int, ...] = (1, 2, 4, 8)
 
 
 TENANTS = (
@@ -77,8 +84,27 @@ TENANTS = (
         skus=("h200", "h100"),
         projects=("pretraining",),
         fleet=2,
+        plan="enterprise",
+        limit=50_000,
     ),
 )
+# With DEMO=fast: about five minutes of credit, again at every start.
+HURRIED = Tenant(
+    slug="dusk-rendering",
+    name="Dusk Rendering",
+    skus=("h200",),
+    projects=("frames",),
+    fleet=4,
+    paid=9,
+    plan="free",
+    history=False,
+    gpus=(8,),
+)
+
+
+def tenants() -> tuple[Tenant, ...]:
+    """Return the organizations of this run."""
+    return (*TENANTS, HURRIED) if settings.DEMO == "fast" else TENANTS
 
 
 def set_up(*, now: datetime) -> list[Organization]:
@@ -89,18 +115,34 @@ def set_up(*, now: datetime) -> list[Organization]:
         actor=actor, content=content, publish=True, is_demonstration=True, now=now
     ).book
     made = []
-    for tenant in TENANTS:
+    for tenant in tenants():
         organization = Organization.objects.filter(slug=tenant.slug).first()
         if organization is None:
             organization = organizations.create_organization(
-                actor=actor, name=tenant.name, slug=tenant.slug, plan=PLAN, is_demonstration=True, now=now
+                actor=actor,
+                name=tenant.name,
+                slug=tenant.slug,
+                billing_email=f"finance@{tenant.slug}.example",
+                plan=tenant.plan,
+                is_demonstration=True,
+                now=now,
             )
+            if tenant.limit:
+                billing.set_credit_limit(
+                    actor=actor,
+                    organization=organization,
+                    credit_limit_micros=tenant.limit * MICROS_PER_UNIT,
+                    reason="The demonstration pays this one by invoice",
+                    now=now,
+                )
         _assign(book, organization, now=now)
         for slug in tenant.projects:
             if not Project.objects.filter(organization=organization, slug=slug).exists():
                 organizations.create_project(actor=actor, organization=organization, slug=slug, now=now)
         if not CreditLot.objects.filter(organization=organization, source="demonstration").exists():
             _grant(organization, tenant, now=now)
+        elif tenant is HURRIED:
+            _refill(organization, tenant, now=now)
         made.append(organization)
     _keep_key(made[0], now=now)
     return made
@@ -176,6 +218,22 @@ def _grant(organization: Organization, tenant: Tenant, *, now: datetime) -> None
             )
 
 
+def _refill(organization: Organization, tenant: Tenant, *, now: datetime) -> None:
+    """Pay what the last run left owed, and the same credit once more."""
+    balance = billing_state.balance(organization, now=now)
+    missing = tenant.paid * MICROS_PER_UNIT - balance.available_micros
+    if missing > 0:
+        billing.grant_credit(
+            actor=system_actor("demonstration"),
+            organization_id=organization.id,
+            amount_micros=missing,
+            pot=Pot.PAID,
+            source="demonstration",
+            reason="Another start of the demonstration",
+            now=now,
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class _Allocation:
     subject: str
@@ -193,7 +251,7 @@ class Provisioner:
 
     def history(self, *, now: datetime) -> Iterator[dict[str, Any]]:
         """Yield the events of allocations that ran and stopped in the weeks before."""
-        for day in range(HISTORY_DAYS, 0, -1):
+        for day in range(HISTORY_DAYS if self.tenant.history else 0, 0, -1):
             if self.numbers.random() < 0.6:
                 start = now - timedelta(days=day, minutes=self.numbers.randrange(600))
                 end = min(start + timedelta(minutes=self.numbers.randrange(90, 2_000)), now)
@@ -209,7 +267,7 @@ class Provisioner:
                 self.running.remove(allocation)
                 events.append(self._event("stopped", allocation.subject, now))
             elif allocation.gpus > 1 and self.numbers.random() < 0.02:
-                allocation.gpus = self.numbers.choice((1, 2, 4, 8))
+                allocation.gpus = self.numbers.choice(self.tenant.gpus)
                 events.append(self._event("resized", allocation.subject, now, gpus=str(allocation.gpus)))
             else:
                 events.append(self._event("heartbeat", allocation.subject, now))
@@ -228,7 +286,7 @@ class Provisioner:
         return {
             "sku": self.numbers.choice(self.tenant.skus),
             "region": self.numbers.choice(REGIONS),
-            "gpus": str(self.numbers.choice((1, 2, 4, 8))),
+            "gpus": str(self.numbers.choice(self.tenant.gpus)),
             "project": self.numbers.choice(self.tenant.projects),
         }
 

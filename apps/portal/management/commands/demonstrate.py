@@ -44,7 +44,7 @@ class Command(BaseCommand):
         now = timezone.now()
         organizations = demonstration.set_up(now=now)
         numbers = random.Random()  # noqa: S311 (nothing secret is made of it)
-        provisioners = [demonstration.Provisioner(tenant, numbers) for tenant in demonstration.TENANTS]
+        provisioners = [demonstration.Provisioner(tenant, numbers) for tenant in demonstration.tenants()]
         if not UsageEvent.objects.filter(source=demonstration.SOURCE).exists():
             for provisioner in provisioners:
                 _send(list(provisioner.history(now=now)), key)
