@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Self
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from apps.core import money
 from apps.core.actor import Actor
 from apps.core.ids import uuid7
 
@@ -256,6 +258,11 @@ class Payment(models.Model):
         return str(self.id)
 
     @property
+    def amount(self) -> Decimal:
+        """The amount in major units."""
+        return money.from_minor(self.amount_minor, self.currency)
+
+    @property
     def is_live(self) -> bool:
         return self.state in LIVE_STATES
 
@@ -351,6 +358,11 @@ class Refund(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def amount(self) -> Decimal:
+        """The amount in major units."""
+        return money.from_minor(self.amount_minor, self.currency)
 
     def may_become(self, state: RefundState) -> bool:
         """Return whether a state is news: later than the one it has."""

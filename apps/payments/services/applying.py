@@ -60,6 +60,19 @@ def sync_intent(intent_id: str, *, now: datetime) -> Payment | None:
     return apply_intent(payment.id, intent, now=now) if payment is not None else None
 
 
+def paid_by_intent(intent_id: str | None, *, now: datetime) -> Payment | None:
+    """Return the payment behind an intent, having applied it first if its own news is late; None if it is not ours.
+
+    What was never received cannot go back, so whoever posts a refund or a dispute asks this first.
+    """
+    if intent_id is None:
+        return None
+    payment = Payment.objects.filter(intent_id=intent_id).first()
+    if payment is None or payment.state != PaymentState.SUCCEEDED:
+        payment = sync_intent(intent_id, now=now)
+    return payment
+
+
 def apply_session(payment_id: UUID, session: Session, *, now: datetime) -> Payment:
     """Apply a session as Stripe has just shown it; paid is only what its intent says is paid."""
     if session.intent_id:

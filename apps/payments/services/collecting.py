@@ -166,7 +166,9 @@ def collect_due(*, now: datetime) -> int:
 def _open_collection(invoice: Invoice, *, now: datetime) -> None:
     assert invoice.finalized_at is not None, "an open invoice is final"
     terms = timedelta(days=settings.PAYMENT_TERMS_DAYS)
-    due_at = max(invoice.finalized_at, now - terms) + terms
+    due_at = invoice.finalized_at + terms
+    if due_at <= now:  # An invoice that was made final late, such as an imported one, has its time from now.
+        due_at = now + terms
     collection, created = Collection.objects.get_or_create(
         invoice=invoice,
         defaults={

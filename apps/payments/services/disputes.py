@@ -19,7 +19,7 @@ from apps.payments import gateway
 from apps.payments.gateway import DisputeAnswer
 from apps.payments.models import Dispute, Payment, PaymentState
 from apps.payments.services import mails
-from apps.payments.services.applying import DoesNotFit, sync_payment
+from apps.payments.services.applying import DoesNotFit, paid_by_intent
 
 # Of least news first: a state of a lower rank is older than what we know.
 _RANKS = {
@@ -38,13 +38,8 @@ _CLOSED_RANK = 6
 def sync_dispute(stripe_id: str, *, now: datetime) -> Dispute | None:
     """Ask Stripe about a dispute and apply it; None if its payment is none of ours."""
     answer = gateway.current().dispute(stripe_id)
-    payment = Payment.objects.filter(intent_id=answer.intent_id).first() if answer.intent_id else None
-    if payment is None:
-        return None
-    if payment.state != PaymentState.SUCCEEDED:
-        # The news of the payment itself may be late; what was never received cannot be taken back.
-        payment = sync_payment(payment.id, now=now)
-    return apply_dispute(payment.id, answer, now=now)
+    payment = paid_by_intent(answer.intent_id, now=now)
+    return apply_dispute(payment.id, answer, now=now) if payment is not None else None
 
 
 @transaction.atomic

@@ -32,7 +32,7 @@ from apps.payments.models import (
     RefundState,
 )
 from apps.payments.services import mails
-from apps.payments.services.applying import DoesNotFit
+from apps.payments.services.applying import DoesNotFit, paid_by_intent
 from apps.payments.services.attempts import checked_minor, lease
 
 ABANDONED_AFTER = timedelta(minutes=3)
@@ -238,7 +238,8 @@ def sync_refund(stripe_id: str, *, now: datetime) -> Refund | None:
     answer = gateway.current().refund(stripe_id)
     refund = Refund.objects.filter(refund_id=stripe_id).first() or _by_reference(answer)
     if refund is None:
-        refund = _adopt(answer, now=now)
+        payment = paid_by_intent(answer.intent_id, now=now)
+        refund = _adopt(payment, answer, now=now) if payment is not None else None
     return apply_refund(refund.id, answer, now=now) if refund is not None else None
 
 
@@ -298,11 +299,8 @@ def _put_back(refund: Refund, *, now: datetime) -> None:
 
 
 @transaction.atomic
-def _adopt(answer: RefundAnswer, *, now: datetime) -> Refund | None:
+def _adopt(payment: Payment, answer: RefundAnswer, *, now: datetime) -> Refund | None:
     """Give a refund that was made at Stripe directly a row, and post it: the lot's remainder, then owed again."""
-    payment = Payment.objects.filter(intent_id=answer.intent_id).first() if answer.intent_id else None
-    if payment is None:
-        return None
     ledger.open_book(organization_id=payment.organization_id, currency=payment.currency, now=now)
     if (known := Refund.objects.filter(refund_id=answer.id).first()) is not None:
         return known

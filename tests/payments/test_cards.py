@@ -1,0 +1,359 @@
+"""Charging saved cards: invoices on their schedule, automatic top-up within its cap, one attempt at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import IntegrityError
+from django.utils import timezone
+
+from apps.core.errors import Conflict, NotFound, ValidationFailed
+from apps.invoices.models import InvoiceState
+from apps.notifications.models import Mail
+from apps.payments import gateway
+from apps.payments import services as payments
+from apps.payments.models import (
+    AutoTopUp,
+    AutoTopUpState,
+    Collection,
+    CollectionState,
+    Payment,
+    PaymentKind,
+    PaymentMethod,
+    PaymentState,
+)
+from apps.payments.services import attempts, collecting
+from tests import build
+from tests.money import books, failing, lots
+from tests.payments.paid import card, paid
+
+pytestmark = pytest.mark.django_db
+
+APRIL = datetime(2026, 4, 10, tzinfo=UTC)
+ALWAYS_ASKS = "4000002760003184"
+DECLINES_LATER = "4000000000000341"
+
+
+def mails():
+    rows = Mail.objects.filter(template__startswith="payments/")
+    return sorted(rows.values_list("template", flat=True))
+
+
+@pytest.fixture
+def old_lab(db):
+    return build.organization("lab", billing_email="money@lab.example", now=APRIL)
+
+
+@pytest.fixture
+def invoice(old_lab):
+    """An open invoice of 10.00."""
+    build.price_book({"unit_price": "2.50"})
+    build.usage(old_lab, APRIL, APRIL + timedelta(hours=4))
+    return build.closed(old_lab, "2026-04").invoice
+
+
+def pay(lab, invoice, **fields):
+    payment = payments.start_invoice_payment(
+        actor=build.actor(lab), organization=lab, invoice_id=invoice.id, now=timezone.now(),
+        **{"by_card": True, **fields},
+    )  # fmt: skip
+    return payments.pay(payment_id=payment.id, now=timezone.now())
+
+
+# --- Invoices ---
+
+
+def test_an_invoice_is_paid_with_the_saved_card(stripe, old_lab, invoice):
+    card(stripe, old_lab)
+
+    payment = pay(old_lab, invoice)
+
+    invoice.refresh_from_db()
+    assert (payment.state, payment.settled_minor, invoice.state) == ("succeeded", 1_000, InvoiceState.PAID)
+    assert books(old_lab) == {"clearing": -10_000_000, "revenue": 10_000_000}
+    assert failing() == []
+
+
+def test_an_invoice_is_paid_in_parts(stripe, old_lab, invoice):
+    card(stripe, old_lab)
+
+    pay(old_lab, invoice, amount=Decimal("4.00"))
+    invoice.refresh_from_db()
+    assert (invoice.state, payments.outstanding_minor(invoice)) == (InvoiceState.OPEN, 600)
+    with pytest.raises(ValidationFailed):
+        pay(old_lab, invoice, amount=Decimal("6.01"))
+    pay(old_lab, invoice)
+
+    invoice.refresh_from_db()
+    assert invoice.state == InvoiceState.PAID
+    with pytest.raises(collecting.InvoiceNotOpen):
+        pay(old_lab, invoice)
+
+
+def test_without_a_card_there_is_a_page_and_only_one(stripe, old_lab, invoice):
+    first = pay(old_lab, invoice)
+    second = pay(old_lab, invoice)
+
+    assert first.id == second.id
+    assert first.checkout_url.startswith(stripe.url)
+    stripe.pay(first.checkout_url)
+    payments.sync_payment(first.id, now=timezone.now())
+    invoice.refresh_from_db()
+    assert invoice.state == InvoiceState.PAID
+
+
+def test_a_card_whose_bank_asks_is_refused_here_and_can_pay_on_the_page(stripe, old_lab, invoice):
+    card(stripe, old_lab, ALWAYS_ASKS)
+
+    with pytest.raises(gateway.CardRefused):
+        pay(old_lab, invoice)
+    payment = pay(old_lab, invoice, by_card=False)
+
+    assert stripe.confirm(stripe.pay(payment.checkout_url, ALWAYS_ASKS))
+    assert payments.sync_payment(payment.id, now=timezone.now()).state == PaymentState.SUCCEEDED
+
+
+def test_the_named_invoice_is_paid_before_older_ones(stripe, old_lab, invoice):
+    build.usage(old_lab, APRIL + timedelta(days=25), APRIL + timedelta(days=25, hours=2))
+    later = build.closed(old_lab, "2026-05", now=datetime(2026, 6, 10, tzinfo=UTC)).invoice
+    card(stripe, old_lab)
+
+    pay(old_lab, later)
+
+    invoice.refresh_from_db()
+    later.refresh_from_db()
+    assert (invoice.state, later.state) == (InvoiceState.OPEN, InvoiceState.PAID)
+    assert failing() == []
+
+
+def test_another_organization_s_invoice_is_no_invoice(stripe, invoice):
+    other = build.organization("other")
+
+    with pytest.raises(NotFound):
+        pay(other, invoice)
+
+
+def collected(run_jobs, now):
+    payments.collect_due(now=now)
+    run_jobs()
+
+
+def test_the_default_card_is_charged_when_an_invoice_opens(stripe, old_lab, invoice, run_jobs):
+    card(stripe, old_lab)
+
+    collected(run_jobs, timezone.now())
+    collected(run_jobs, timezone.now())
+
+    invoice.refresh_from_db()
+    assert invoice.state == InvoiceState.PAID
+    assert Payment.objects.get().is_off_session
+    assert Collection.objects.get().state == CollectionState.DONE
+    assert mails() == ["payments/mail/invoice_open", "payments/mail/receipt"]
+
+
+def test_a_declined_card_is_tried_again_on_the_schedule_and_people_are_reminded(
+    stripe, old_lab, invoice, captured_jobs
+):
+    card(stripe, old_lab, DECLINES_LATER)
+    start = timezone.now()
+
+    def on_day(day):
+        payments.collect_due(now=start + timedelta(days=day))
+        for collection in Collection.objects.all():
+            payments.collect(collection_id=collection.id, now=start + timedelta(days=day))
+        for payment in Payment.objects.live():
+            payments.charge_card(payment_id=payment.id, now=start)
+        return Payment.objects.count()
+
+    assert [on_day(day) for day in (0, 1, 3, 7, 14, 20)] == [1, 1, 2, 3, 4, 4]
+
+    assert set(Payment.objects.values_list("state", flat=True)) == {PaymentState.FAILED}
+    assert Collection.objects.get().state == CollectionState.LATE
+    assert mails() == [
+        *["payments/mail/failed"] * 4, "payments/mail/invoice_late", "payments/mail/invoice_open",
+    ]  # fmt: skip
+
+
+def test_money_that_came_to_the_bank_counts_once(old_lab, invoice):
+    def record(reference):
+        return payments.record_bank_receipt(
+            actor=build.actor(),
+            invoice_id=invoice.id,
+            amount=Decimal("4.00"),
+            reference=reference,
+            now=timezone.now(),
+        )
+
+    assert record("wire 1") == 4_000_000
+    with pytest.raises(Conflict):
+        record("wire 1")
+    with pytest.raises(ValidationFailed):
+        record(" ")
+    assert record("wire 2") == 4_000_000
+
+    assert books(old_lab) == {"bank": -8_000_000, "receivable": -2_000_000, "revenue": 10_000_000}
+    assert failing() == []
+
+
+# --- Automatic top-up ---
+
+
+def rule(lab, **fields):
+    amounts = {"threshold": "10", "amount": "25", "monthly_cap": "60", **fields}
+    return payments.set_auto_top_up(
+        actor=build.actor(lab),
+        organization=lab,
+        now=timezone.now(),
+        **{name: Decimal(text) for name, text in amounts.items()},
+    )
+
+
+def look(lab, run_jobs=None):
+    payment = payments.start_if_low(organization_id=lab.id, now=timezone.now())
+    if payment is not None:
+        payments.charge_card(payment_id=payment.id, now=timezone.now())
+        payment.refresh_from_db()
+    return payment
+
+
+def test_a_low_balance_is_topped_up_once(stripe, lab):
+    card(stripe, lab)
+    rule(lab)
+
+    assert look(lab).state == PaymentState.SUCCEEDED
+    assert look(lab) is None, "25 is above the threshold"
+    assert lots(lab) == [("paid", 25_000_000)]
+    assert failing() == []
+
+
+def test_one_attempt_is_on_its_way_at_a_time_whatever_the_code_does(stripe, lab):
+    card(stripe, lab)
+    rule(lab)
+    first = payments.start_if_low(organization_id=lab.id, now=timezone.now())
+
+    assert payments.start_if_low(organization_id=lab.id, now=timezone.now()) is None
+    with pytest.raises(IntegrityError):
+        Payment.objects.create(
+            organization=lab, kind=PaymentKind.AUTO_TOP_UP, amount_minor=1, currency="USD", started_by="bug",
+            created_at=timezone.now(), method=first.method,
+        )  # fmt: skip
+
+
+def test_the_month_s_cap_holds_and_is_mailed_once(stripe, lab):
+    card(stripe, lab)
+    rule(lab, threshold="1000")
+
+    assert [look(lab) is not None for _time in range(4)] == [True, True, False, False]
+    assert lots(lab) == [("paid", 25_000_000)] * 2
+    assert mails().count("payments/mail/auto_top_up_cap") == 1
+
+
+def test_a_bank_that_asks_pauses_it_and_mails_a_link(stripe, lab):
+    card(stripe, lab, ALWAYS_ASKS)
+    rule(lab)
+
+    assert look(lab).failure_code == "authentication_required"
+
+    assert AutoTopUp.objects.get().state == AutoTopUpState.PAUSED
+    assert look(lab) is None
+    mail = Mail.objects.get(template="payments/mail/auto_top_up")
+    assert mail.context["state"] == "paused"
+    assert "/app/lab/" in mail.context["url"]
+
+
+def test_three_failures_turn_it_off_and_a_failure_waits(stripe, lab):
+    card(stripe, lab, DECLINES_LATER)
+    rule(lab)
+
+    for failures in (1, 2, 3):
+        assert look(lab).state == PaymentState.FAILED
+        assert AutoTopUp.objects.get().failures_in_a_row == failures
+        assert look(lab) is None, "not again at once"
+        AutoTopUp.objects.update(next_attempt_at=None)
+
+    assert AutoTopUp.objects.get().state == AutoTopUpState.DISABLED
+    assert look(lab) is None
+    assert books(lab) == {}
+
+
+def test_a_cap_below_one_top_up_is_refused(stripe, lab):
+    card(stripe, lab)
+
+    with pytest.raises(ValidationFailed):
+        rule(lab, monthly_cap="20")
+
+
+def test_removing_the_last_card_turns_it_off(stripe, lab):
+    method = card(stripe, lab)
+    rule(lab)
+
+    payments.remove_card(actor=build.actor(lab), method_id=method.id, now=timezone.now())
+
+    assert AutoTopUp.objects.get().state == AutoTopUpState.OFF
+
+
+# --- Interruptions ---
+
+
+@pytest.mark.parametrize("path", ["POST /v1/payment_intents", "POST /v1/payment_intents/.*/confirm"])
+@pytest.mark.parametrize("fault", [{"action": "drop"}, {"action": "error", "status": 500, "when": "before"}])
+def test_a_charge_that_was_interrupted_goes_on_and_is_one_charge(stripe, lab, path, fault):
+    card(stripe, lab)
+    rule(lab)
+    payment = payments.start_if_low(organization_id=lab.id, now=timezone.now())
+    stripe.act("fault", match=path, times=3, **fault)
+    with pytest.raises(gateway.GatewayError):
+        payments.charge_card(payment_id=payment.id, now=timezone.now())
+    stripe.act("clear-faults")
+
+    with pytest.raises(attempts.AttemptInFlight):
+        payments.charge_card(payment_id=payment.id, now=timezone.now())
+    found = payments.resume(payment_id=payment.id, now=timezone.now() + attempts.LEASE)
+
+    assert found.state == PaymentState.SUCCEEDED
+    assert [charge["status"] for charge in stripe.store.newest("charge")] == ["succeeded"]
+    assert lots(lab) == [("paid", 25_000_000)]
+
+
+def test_a_500_that_stripe_remembers_is_looked_up(stripe, lab):
+    card(stripe, lab)
+    rule(lab)
+    payment = payments.start_if_low(organization_id=lab.id, now=timezone.now())
+    stripe.act("fault", match="POST /v1/payment_intents/.*/confirm", action="error", status=500, when="after")
+    with pytest.raises(gateway.GatewayError):
+        payments.charge_card(payment_id=payment.id, now=timezone.now())
+
+    found = payments.resume(payment_id=payment.id, now=timezone.now() + attempts.LEASE)
+
+    assert found.state == PaymentState.SUCCEEDED
+    assert len(list(stripe.store.newest("charge"))) == 1
+
+
+def test_the_sweep_finds_what_nobody_works_on(stripe, lab, captured_jobs):
+    card(stripe, lab)
+    rule(lab)
+    payment = payments.start_if_low(organization_id=lab.id, now=timezone.now())
+    captured_jobs.queued.clear()
+
+    assert payments.queue_abandoned(now=timezone.now()) == 0
+    assert payments.queue_abandoned(now=timezone.now() + timedelta(minutes=4)) == 1
+    assert captured_jobs.queued == [("payments.resume", {"payment_id": str(payment.id)})]
+
+
+def test_an_expiring_default_card_is_told_once(stripe, lab):
+    method = card(stripe, lab)
+    PaymentMethod.objects.filter(pk=method.pk).update(exp_year=2026, exp_month=12)
+
+    for _day in range(2):
+        payments.tell_expiring(now=datetime(2026, 11, 2, tzinfo=UTC))
+
+    assert mails() == ["payments/mail/card_expires"]
+
+
+def test_a_page_paid_with_a_saved_card_keeps_it(stripe, lab):
+    paid(stripe, lab)
+    intent = next(stripe.store.newest("payment_intent"))
+
+    assert stripe.engine.get("payment_method", intent["payment_method"])["customer"] is not None

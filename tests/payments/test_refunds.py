@@ -1,0 +1,256 @@
+"""Refunds and disputes: never more than is there, each move once, whatever order the news has."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.utils import timezone
+
+from apps.core.actor import Actor, ActorKind
+from apps.core.errors import NotFound, ValidationFailed
+from apps.core.ids import uuid7
+from apps.payments import gateway
+from apps.payments import services as payments
+from apps.payments.models import Dispute, Refund, RefundDestination, RefundState
+from apps.payments.services import attempts, refunds
+from tests import build
+from tests.money import books, failing, lots
+from tests.payments.paid import paid, refunded
+
+pytestmark = pytest.mark.django_db
+
+
+def staff(name="ada"):
+    return Actor(kind=ActorKind.STAFF, id=uuid7(), label=name)
+
+
+def ask(payment, amount=None, *, actor=None, **fields):
+    return payments.request_refund(
+        actor=actor or build.actor(payment.organization),
+        payment_id=payment.id,
+        amount=Decimal(amount) if amount else None,
+        reason="not needed",
+        now=timezone.now(),
+        **fields,
+    )
+
+
+def decide(refund, *, actor=None, approve=True):
+    return payments.decide_refund(
+        actor=actor or staff(), refund_id=refund.id, approve=approve, reason="fine", now=timezone.now()
+    )
+
+
+def spend(lab, amount_hours):
+    build.price_book({"unit_price": "1"})
+    start = build.NOW
+    build.usage(lab, start - timedelta(hours=amount_hours), start)
+    build.metered(lab, start)
+
+
+def test_a_refund_leaves_the_lot_when_it_is_approved_and_goes_to_the_card(stripe, lab):
+    payment = paid(stripe, lab)
+    refund = ask(payment, "10.00")
+    assert lots(lab) == [("paid", 25_000_000)]
+
+    decide(refund)
+    assert lots(lab) == [("paid", 15_000_000)]
+    found = payments.send_refund(refund_id=refund.id, now=timezone.now())
+
+    assert found.state == RefundState.SUCCEEDED
+    assert books(lab) == {"clearing": -15_000_000, "paid_lot": 15_000_000}
+    assert next(stripe.store.newest("charge"))["amount_refunded"] == 1_000
+    assert failing() == []
+
+
+def test_what_is_spent_or_asked_for_cannot_be_asked_for_again(stripe, lab):
+    payment = paid(stripe, lab)
+    spend(lab, 5)
+    assert payments.refundable_minor(payment) == 2_000
+
+    ask(payment, "15.00")
+
+    assert payments.refundable_minor(payment) == 500
+    with pytest.raises(ValidationFailed):
+        ask(payment, "5.01")
+    ask(payment)
+    with pytest.raises(refunds.NothingToRefund):
+        ask(payment)
+
+
+def test_what_was_spent_before_the_decision_is_not_refunded(stripe, lab):
+    payment = paid(stripe, lab)
+    refund = ask(payment)
+    spend(lab, 1)
+
+    with pytest.raises(refunds.NothingToRefund):
+        decide(refund)
+    assert books(lab) == {"clearing": -25_000_000, "paid_lot": 24_000_000, "revenue": 1_000_000}
+
+
+def test_a_rejected_request_frees_its_amount(stripe, lab):
+    payment = paid(stripe, lab)
+    decide(ask(payment), approve=False)
+
+    assert payments.refundable_minor(payment) == 2_500
+    with pytest.raises(refunds.RefundDecided):
+        decide(Refund.objects.get())
+
+
+def test_above_the_limit_a_second_person_decides(stripe, lab, settings):
+    settings.REFUND_ALONE_MAX = "10"
+    payment = paid(stripe, lab)
+    ada = staff()
+    small, large = ask(payment, "10.00", actor=ada), ask(payment, "10.01", actor=ada)
+
+    decide(small, actor=ada)
+    with pytest.raises(refunds.SecondPersonNeeded):
+        decide(large, actor=ada)
+    assert decide(large, actor=staff("bob")).state == RefundState.APPROVED
+
+
+@pytest.mark.parametrize("number", ["4000000000005126", "4000000000007726"])
+def test_a_refund_that_the_bank_refuses_comes_back(stripe, lab, number):
+    payment = paid(stripe, lab, number=number)
+    refund = refunded(payment, "10.00")
+    stripe_id = next(stripe.store.newest("refund"))["id"]
+    if refund.state == RefundState.PENDING:
+        stripe.act("end-refund", refund=stripe_id, succeeds=False)
+
+    for _time in range(2):
+        payments.sync_refund(stripe_id, now=timezone.now())
+
+    refund.refresh_from_db()
+    assert refund.state == RefundState.FAILED
+    assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
+    assert payments.refundable_minor(payment) == 2_500
+    assert failing() == []
+
+
+def test_a_refund_as_credit_gives_back_what_was_spent(stripe, lab):
+    payment = paid(stripe, lab)
+    spend(lab, 20)
+
+    decide(ask(payment, "20.00", actor=staff(), destination=RefundDestination.CREDIT))
+
+    assert lots(lab) == [("paid", 5_000_000), ("promo", 20_000_000)]
+    assert list(stripe.store.newest("refund")) == []
+    with pytest.raises(ValidationFailed):
+        ask(payment, "5.01", actor=staff(), destination=RefundDestination.CREDIT)
+
+
+def test_a_refund_that_was_interrupted_is_one_refund(stripe, lab):
+    refund = refunded(paid(stripe, lab), "10.00", sent=False)
+    stripe.act("fault", match="POST /v1/refunds", action="drop", times=3)
+    with pytest.raises(gateway.GatewayTimeout):
+        payments.send_refund(refund_id=refund.id, now=timezone.now())
+
+    found = payments.send_refund(refund_id=refund.id, now=timezone.now() + attempts.LEASE)
+
+    assert found.state == RefundState.SUCCEEDED
+    assert len(list(stripe.store.newest("refund"))) == 1
+    assert books(lab) == {"clearing": -15_000_000, "paid_lot": 15_000_000}
+
+
+def test_a_refund_that_stripe_refuses_for_good_comes_back(stripe, lab):
+    payment = paid(stripe, lab)
+    refund = refunded(payment, sent=False)
+    stripe.engine.create_refund({"payment_intent": payment.intent_id})
+
+    found = payments.send_refund(refund_id=refund.id, now=timezone.now())
+
+    assert found.state == RefundState.FAILED
+    assert lots(lab) == [("paid", 25_000_000)]
+
+
+def test_a_refund_made_at_stripe_is_taken_over_once_and_what_was_spent_is_owed_again(stripe, lab):
+    payment = paid(stripe, lab)
+    spend(lab, 20)
+    made = stripe.engine.create_refund({"payment_intent": payment.intent_id, "amount": "1500"})
+
+    for _time in range(2):
+        payments.sync_refund(made["id"], now=timezone.now())
+
+    assert books(lab) == {"clearing": -10_000_000, "receivable": -10_000_000, "revenue": 20_000_000}
+    assert Refund.objects.get().state == RefundState.SUCCEEDED
+    assert failing() == []
+
+
+def test_another_organization_s_payment_cannot_be_refunded(stripe, lab):
+    payment = paid(stripe, lab)
+
+    with pytest.raises(NotFound):
+        ask(payment, actor=build.actor(build.organization("other")))
+
+
+# --- Disputes ---
+
+
+def dispute_of(stripe, payment, **fields):
+    intent = stripe.engine.get("payment_intent", payment.intent_id)
+    made = stripe.act("dispute", charge=intent["latest_charge"], **fields)
+    payments.sync_dispute(made["id"], now=timezone.now())
+    return made["id"]
+
+
+def test_disputed_funds_leave_the_lot_then_are_owed(stripe, lab):
+    payment = paid(stripe, lab)
+    spend(lab, 20)
+
+    dispute_of(stripe, payment)
+
+    assert books(lab) == {"receivable": -20_000_000, "revenue": 20_000_000}
+    assert payments.refundable_minor(payment) == 0
+    assert failing() == []
+
+
+def test_a_dispute_that_is_won_restores_everything(stripe, lab):
+    payment = paid(stripe, lab)
+    spend(lab, 20)
+    before = books(lab)
+    identity = dispute_of(stripe, payment)
+    stripe.act("end-dispute", dispute=identity, won=True)
+
+    for _time in range(2):
+        payments.sync_dispute(identity, now=timezone.now())
+
+    assert books(lab) == before
+    assert Dispute.objects.get().closed_at is not None
+    assert failing() == []
+
+
+def test_what_was_paid_in_the_meantime_is_credit_when_a_dispute_is_won(stripe, lab):
+    payment = paid(stripe, lab)
+    spend(lab, 20)
+    identity = dispute_of(stripe, payment)
+    paid(stripe, lab)
+    assert books(lab) == {"clearing": -25_000_000, "paid_lot": 5_000_000, "revenue": 20_000_000}
+    assert failing() == []
+
+    stripe.act("end-dispute", dispute=identity, won=True)
+    payments.sync_dispute(identity, now=timezone.now())
+
+    assert books(lab) == {"clearing": -50_000_000, "paid_lot": 30_000_000, "revenue": 20_000_000}
+    assert failing() == []
+
+
+def test_a_dispute_that_is_lost_changes_nothing_more(stripe, lab):
+    payment = paid(stripe, lab)
+    identity = dispute_of(stripe, payment)
+    taken = books(lab)
+    stripe.act("end-dispute", dispute=identity, won=False)
+
+    payments.sync_dispute(identity, now=timezone.now())
+
+    assert books(lab) == taken == {}
+    assert Dispute.objects.get().status == "lost"
+
+
+def test_an_inquiry_moves_nothing(stripe, lab):
+    payment = paid(stripe, lab)
+
+    dispute_of(stripe, payment, inquiry=True)
+
+    assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
