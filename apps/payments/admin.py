@@ -1,0 +1,298 @@
+"""Payments in the staff admin: to read; a change is an action with its own permission, a reason and a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.core.errors import DomainError
+from apps.core.money import from_minor
+from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor
+from apps.payments import services as payments
+from apps.payments.models import (
+    AutoTopUp,
+    CardSetup,
+    Collection,
+    Difference,
+    Dispute,
+    Payment,
+    PaymentMethod,
+    Reconciliation,
+    Refund,
+    StripeCustomer,
+    StripeEvent,
+)
+
+
+class _Staff(ReadOnlyAdmin):
+    """What the lists of payments have in common."""
+
+    show_full_result_count = False
+
+    def each(
+        self, request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any, str], object], done: str
+    ) -> None:
+        """Call a service for each row with the reason given, and say how each went."""
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            self.message_user(request, _("Give a reason."), messages.ERROR)
+            return
+        for row in rows.order_by("pk"):
+            try:
+                act(row, reason)
+            except DomainError as error:
+                self.message_user(request, f"{row}: {error}", messages.ERROR)
+            else:
+                self.message_user(request, f"{row}: {done}")
+
+    def has_own_permission(self, request: HttpRequest, name: str) -> bool:
+        """Return whether the staff user holds a permission of this app."""
+        return request.user.has_perm(f"payments.{name}")
+
+    @admin.display(description=gettext_lazy("Organization"), ordering="organization__slug")
+    def organization_link(self, row: Any) -> SafeString | str:
+        return link_to("organizations_organization", row.organization_id, row.organization.slug)
+
+    @admin.display(description=gettext_lazy("Amount"), ordering="amount_minor")
+    def amount(self, row: Any) -> str:
+        return f"{from_minor(row.amount_minor, row.currency):,f} {row.currency}"
+
+
+@admin.register(Payment)
+class PaymentAdmin(_Staff):
+    list_display = (
+        "created_at", "organization_link", "kind", "state", "amount", "settled", "paid_with", "invoice_link",
+        "intent_id", "lot_link",
+    )  # fmt: skip
+    list_filter = ("state", "kind", "currency")
+    list_select_related = ("organization", "invoice")
+    search_fields = ("id", "intent_id", "session_id", "organization__slug", "invoice__number")
+    date_hierarchy = "created_at"
+    ordering = ("-created_at", "-id")
+
+    @admin.display(description=gettext_lazy("Settled"), ordering="settled_minor")
+    def settled(self, payment: Payment) -> str:
+        return f"{from_minor(payment.settled_minor, payment.currency):,f}"
+
+    @admin.display(description=gettext_lazy("Invoice"))
+    def invoice_link(self, payment: Payment) -> SafeString | str:
+        return link_to("invoices_invoice", payment.invoice_id, str(payment.invoice))
+
+    @admin.display(description=gettext_lazy("Ledger"))
+    def lot_link(self, payment: Payment) -> SafeString:
+        return list_link("ledger_transfer", _("Transfers"), q=payment.id)
+
+
+@admin.register(Refund)
+class RefundAdmin(_Staff):
+    list_display = (
+        "created_at", "organization_link", "state", "amount", "destination", "payment_link", "reason",
+        "requested_by", "decided_by", "refund_id",
+    )  # fmt: skip
+    list_filter = ("state", "destination", "currency")
+    list_select_related = ("organization", "payment")
+    search_fields = ("id", "refund_id", "organization__slug", "payment__intent_id")
+    ordering = ("-created_at", "-id")
+    actions = ("approve", "reject")
+    action_form = ReasonActionForm
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        """Return whether the staff user decides about refunds."""
+        return self.has_own_permission(request, "decide_refund")
+
+    @admin.display(description=gettext_lazy("Payment"))
+    def payment_link(self, refund: Refund) -> SafeString | str:
+        return link_to("payments_payment", refund.payment_id, str(refund.payment.intent_id))
+
+    @admin.action(description=gettext_lazy("Approve"), permissions=["decide"])
+    def approve(self, request: HttpRequest, queryset: QuerySet[Refund]) -> None:
+        self._decide(request, queryset, is_approved=True)
+
+    @admin.action(description=gettext_lazy("Reject"), permissions=["decide"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[Refund]) -> None:
+        self._decide(request, queryset, is_approved=False)
+
+    def _decide(self, request: HttpRequest, queryset: QuerySet[Refund], *, is_approved: bool) -> None:
+        def act(refund: Refund, reason: str) -> None:
+            payments.decide_refund(
+                actor=staff_actor(request),
+                refund_id=refund.id,
+                approve=is_approved,
+                reason=reason,
+                now=timezone.now(),
+            )
+
+        self.each(request, queryset, act, _("approved") if is_approved else _("rejected"))
+
+
+@admin.register(Dispute)
+class DisputeAdmin(_Staff):
+    list_display = (
+        "created_at", "organization_link", "status", "amount", "reason", "due_by", "withdrawn_at", "reinstated_at",
+        "dispute_id",
+    )  # fmt: skip
+    list_filter = ("status", "reason")
+    list_select_related = ("organization",)
+    search_fields = ("dispute_id", "organization__slug", "payment__intent_id")
+    ordering = ("-created_at", "-id")
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(_Staff):
+    list_display = (
+        "received_at", "event_type", "state", "object_id", "attempts", "source", "processed_at", "last_error",
+    )  # fmt: skip
+    list_filter = ("state", "source", "event_type")
+    search_fields = ("id", "object_id")
+    ordering = ("-received_at", "-id")
+    fields = readonly_fields = (
+        "id", "event_type", "object_id", "state", "attempts", "next_attempt_at", "last_error", "happened_at",
+        "received_at", "processed_at", "as_it_came",
+    )  # fmt: skip
+    actions = ("replay",)
+    action_form = ReasonActionForm
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Return whether the staff user may process events again."""
+        return self.has_own_permission(request, "replay_stripeevent")
+
+    @admin.display(description=gettext_lazy("As it came"))
+    def as_it_came(self, event: StripeEvent) -> str:
+        return bytes(event.body).decode(errors="replace")
+
+    @admin.action(description=gettext_lazy("Process again"), permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: QuerySet[StripeEvent]) -> None:
+        def act(event: StripeEvent, reason: str) -> None:
+            payments.replay(actor=staff_actor(request), event_id=event.pk, reason=reason, now=timezone.now())
+
+        self.each(request, queryset, act, _("waits for processing"))
+
+
+@admin.register(Difference)
+class DifferenceAdmin(_Staff):
+    list_display = (
+        "found_at",
+        "kind",
+        "object_id",
+        "detail",
+        "seen_at",
+        "resolved_at",
+        "resolved_by",
+        "reason",
+    )
+    list_filter = (("resolved_at", admin.EmptyFieldListFilter), "kind")
+    search_fields = ("object_id", "detail")
+    ordering = ("-found_at", "-id")
+    actions = ("resolve",)
+    action_form = ReasonActionForm
+
+    def has_resolve_permission(self, request: HttpRequest) -> bool:
+        """Return whether the staff user may resolve differences."""
+        return self.has_own_permission(request, "resolve_difference")
+
+    @admin.action(description=gettext_lazy("Resolve"), permissions=["resolve"])
+    def resolve(self, request: HttpRequest, queryset: QuerySet[Difference]) -> None:
+        def act(difference: Difference, reason: str) -> None:
+            payments.resolve_difference(
+                actor=staff_actor(request), difference_id=difference.id, reason=reason, now=timezone.now()
+            )
+
+        self.each(request, queryset, act, _("resolved"))
+
+
+@admin.register(Collection)
+class CollectionAdmin(_Staff):
+    list_display = (
+        "invoice_link", "organization_link", "state", "due_at", "outstanding", "attempts", "next_attempt_at",
+        "reminders",
+    )  # fmt: skip
+    list_filter = ("state",)
+    list_select_related = ("organization", "invoice")
+    search_fields = ("invoice__number", "organization__slug")
+    ordering = ("due_at", "id")
+    actions = ("record_receipt",)
+    action_form = ReasonActionForm
+
+    def has_record_permission(self, request: HttpRequest) -> bool:
+        """Return whether the staff user may record what came to the bank."""
+        return self.has_own_permission(request, "record_receipt")
+
+    @admin.display(description=gettext_lazy("Invoice"))
+    def invoice_link(self, row: Collection) -> SafeString | str:
+        return link_to("invoices_invoice", row.invoice_id, str(row.invoice))
+
+    @admin.display(description=gettext_lazy("Left to pay"))
+    def outstanding(self, row: Collection) -> str:
+        return f"{from_minor(payments.outstanding_minor(row.invoice), row.invoice.currency):,f}"
+
+    @admin.action(
+        description=gettext_lazy("Paid by bank transfer; the reason is its reference"), permissions=["record"]
+    )
+    def record_receipt(self, request: HttpRequest, queryset: QuerySet[Collection]) -> None:
+        def act(row: Collection, reference: str) -> None:
+            payments.record_bank_receipt(
+                actor=staff_actor(request),
+                invoice_id=row.invoice_id,
+                amount=None,
+                reference=reference,
+                now=timezone.now(),
+            )
+
+        self.each(request, queryset, act, _("paid"))
+
+
+@admin.register(Reconciliation)
+class ReconciliationAdmin(_Staff):
+    list_display = ("since", "until", "compared", "events_fetched", "differences", "finished_at")
+    ordering = ("-until", "-id")
+
+
+@admin.register(PaymentMethod)
+class PaymentMethodAdmin(_Staff):
+    list_display = (
+        "organization_link",
+        "brand",
+        "last4",
+        "exp_month",
+        "exp_year",
+        "is_default",
+        "removed_at",
+    )
+    list_filter = ("is_default", ("removed_at", admin.EmptyFieldListFilter))
+    list_select_related = ("organization",)
+    search_fields = ("method_id", "organization__slug", "last4")
+    ordering = ("-created_at", "-id")
+
+
+@admin.register(AutoTopUp)
+class AutoTopUpAdmin(_Staff):
+    list_display = ("organization_link", "state", "failures_in_a_row", "next_attempt_at", "updated_at")
+    list_filter = ("state",)
+    list_select_related = ("organization",)
+    search_fields = ("organization__slug",)
+    ordering = ("-updated_at",)
+
+
+@admin.register(StripeCustomer)
+class StripeCustomerAdmin(_Staff):
+    list_display = ("organization_link", "customer_id", "created_at")
+    list_select_related = ("organization",)
+    search_fields = ("customer_id", "organization__slug")
+    ordering = ("-created_at", "-id")
+
+
+@admin.register(CardSetup)
+class CardSetupAdmin(_Staff):
+    list_display = ("created_at", "organization_link", "state", "session_id")
+    list_filter = ("state",)
+    list_select_related = ("organization",)
+    search_fields = ("session_id", "organization__slug")
+    ordering = ("-created_at", "-id")
