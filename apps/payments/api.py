@@ -46,7 +46,6 @@ class CheckoutCreate(AttemptMixin, OrganizationView):
     """Top up: the answer's page takes the payment, and the credit is there once it is paid."""
 
     permission = Permission.BILLING_TOP_UP
-    step_up = frozenset({"POST"})
 
     @extend_schema(request=CheckoutInput, responses={201: CheckoutOutput})
     def post(self, request: Request) -> HttpResponseBase:

@@ -2,13 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Sum
+from django.utils.translation import gettext_lazy as _
+
+from apps.billing import selectors as billing
+from apps.billing.selectors import Balance
 from apps.core import money
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
-from apps.payments.models import AutoTopUp, Payment, PaymentMethod, Refund
+from apps.core.states import State
+from apps.invoices.models import Invoice, InvoiceState
+from apps.organizations.models import Organization
+from apps.payments.models import (
+    AutoTopUp,
+    AutoTopUpState,
+    CardSetup,
+    CardSetupState,
+    Payment,
+    PaymentMethod,
+    PaymentQuerySet,
+    PaymentState,
+    Refund,
+    RefundState,
+)
+
+_STATES = {
+    PaymentState.CREATED: State(word=_("Started"), tone="info"),
+    PaymentState.OPEN: State(word=_("Waiting for payment"), tone="info"),
+    PaymentState.REQUIRES_ACTION: State(word=_("Needs your bank's confirmation"), tone="caution"),
+    PaymentState.PROCESSING: State(word=_("On its way"), tone="info"),
+    PaymentState.FAILED: State(word=_("Failed"), tone="danger"),
+    PaymentState.CANCELED: State(word=_("Canceled")),
+    PaymentState.EXPIRED: State(word=_("Not paid in time")),
+    PaymentState.SUCCEEDED: State(word=_("Paid"), tone="ok"),
+}
+_REFUND_STATES = {
+    RefundState.REQUESTED: State(word=_("Being looked at"), tone="info"),
+    RefundState.REJECTED: State(word=_("Not approved")),
+    RefundState.APPROVED: State(word=_("Approved"), tone="info"),
+    RefundState.PENDING: State(word=_("On its way"), tone="info"),
+    RefundState.SUCCEEDED: State(word=_("Refunded"), tone="ok"),
+    RefundState.FAILED: State(word=_("Came back as credit"), tone="caution"),
+}
+_AUTO_STATES = {
+    AutoTopUpState.ACTIVE: State(word=_("On"), tone="ok"),
+    AutoTopUpState.PAUSED: State(word=_("Paused: your bank wants to hear from you"), tone="caution"),
+    AutoTopUpState.DISABLED: State(word=_("Off after three failures"), tone="danger"),
+    AutoTopUpState.OFF: State(word=_("Off")),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How an organization pays: its balance, its cards, and its rule of automatic top-up."""
+
+    balance: Balance
+    cards: Sequence[PaymentMethod]
+    auto_top_up: dict[str, Any]
+    auto_state: State
+
+
+def standing(organization: Organization, actor: Actor, *, now: datetime) -> Standing:
+    """Return how an organization pays."""
+    balance = billing.balance(organization, now=now)
+    rule = AutoTopUp.objects.filter(organization=organization).first()
+    return Standing(
+        balance=balance,
+        cards=list(PaymentMethod.objects.visible_to(actor).order_by("-is_default", "-created_at", "-id")),
+        auto_top_up=auto_top_up_row(rule, balance.currency),
+        auto_state=_AUTO_STATES[AutoTopUpState(rule.state) if rule else AutoTopUpState.OFF],
+    )
+
+
+def payments_of(actor: Actor) -> PaymentQuerySet:
+    """Return the payments that an actor may see, with the invoices that they are for."""
+    return Payment.objects.visible_to(actor).select_related("invoice")
+
+
+def state_of(payment: Payment) -> State:
+    """Return how a payment stands, in a customer's words."""
+    return _STATES[PaymentState(payment.state)]
+
+
+def refunds_of(payment: Payment) -> list[tuple[Refund, State]]:
+    """Return the refunds of a payment, the newest first, and how each stands."""
+    rows = payment.refunds.order_by("-created_at", "-id")
+    return [(refund, _REFUND_STATES[RefundState(refund.state)]) for refund in rows]
+
+
+def invoice_to_pay(actor: Actor, invoice_id: UUID) -> dict[str, Any]:
+    """Return an invoice with what is left to pay on it and the card that would pay, or raise NotFound."""
+    invoice = Invoice.objects.visible_to(actor).final().filter(pk=invoice_id).first()
+    if invoice is None:
+        raise NotFound
+    left = 0
+    if invoice.state == InvoiceState.OPEN:
+        paid = invoice.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"]
+        left = money.minor_to_micros(invoice.due_minor, invoice.currency) - int(paid)
+    card = PaymentMethod.objects.default_of(invoice.organization_id)
+    return {"invoice": invoice, "left_micros": left, "card": card}
+
+
+def waiting_setup(organization_id: UUID, session_id: str) -> str:
+    """Return the id of a page for saving a card that an organization waits for, or nothing."""
+    waiting = CardSetup.objects.filter(
+        organization_id=organization_id, session_id=session_id, state=CardSetupState.STARTED
+    )
+    return session_id if session_id and waiting.exists() else ""
 
 
 def payment_by_id(actor: Actor, payment_id: UUID) -> Payment:

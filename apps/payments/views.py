@@ -1,0 +1,209 @@
+"""The pages of payments: top up, saved cards, automatic top-up, paying an invoice, and what became of each payment."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from apps.core import money
+from apps.core.errors import NotFound
+from apps.core.http.pages import FormMixin, OrganizationPage, slice_of
+from apps.core.permissions import Permission
+from apps.payments import selectors
+from apps.payments import services as payments
+from apps.payments.forms import AutoTopUpForm, RefundForm, TopUpForm
+from apps.payments.gateway import CardRefused
+
+_STEP_UP = frozenset({"POST"})
+
+
+def _absolute(path: str) -> str:
+    return f"{settings.PUBLIC_URL}{path}"
+
+
+class Payments(FormMixin, OrganizationPage):
+    """What there is, how to pay more in, and every payment so far."""
+
+    permission: ClassVar = {"GET": Permission.BILLING_READ, "POST": Permission.BILLING_TOP_UP}
+    section = "payments"
+    template_name = "payments/payments.html"
+    form_class = TopUpForm
+
+    def get(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
+        """Show the page; whoever comes back from saving a card finds it saved."""
+        if session_id := selectors.waiting_setup(self.organization_id, request.GET.get("setup", "")):
+            payments.sync_setup_session(session_id, now=self.now)
+        return super().get(request, *args, **path)
+
+    def context(self) -> dict[str, Any]:
+        """Return the balance, the cards, the rule of automatic top-up and the newest payments."""
+        return {
+            "standing": selectors.standing(self.organization, self.actor, now=self.now),
+            "payments": slice_of(self.request, selectors.payments_of(self.actor), size=20),
+        }
+
+    def act(self, form: Any) -> HttpResponse:
+        """Start a top-up and go to the page that takes it."""
+        payment = payments.start_top_up(
+            actor=self.actor,
+            organization=self.organization,
+            amount=form.cleaned_data["amount"],
+            success_url=_absolute(self.url("payment-returned")),
+            cancel_url=_absolute(self.url("payments")),
+            now=self.now,
+        )
+        opened = payments.open_checkout(payment_id=payment.id, now=self.now)
+        return HttpResponseRedirect(opened.checkout_url)
+
+
+class Returned(OrganizationPage):
+    """Where Stripe's page sends people back to: the newest attempt, asked about once more."""
+
+    permission = Permission.BILLING_READ
+    section = "payments"
+
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+        payment = selectors.payments_of(self.actor).exclude(session_id=None).order_by("-pk").first()
+        if payment is None:
+            raise NotFound
+        return HttpResponseRedirect(self.url("payment", payment_id=payment.pk))
+
+
+class PaymentPage(FormMixin, OrganizationPage):
+    """One payment: how it stands, its receipt, and asking for its unspent credit back."""
+
+    permission: ClassVar = {"GET": Permission.BILLING_READ, "POST": Permission.BILLING_MANAGE}
+    step_up = _STEP_UP
+    section = "payments"
+    template_name = "payments/payment.html"
+    form_class = RefundForm
+
+    def get(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
+        """Ask Stripe what became of it while that may still change, and show it."""
+        payment = selectors.payment_by_id(self.actor, path["payment_id"])
+        if payment.is_live and (payment.session_id or payment.intent_id):
+            payments.sync_payment(payment.id, now=self.now)
+        return super().get(request, *args, **path)
+
+    def context(self) -> dict[str, Any]:
+        """Return the payment as it is by now, and what of it can be asked back."""
+        payment = selectors.payment_by_id(self.actor, self.kwargs["payment_id"])
+        refundable = payments.refundable_minor(payment)
+        return {
+            "payment": payment,
+            "state": selectors.state_of(payment),
+            "refunds": selectors.refunds_of(payment),
+            "refundable": money.from_minor(refundable, payment.currency) if refundable else None,
+        }
+
+    def act(self, form: Any) -> HttpResponse:
+        """Ask for a refund."""
+        payments.request_refund(
+            actor=self.actor, payment_id=self.kwargs["payment_id"], now=self.now, **form.cleaned_data
+        )
+        message = _("Your refund is asked for. We mail you when it is decided.")
+        return self.done(message, to=self.url("payment", payment_id=self.kwargs["payment_id"]))
+
+
+class AddCard(OrganizationPage):
+    """Saving a card, on Stripe's page."""
+
+    permission = Permission.BILLING_MANAGE
+    step_up = _STEP_UP
+
+    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+        back = _absolute(self.url("payments"))
+        setup = payments.start_card_setup(
+            actor=self.actor,
+            organization=self.organization,
+            success_url=f"{back}?setup={{CHECKOUT_SESSION_ID}}",
+            cancel_url=back,
+            now=self.now,
+        )
+        return HttpResponseRedirect(payments.open_card_setup(setup_id=setup.id, now=self.now).checkout_url)
+
+
+class CardAction(OrganizationPage):
+    """Making a saved card the default, or removing it."""
+
+    permission = Permission.BILLING_MANAGE
+    step_up = _STEP_UP
+
+    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:
+        method = selectors.method_by_id(self.actor, path["method_id"])
+        to = self.url("payments")
+        if request.POST.get("do") == "remove":
+            payments.remove_card(actor=self.actor, method_id=method.id, now=self.now)
+            return self.done(_("%(card)s is removed.") % {"card": method}, to=to)
+        payments.make_default(actor=self.actor, method_id=method.id)
+        return self.done(_("%(card)s is charged from now on.") % {"card": method}, to=to)
+
+
+class AutoTopUpPage(FormMixin, OrganizationPage):
+    """Charging the default card when credit runs low."""
+
+    permission: ClassVar = {"GET": Permission.BILLING_READ, "POST": Permission.BILLING_MANAGE}
+    step_up = _STEP_UP
+    section = "payments"
+    template_name = "payments/auto_top_up.html"
+    form_class = AutoTopUpForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Return the amounts in force."""
+        row = selectors.standing(self.organization, self.actor, now=self.now).auto_top_up
+        return {"initial": {name: row[name] for name in ("threshold", "amount", "monthly_cap") if row[name]}}
+
+    def context(self) -> dict[str, Any]:
+        """Return how it stands."""
+        return {"standing": selectors.standing(self.organization, self.actor, now=self.now)}
+
+    def post(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
+        """Turn it off, or on with the amounts of the form."""
+        if request.POST.get("do") == "off":
+            payments.turn_off_auto_top_up(actor=self.actor, organization=self.organization, now=self.now)
+            return self.done(_("Automatic top-up is off."), to=self.url("payments"))
+        return super().post(request, *args, **path)
+
+    def act(self, form: Any) -> HttpResponse:
+        """Turn it on."""
+        payments.set_auto_top_up(
+            actor=self.actor, organization=self.organization, now=self.now, **form.cleaned_data
+        )
+        return self.done(_("Automatic top-up is on."), to=self.url("payments"))
+
+
+class PayInvoice(OrganizationPage):
+    """Paying an open invoice: with the saved card, or on Stripe's page."""
+
+    permission = Permission.BILLING_MANAGE
+    step_up = _STEP_UP
+    section = "payments"
+    template_name = "payments/pay_invoice.html"
+
+    def get(self, request: HttpRequest, **path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+        return self.render(selectors.invoice_to_pay(self.actor, path["invoice_id"]))
+
+    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:
+        """Pay what is left of it."""
+        by_card = request.POST.get("by") == "card"
+        payment = payments.start_invoice_payment(
+            actor=self.actor,
+            organization=self.organization,
+            invoice_id=path["invoice_id"],
+            by_card=by_card,
+            success_url=_absolute(self.url("payment-returned")),
+            cancel_url=_absolute(reverse("invoice-to-pay", kwargs=self.kwargs)),
+            now=self.now,
+        )
+        try:
+            payment = payments.pay(payment_id=payment.id, now=self.now)
+        except CardRefused as refusal:
+            shown = selectors.invoice_to_pay(self.actor, path["invoice_id"])
+            return self.render({**shown, "problem": str(refusal)}, status=402)
+        if payment.checkout_url and payment.is_live:
+            return HttpResponseRedirect(payment.checkout_url)
+        return HttpResponseRedirect(self.url("payment", payment_id=payment.id))
