@@ -36,8 +36,7 @@ from apps.pricing import selectors as pricing_selectors
 from apps.pricing import services as pricing
 from apps.pricing.models import PriceBookVersion
 from apps.quotas import services as quotas
-from apps.quotas.models import LimitOverride
-from apps.quotas.selectors import Target
+from apps.quotas.models import LimitOverride, Target
 from apps.vouchers import services as vouchers
 from apps.vouchers.models import Campaign, CampaignKind
 

@@ -30,8 +30,7 @@ from apps.core.staff import (
 from apps.organizations.models import Organization
 from apps.quotas import selectors, services
 from apps.quotas.forms import APPROVE, DecisionForm, OverrideForm, PlanChoiceForm, PlanLimitForm
-from apps.quotas.models import LimitOverride, Plan, PlanLimit, Quota, QuotaRequest
-from apps.quotas.selectors import Target
+from apps.quotas.models import LimitOverride, Plan, PlanLimit, Quota, QuotaRequest, Target
 
 
 class PlanLimitInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -214,7 +213,7 @@ class LimitOverrideAdmin(ServiceAdmin):
 
     @admin.display(description=_("Quota"), ordering="quota")
     def target(self, row: LimitOverride) -> str:
-        return str(Target(row.quota, row.family, row.region))
+        return str(row.target)
 
     @admin.display(description=_("Limit"), ordering="value")
     def limit(self, row: LimitOverride) -> str:
@@ -295,7 +294,7 @@ class QuotaRequestAdmin(ReadOnlyAdmin):
             step=step,
             template="quotas/decide.html",
             asked=asked,
-            target=str(Target(asked.quota, asked.family, asked.region)),
+            target=str(asked.target),
             **_comparison(asked.organization),
         )
 
@@ -305,7 +304,7 @@ class QuotaRequestAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Quota"), ordering="quota")
     def target(self, row: QuotaRequest) -> str:
-        return str(Target(row.quota, row.family, row.region))
+        return str(row.target)
 
     @admin.display(description=_("Next steps"))
     def steps(self, row: QuotaRequest) -> SafeString | str:
@@ -316,9 +315,7 @@ class QuotaRequestAdmin(ReadOnlyAdmin):
 
 
 def _limit_text(plan: Plan, quota: Quota) -> str:
-    own = [
-        row.value for row in plan.limits.all() if Target(row.quota, row.family, row.region) == Target(quota)
-    ]
+    own = [row.value for row in plan.limits.all() if row.target == Target(quota)]
     return _value_text(own[0] if own else None)
 
 

@@ -9,8 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError
 from apps.pricing.models import Region, Sku
-from apps.quotas.models import ANY, LimitOverride, Plan, PlanLimit, QuotaRequest
-from apps.quotas.selectors import Target
+from apps.quotas.models import ANY, LimitOverride, Plan, PlanLimit, QuotaRequest, Target
 from apps.quotas.services import target_of
 
 APPROVE, DENY = "approve", "deny"
@@ -25,7 +24,7 @@ class PlaceForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own = (self.instance.family, self.instance.region)
-        for name, codes, kept in (("family", _families(), own[0]), ("region", _regions(), own[1])):
+        for name, codes, kept in zip(("family", "region"), places(), own, strict=True):
             # What was chosen once stays to choose, also when nothing is sold under it any more.
             choices = sorted({*codes, kept} - {ANY})
             self.fields[name].choices = [(ANY, _("Every one")), *((code, code) for code in choices)]  # type: ignore[attr-defined]
@@ -107,10 +106,7 @@ class DecisionForm(forms.Form):
         date.input_type, time.input_type = "date", "time"
 
 
-def _families() -> set[str]:
-    rows = Sku.objects.values_list("family", "code")
-    return {(family or code).lower() for family, code in rows}
-
-
-def _regions() -> set[str]:
-    return set(Region.objects.values_list("code", flat=True))
+def places() -> tuple[list[str], list[str]]:
+    """Return the families and the regions that GPUs are limited by."""
+    families = {(family or code).lower() for family, code in Sku.objects.values_list("family", "code")}
+    return sorted(families), list(Region.objects.order_by("code").values_list("code", flat=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from django.conf import settings
@@ -34,6 +34,28 @@ class Quota(models.TextChoices):
 
 
 RATES = (Quota.REQUESTS_PER_MINUTE, Quota.REQUEST_BURST, Quota.WRITES_PER_MINUTE)
+
+
+class Target(NamedTuple):
+    """What a limit is about; `*` is every family or region."""
+
+    quota: str
+    family: str = ANY
+    region: str = ANY
+
+    def covers(self, family: str, region: str) -> bool:
+        """Return whether GPUs of a family in a region can count here."""
+        return self.family in (ANY, family) and self.region in (ANY, region)
+
+    @property
+    def closeness(self) -> tuple[bool, bool]:
+        """How specific this is: family and region before family, before region, before neither."""
+        return self.family != ANY, self.region != ANY
+
+    def __str__(self) -> str:
+        name = str(Quota(self.quota).label)
+        places = [place for place in (self.family, self.region) if place != ANY]
+        return f"{name} ({', '.join(places)})" if places else name
 
 
 def _limit_constraints(prefix: str) -> list[models.BaseConstraint]:
@@ -107,6 +129,11 @@ class PlanLimit(models.Model):
 
     def __str__(self) -> str:
         return self.get_quota_display()
+
+    @property
+    def target(self) -> Target:
+        """What the row is about."""
+        return Target(self.quota, self.family, self.region)
 
 
 class RequestState(models.TextChoices):
@@ -195,6 +222,11 @@ class QuotaRequest(models.Model):
     def __str__(self) -> str:
         return f"{self.get_quota_display()}: {self.requested}"
 
+    @property
+    def target(self) -> Target:
+        """What the row is about."""
+        return Target(self.quota, self.family, self.region)
+
 
 class LimitOverrideQuerySet(models.QuerySet["LimitOverride"]):
     """Reads of overrides."""
@@ -267,3 +299,8 @@ class LimitOverride(models.Model):
 
     def __str__(self) -> str:
         return self.get_quota_display()
+
+    @property
+    def target(self) -> Target:
+        """What the row is about."""
+        return Target(self.quota, self.family, self.region)

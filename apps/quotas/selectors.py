@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import NamedTuple
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -19,31 +18,9 @@ from apps.metering import selectors as metering
 from apps.organizations import selectors as organizations
 from apps.organizations.models import BillingPeriod, Organization, Project
 from apps.pricing.models import Region, Sku
-from apps.quotas.models import ANY, RATES, LimitOverride, Plan, PlanLimit, Quota
+from apps.quotas.models import RATES, LimitOverride, Plan, PlanLimit, Quota, Target
 
 SECONDS_PER_HOUR = 3600
-
-
-class Target(NamedTuple):
-    """What a limit is about; `*` is every family or region."""
-
-    quota: str
-    family: str = ANY
-    region: str = ANY
-
-    def covers(self, family: str, region: str) -> bool:
-        """Return whether GPUs of a family in a region can count here."""
-        return self.family in (ANY, family) and self.region in (ANY, region)
-
-    @property
-    def closeness(self) -> tuple[bool, bool]:
-        """How specific this is: family and region before family, before region, before neither."""
-        return self.family != ANY, self.region != ANY
-
-    def __str__(self) -> str:
-        name = str(Quota(self.quota).label)
-        places = [place for place in (self.family, self.region) if place != ANY]
-        return f"{name} ({', '.join(places)})" if places else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +98,7 @@ def limits(*, organization_id: UUID, now: datetime) -> dict[Target, Limit]:
     for *about, value in rows:
         found[Target(*about)] = Limit(target=Target(*about), value=value)
     for own in LimitOverride.objects.in_force(organization_id, now):
-        target = Target(own.quota, own.family, own.region)
+        target = own.target
         found[target] = Limit(target=target, value=own.value, is_own=True, expires_at=own.expires_at)
     order = {quota: place for place, quota in enumerate(Quota.values)}
     return dict(sorted(found.items(), key=lambda item: (order[item[0].quota], *item[0][1:])))

@@ -1,6 +1,9 @@
 from django.urls import path
+from django.utils.translation import gettext_lazy as _
 
-from apps.quotas import api
+from apps.core.http.navigation import Section
+from apps.core.permissions import Permission
+from apps.quotas import api, views
 
 _quotas = api.QuotaList.as_view()
 
@@ -14,5 +17,25 @@ api_urlpatterns = [
         "orgs/<slug:slug>/quota-requests/<uuid:request_id>",
         api.QuotaRequestDetail.as_view(),
         name="quota-request",
+    ),
+]
+
+navigation = [
+    Section(
+        key="quotas",
+        label=_("Quotas"),
+        route="quotas",
+        permission=Permission.QUOTAS_READ,
+        position=160,
+        letter="q",
+    ),
+]
+
+urlpatterns = [
+    path("app/<slug:slug>/quotas", views.Quotas.as_view(), name="quotas"),
+    path(
+        "app/<slug:slug>/quotas/requests/<uuid:request_id>/withdraw",
+        views.WithdrawRequest.as_view(),
+        name="quota-request-withdraw",
     ),
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from rest_framework import request as drf
 from rest_framework import serializers
 from rest_framework.response import Response
 
@@ -52,10 +53,20 @@ class ValidityOutput(serializers.Serializer[Any]):
     error = serializers.CharField(allow_null=True)
 
 
-class VoucherRedeem(IdempotentMixin, OrganizationView):
-    """Turning a code into credit."""
+class _GuessedView(OrganizationView):
+    """A view that takes codes: each is a guess, counted before the transaction that a wrong one rolls back."""
 
     permission = Permission.BILLING_TOP_UP
+
+    def initial(self, request: drf.Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method == "POST":
+            services.count_guess(actor=self.actor)
+
+
+class VoucherRedeem(IdempotentMixin, _GuessedView):
+    """Turning a code into credit."""
+
     idempotency_required = True
 
     @extend_schema(request=VoucherInput, responses={201: RedemptionOutput})
@@ -70,10 +81,8 @@ class VoucherRedeem(IdempotentMixin, OrganizationView):
         return Response(RedemptionOutput(made).data, status=201)
 
 
-class VoucherValidate(OrganizationView):
+class VoucherValidate(_GuessedView):
     """Asking whether a code would do."""
-
-    permission = Permission.BILLING_TOP_UP
 
     @extend_schema(request=VoucherInput, responses=ValidityOutput)
     def post(self, request: Request) -> Response:

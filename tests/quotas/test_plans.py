@@ -16,8 +16,8 @@ from apps.organizations.models import Organization, Project
 from apps.outbox.models import OutboxEvent
 from apps.quotas import selectors
 from apps.quotas import services as quotas
-from apps.quotas.models import Plan, PlanLimit
-from apps.quotas.selectors import Rates, Target
+from apps.quotas.models import Plan, PlanLimit, Target
+from apps.quotas.selectors import Rates
 from tests import build
 from tests.threads import at_once
 

@@ -15,8 +15,8 @@ from apps.notifications.models import Mail
 from apps.outbox.models import OutboxEvent
 from apps.quotas import selectors
 from apps.quotas import services as quotas
-from apps.quotas.models import LimitOverride, QuotaRequest
-from apps.quotas.selectors import Demand, Target
+from apps.quotas.models import LimitOverride, QuotaRequest, Target
+from apps.quotas.selectors import Demand
 from tests import build
 from tests.build import NOW
 from tests.metering.events import EARLIER, heartbeat, minutes, reading, send, started, tick

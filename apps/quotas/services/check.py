@@ -9,8 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import Conflict
 from apps.quotas import selectors
-from apps.quotas.models import Quota
-from apps.quotas.selectors import Target
+from apps.quotas.models import Quota, Target
 
 
 class QuotaExceeded(Conflict):

@@ -12,8 +12,7 @@ from apps.core.actor import Actor, ActorKind
 from apps.core.errors import FieldError, ValidationFailed
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
-from apps.quotas.models import LimitOverride, QuotaRequest
-from apps.quotas.selectors import Target
+from apps.quotas.models import LimitOverride, QuotaRequest, Target
 from apps.quotas.services.targets import check_limit, check_target
 
 

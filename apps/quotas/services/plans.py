@@ -16,8 +16,7 @@ from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
-from apps.quotas.models import CODE_PATTERN, Plan, PlanLimit
-from apps.quotas.selectors import Target
+from apps.quotas.models import CODE_PATTERN, Plan, PlanLimit, Target
 from apps.quotas.services.targets import check_limit, check_target
 
 
@@ -95,7 +94,7 @@ def set_plan_limits(*, actor: Actor, plan: Plan, limits: Mapping[Target, int | N
         check_target(target)
         check_limit(target, value)
     plan = Plan.objects.select_for_update(no_key=True).get(pk=plan.pk)
-    rows = {Target(row.quota, row.family, row.region): row for row in PlanLimit.objects.filter(plan=plan)}
+    rows = {row.target: row for row in PlanLimit.objects.filter(plan=plan)}
     diff: dict[str, Any] = {}
     for target, row in rows.items():
         if target not in limits:

@@ -18,8 +18,7 @@ from apps.organizations import selectors as organizations
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.quotas import selectors
-from apps.quotas.models import Quota, QuotaRequest, RequestState
-from apps.quotas.selectors import Target
+from apps.quotas.models import Quota, QuotaRequest, RequestState, Target
 from apps.quotas.services.overrides import check_expiry, override_limit
 from apps.quotas.services.targets import check_limit, target_of
 
@@ -111,13 +110,13 @@ def approve_request(
     organization = Organization.objects.select_for_update(no_key=True).get(pk=request.organization_id)
     request = _lock_waiting(request)
     request.granted = request.requested if granted is None else granted
-    check_limit(_target(request), request.granted, path="granted")
+    check_limit(request.target, request.granted, path="granted")
     request.expires_at = expires_at
     _decide(actor, request, RequestState.APPROVED, message, now)
     override_limit(
         actor=actor,
         organization=organization,
-        target=_target(request),
+        target=request.target,
         value=request.granted,
         expires_at=expires_at,
         request=request,
@@ -151,10 +150,6 @@ def _limit_now(organization: Organization, target: Target, now: datetime) -> int
     return limits[target].value
 
 
-def _target(request: QuotaRequest) -> Target:
-    return Target(request.quota, request.family, request.region)
-
-
 def _lock_waiting(request: QuotaRequest) -> QuotaRequest:
     request = QuotaRequest.objects.select_for_update(no_key=True).get(pk=request.pk)
     if request.state != RequestState.SUBMITTED:
@@ -184,7 +179,7 @@ def _mail_decision(request: QuotaRequest, now: datetime) -> None:
         to=[asked_by.email] if asked_by else organizations.billing_recipients(organization, now=now),
         context={
             "organization": organization.name,
-            "quota": str(_target(request)),
+            "quota": str(request.target),
             "approved": request.state == RequestState.APPROVED,
             "requested": f"{request.requested:,}",
             "granted": None if request.granted is None else f"{request.granted:,}",

@@ -6,8 +6,7 @@ from django.utils.translation import gettext as _
 
 from apps.core.errors import FieldError, ValidationFailed
 from apps.quotas import selectors
-from apps.quotas.models import ANY, RATES, Quota
-from apps.quotas.selectors import Target
+from apps.quotas.models import ANY, RATES, Quota, Target
 
 VALUE_MAX = 10**12
 

@@ -8,7 +8,14 @@ from apps.vouchers.services.campaigns import (
     issue_codes,
     void_code,
 )
-from apps.vouchers.services.redemption import AlreadyRedeemed, VoucherInvalid, check_code, expiry_of, redeem
+from apps.vouchers.services.redemption import (
+    AlreadyRedeemed,
+    VoucherInvalid,
+    check_code,
+    count_guess,
+    expiry_of,
+    redeem,
+)
 
 __all__ = [
     "CODES_AT_ONCE_MAX",
@@ -16,6 +23,7 @@ __all__ = [
     "CampaignFull",
     "VoucherInvalid",
     "check_code",
+    "count_guess",
     "create_campaign",
     "end_campaign",
     "expiry_of",

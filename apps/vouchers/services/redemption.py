@@ -15,10 +15,12 @@ from apps.billing.models import Pot
 from apps.core import money
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, NotFound
+from apps.core.http.address import limiting_address
 from apps.core.periods import HOUR, floor_hour, is_whole_hour
 from apps.credentials.models import ApiKey
 from apps.identity import selectors as identity
 from apps.ledger import services as ledger
+from apps.limits import services as limits
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.vouchers import codes
@@ -41,6 +43,14 @@ class AlreadyRedeemed(Conflict):
 
     code = "voucher_already_redeemed"
     default_message = gettext_lazy("You have redeemed this code already; its credit is in your account.")
+
+
+def count_guess(*, actor: Actor) -> None:
+    """Count one code tried by an account from its address, or raise TooManyGuesses.
+
+    Interfaces call it before `redeem` and `check_code`, outside of the transaction that a wrong code rolls back.
+    """
+    limits.guard(limits.VOUCHER, f"{actor.kind}:{actor.id}", limiting_address(actor.address))
 
 
 @transaction.atomic

@@ -1,0 +1,80 @@
+"""Pages: an organization's credit with the codes that add to it, and its statement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+
+from apps.billing import statements
+from apps.billing.credits import credit_of
+from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.money import from_micros, plain
+from apps.core.periods import is_label, label_of
+from apps.core.permissions import Permission
+from apps.vouchers import services
+
+
+class RedeemForm(forms.Form):
+    """A voucher's code."""
+
+    code = forms.CharField(
+        label=_("Voucher code"),
+        help_text=_("Sixteen letters and digits; case, spaces and hyphens do not matter."),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}
+        ),
+    )
+
+
+class Credits(FormMixin, OrganizationPage):
+    """The lots in the order in which they burn, with the form that redeems a code."""
+
+    permission = {"GET": Permission.BILLING_READ, "POST": Permission.BILLING_TOP_UP}
+    section = "credits"
+    template_name = "vouchers/credits.html"
+    form_class = RedeemForm
+
+    def context(self) -> dict[str, Any]:
+        """Return the credit."""
+        return {"credit": credit_of(self.organization_id, now=self.now)}
+
+    def act(self, form: Any) -> HttpResponse:
+        """Redeem the code."""
+        services.count_guess(actor=self.actor)
+        try:
+            made = services.redeem(
+                actor=self.actor,
+                organization=self.organization,
+                code=form.cleaned_data["code"],
+                now=self.now,
+            )
+        except services.VoucherInvalid as refusal:
+            # Elsewhere a page that is not found; here an answer that belongs beside the field.
+            form.add_error("code", str(refusal))
+            return self.render({"form": form, **self.context()}, status=422)
+        message = _now("%(amount)s %(currency)s are in your account: %(campaign)s.") % {
+            "amount": plain(from_micros(made.lot.amount_micros), decimals_min=2),
+            "currency": made.lot.currency,
+            "campaign": made.campaign.name,
+        }
+        return self.done(message, to=self.url("credits"))
+
+
+class StatementPage(OrganizationPage):
+    """What came and went in a month, with the balance after each line."""
+
+    permission = Permission.BILLING_READ
+    section = "credits"
+    template_name = "vouchers/statement.html"
+
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
+        """Show the month that is asked for, or this one."""
+        asked = request.GET.get("month", "")
+        this_month = label_of(self.now, self.organization.timezone)
+        label = asked if is_label(asked) and "1970" <= asked <= this_month else this_month
+        found = statements.statement(self.organization, label, now=self.now)
+        return self.render({"statement": found, "newest_first": reversed(found.lines)})

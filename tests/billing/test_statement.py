@@ -1,0 +1,79 @@
+"""The statement: whatever was posted and when, its balances are the books'."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apps.billing import selectors, statements
+from apps.billing.models import Pot
+from apps.core.periods import previous_label
+from tests import build
+from tests.build import NOW
+from tests.money import books
+
+pytestmark = pytest.mark.django_db
+CREDITS = st.tuples(
+    st.sampled_from(Pot), st.decimals(Decimal("0.01"), 50, places=6), st.integers(0, 59), st.booleans()
+)
+USES = st.tuples(st.integers(0, 59 * 24), st.integers(1, 30))
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(CREDITS, max_size=6), st.lists(USES, max_size=4), st.sampled_from(["UTC", "Pacific/Auckland"])
+)
+def test_months_join_and_end_at_what_the_books_say(lots, uses, zone):
+    since = NOW - timedelta(days=60)
+    lab = build.organization(now=since, timezone=zone)
+    build.price_book({"unit_price": "1.23456789"})
+    for pot, amount, day, ends in sorted(lots, key=lambda item: item[2]):
+        at = since + timedelta(days=day)
+        build.credit(lab, str(amount), pot=pot, now=at, expires_at=at + timedelta(days=7) if ends else None)
+    for hour, length in uses:
+        start = since + timedelta(hours=hour)
+        build.usage(lab, start, min(start + timedelta(hours=length), NOW))
+    build.metered(lab)
+
+    label, later = "2026-06", None
+    found = []
+    while label >= "2026-02":
+        found.append(statements.statement(lab, label, now=NOW))
+        label = previous_label(label)
+
+    for month in found:
+        assert month.closing_micros - month.opening_micros == sum(line.micros for line in month.lines)
+        if month.lines:
+            assert month.lines[-1].balance_micros == month.closing_micros
+        if later is not None:
+            assert month.closing_micros == later.opening_micros
+        later = month
+    own = books(lab)
+    assert found[0].closing_micros == sum(
+        own.get(kind, 0) for kind in ("paid_lot", "promo_lot", "receivable")
+    )
+    assert found[-1].opening_micros == 0
+    balance = selectors.balance(lab, now=NOW)
+    unposted = balance.accrued_micros
+    stale = (
+        sum(lot.balance_micros for lot in selectors.lot_states(lab.id))
+        - balance.paid_micros
+        - balance.promo_micros
+    )
+    assert found[0].closing_micros - stale == balance.available_micros + unposted
+
+
+def test_a_month_of_usage_is_a_few_queries(django_assert_num_queries):
+    lab = build.organization(now=datetime(2026, 5, 1, tzinfo=UTC))
+    build.price_book({"unit_price": "1"})
+    build.usage(lab, NOW - timedelta(days=3), NOW)
+    build.metered(lab)
+
+    with django_assert_num_queries(3):
+        found = statements.statement(lab, "2026-05", now=NOW)
+
+    assert [line.transfers for line in found.lines] == [12, 24, 24, 12]
