@@ -1,4 +1,4 @@
-"""Pages: the usage explorer, and the statement of every movement."""
+"""Pages: the usage explorer, and the statement of a month."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from django.utils import timezone
 from apps.billing import explorer, statements
 from apps.billing.forms import UsageForm
 from apps.billing.usage import UsageQuery, usage_with_amounts
-from apps.core.http.pages import OrganizationPage, slice_of
+from apps.core.http.pages import OrganizationPage
+from apps.core.periods import is_label, label_of
 from apps.core.permissions import Permission
 from apps.core.spreadsheets import neutral
-from apps.ledger.selectors import transfers_of
 
 
 class Usage(OrganizationPage):
@@ -58,17 +58,16 @@ class Usage(OrganizationPage):
 
 
 class Statement(OrganizationPage):
-    """Every movement of credit and debt, newest first."""
+    """What came and went in a month, with the balance after each line."""
 
     permission = Permission.BILLING_READ
-    section = "invoices"
+    section = "credits"
     template_name = "billing/statement.html"
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
-        transfers = transfers_of(self.organization_id).on_statement().select_related("debit", "credit")
-        found = slice_of(request, transfers)
-        rows = [
-            statements.transaction_row(transfer) | {"word": transfer.get_kind_display()}
-            for transfer in found.rows
-        ]
-        return self.render({"slice": found, "rows": rows})
+        """Show the month that is asked for, or this one."""
+        asked = request.GET.get("month", "")
+        this_month = label_of(self.now, self.organization.timezone)
+        label = asked if is_label(asked) and "1970" <= asked <= this_month else this_month
+        found = statements.statement(self.organization, label, now=self.now)
+        return self.render({"statement": found, "newest_first": reversed(found.lines)})

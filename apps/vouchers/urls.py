@@ -23,5 +23,4 @@ navigation = [
 
 urlpatterns = [
     path("app/<slug:slug>/credits", views.Credits.as_view(), name="credits"),
-    path("app/<slug:slug>/credits/statement", views.StatementPage.as_view(), name="statement"),
 ]

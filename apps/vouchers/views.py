@@ -1,19 +1,17 @@
-"""Pages: an organization's credit with the codes that add to it, and its statement."""
+"""The page of an organization's credit, with the codes that add to it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.billing import statements
 from apps.billing.credits import credit_of
 from apps.core.http.pages import FormMixin, OrganizationPage
 from apps.core.money import from_micros, plain
-from apps.core.periods import is_label, label_of
 from apps.core.permissions import Permission
 from apps.vouchers import services
 
@@ -62,19 +60,3 @@ class Credits(FormMixin, OrganizationPage):
             "campaign": made.campaign.name,
         }
         return self.done(message, to=self.url("credits"))
-
-
-class StatementPage(OrganizationPage):
-    """What came and went in a month, with the balance after each line."""
-
-    permission = Permission.BILLING_READ
-    section = "credits"
-    template_name = "vouchers/statement.html"
-
-    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
-        """Show the month that is asked for, or this one."""
-        asked = request.GET.get("month", "")
-        this_month = label_of(self.now, self.organization.timezone)
-        label = asked if is_label(asked) and "1970" <= asked <= this_month else this_month
-        found = statements.statement(self.organization, label, now=self.now)
-        return self.render({"statement": found, "newest_first": reversed(found.lines)})

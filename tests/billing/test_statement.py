@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+import time_machine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.billing import selectors, statements
 from apps.billing.models import Pot
 from apps.core.periods import previous_label
+from apps.core.permissions import Role
 from tests import build
 from tests.build import NOW
 from tests.money import books
@@ -20,7 +23,13 @@ pytestmark = pytest.mark.django_db
 CREDITS = st.tuples(
     st.sampled_from(Pot), st.decimals(Decimal("0.01"), 50, places=6), st.integers(0, 59), st.booleans()
 )
+PAGE = "/app/lab/statement"
 USES = st.tuples(st.integers(0, 59 * 24), st.integers(1, 30))
+
+
+def words(answer):
+    """Return what is to read on a page, each run of space as one."""
+    return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
@@ -77,3 +86,29 @@ def test_a_month_of_usage_is_a_few_queries(django_assert_num_queries):
         found = statements.statement(lab, "2026-05", now=NOW)
 
     assert [line.transfers for line in found.lines] == [12, 24, 24, 12]
+
+
+def test_the_statement_runs_from_the_opening_to_the_closing_balance(lab):
+    build.price_book({"unit_price": "2"})
+    build.credit(lab, "100", now=datetime(2026, 4, 28, 9, tzinfo=UTC), reason="Wire")
+    build.usage(lab, datetime(2026, 5, 14, 10, tzinfo=UTC), datetime(2026, 5, 14, 13, tzinfo=UTC))
+    build.metered(lab)
+    build.credit(lab, "5", pot=Pot.PROMO, now=datetime(2026, 5, 14, 20, tzinfo=UTC), reason="Sorry")
+    client = build.browser(build.member(lab, Role.VIEWER))
+
+    with time_machine.travel(NOW, tick=False):
+        may = client.get(PAGE)
+        april = client.get(PAGE, {"month": "2026-04"})
+        nonsense = client.get(PAGE, {"month": "2027-13"})
+
+    found = may.context["statement"]
+    assert (found.opening_micros, found.closing_micros) == (100_000_000, 99_000_000)
+    assert [(line.kind, line.micros, line.balance_micros, line.transfers) for line in found.lines] == [
+        ("grant", 5_000_000, 105_000_000, 1),
+        ("usage", -6_000_000, 99_000_000, 3),
+    ]
+    assert (found.earlier, found.later) == ("2026-04", "")
+    assert "Usage 14 May Paid credit −6.00 99.00" in words(may)
+    assert april.context["statement"].closing_micros == 100_000_000
+    assert (april.context["statement"].earlier, april.context["statement"].later) == ("", "2026-05")
+    assert nonsense.context["statement"].label == "2026-05"

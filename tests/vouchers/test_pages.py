@@ -1,9 +1,9 @@
-"""The pages of credit: what is left in which order, codes that add to it, and the statement."""
+"""The pages of credit: what is left in which order, and codes that add to it."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import time_machine
@@ -16,7 +16,7 @@ from apps.vouchers.services import VoucherInvalid
 from tests import build
 from tests.build import NOW
 
-CREDITS, STATEMENT = "/app/lab/credits", "/app/lab/credits/statement"
+CREDITS = "/app/lab/credits"
 
 
 def text_of(answer):
@@ -103,29 +103,3 @@ def test_who_only_reads_sees_no_form(lab):
 
     assert answer.status_code == 200
     assert "Redeem" not in re.findall(r"<button[^>]*>([^<]*)", answer.content.decode())
-
-
-def test_the_statement_runs_from_the_opening_to_the_closing_balance(lab, owner):
-    build.price_book({"unit_price": "2"})
-    build.credit(lab, "100", now=datetime(2026, 4, 28, 9, tzinfo=UTC), reason="Wire")
-    build.usage(lab, datetime(2026, 5, 14, 10, tzinfo=UTC), datetime(2026, 5, 14, 13, tzinfo=UTC))
-    build.metered(lab)
-    build.credit(lab, "5", pot=Pot.PROMO, now=datetime(2026, 5, 14, 20, tzinfo=UTC), reason="Sorry")
-    client = build.browser(owner)
-
-    with time_machine.travel(NOW, tick=False):
-        may = client.get(STATEMENT)
-        april = client.get(STATEMENT, {"month": "2026-04"})
-        nonsense = client.get(STATEMENT, {"month": "2027-13"})
-
-    found = may.context["statement"]
-    assert (found.opening_micros, found.closing_micros) == (100_000_000, 99_000_000)
-    assert [(line.kind, line.micros, line.balance_micros, line.transfers) for line in found.lines] == [
-        ("grant", 5_000_000, 105_000_000, 1),
-        ("usage", -6_000_000, 99_000_000, 3),
-    ]
-    assert (found.earlier, found.later) == ("2026-04", "")
-    assert "Usage 14 May Paid credit −6.00 99.00" in text_of(may)
-    assert april.context["statement"].closing_micros == 100_000_000
-    assert (april.context["statement"].earlier, april.context["statement"].later) == ("", "2026-05")
-    assert nonsense.context["statement"].label == "2026-05"
