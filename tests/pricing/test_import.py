@@ -370,8 +370,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         run(tmp_path / "nowhere.json")
     with pytest.raises(CommandError, match="UTF-8"):
         run(latin, "--name", "x")
-    with pytest.raises(CommandError, match="is not a moment"):
+    with pytest.raises(CommandError, match="invalid moment value"):
         run(NEBIUS, "--name", "x", "--effective-from", "yesterday")
+
+
+def test_a_moment_without_an_offset_is_utc(capsys: Any) -> None:
+    run(NEBIUS, "--name", "x", "--effective-from", "2026-03-01T05:00:00", "--publish")
+
+    version = PriceBook.objects.get().versions.get()
+    assert version.effective_from == datetime(2026, 3, 1, 5, tzinfo=UTC)
 
 
 # Versions

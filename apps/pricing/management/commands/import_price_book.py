@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from apps.core.actor import system_actor
+from apps.core.arguments import moment
 from apps.core.errors import DomainError, ValidationFailed
 from apps.pricing import files, selectors, services
 
@@ -32,7 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--currency", default="", help="of a CSV; default: DEFAULT_CURRENCY")
         parser.add_argument(
             "--effective-from",
-            type=_moment,
+            type=moment,
             metavar="T",
             help="whole UTC hour from which they apply; default of a first version: 1970-01-01T00:00:00Z",
         )
@@ -84,16 +83,6 @@ class Command(BaseCommand):
             currency=currency,
             currency_default=settings.DEFAULT_CURRENCY,
         )
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = parse_datetime(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise CommandError(_("“%s” is not a moment such as 2026-01-01T00:00:00Z.") % text)
-    return moment
 
 
 def _described(path: Path, error: ValidationFailed) -> str:
