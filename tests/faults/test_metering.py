@@ -139,7 +139,7 @@ def test_an_event_that_commits_during_a_tick_is_counted_by_the_next(lab, monkeyp
     count = counting._count
 
     def count_and_let_another_in(*arguments):
-        found = count(*arguments)
+        found = list(count(*arguments))
         with ThreadPoolExecutor(1) as pool:
             pool.submit(in_thread, lambda: send(heartbeat("a", EARLIER + minutes(10)))).result()
         return found

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from apps.metering import selectors
 from apps.metering.models import MeteringState
@@ -60,3 +61,25 @@ def test_a_deleted_organization_does_not_lag(lab):
 
     Organization.objects.update(status="deleted")
     assert selectors.health(timezone.now()).lag_seconds == 0
+
+
+def test_every_event_is_told_by_its_outcome(lab):
+    def told() -> dict[str, float]:
+        names = ("accepted", "duplicate", "invalid_event", "conflict")
+        return {
+            name: REGISTRY.get_sample_value("countinghouse_usage_events_total", {"outcome": name}) or 0
+            for name in names
+        }
+
+    before = told()
+    now = timezone.now().replace(microsecond=0)
+    first = started("a", now)
+    send(first, started("b", now), now=now)
+    send(first, first | {"subject": "c"}, started("d", now, gpus=-1), now=now)
+
+    assert {name: count - before[name] for name, count in told().items()} == {
+        "accepted": 2,
+        "duplicate": 1,
+        "conflict": 1,
+        "invalid_event": 1,
+    }

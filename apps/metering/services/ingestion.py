@@ -7,6 +7,7 @@ the attempt is rolled back and repeated without those that are known by then. No
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,6 +16,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
+from prometheus_client import Counter
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 
 from apps.core import correlation, failpoints
@@ -31,6 +33,11 @@ from apps.metering.services.resources import Owner
 CONFLICT = "conflict"
 OUT_OF_WINDOW = "out_of_window"
 
+_EVENTS = Counter(
+    "countinghouse_usage_events_total",
+    "Usage events taken in or not: accepted, duplicate, or the code they were rejected with.",
+    ["outcome"],
+)
 _DAY_MS = 86_400_000
 # Lists travel as lines of text: the driver's arrays cost more than the statement, and checked text has no line breaks.
 _KNOWN_HASHES = """
@@ -146,7 +153,15 @@ def ingest_events(
         Rejection(index=index, id=received[index].id, code=refusal.code, message=refusal.message)
         for index, refusal in sorted(errors.items())
     ]
+    _tell(outcome)
     return outcome
+
+
+def _tell(outcome: Outcome) -> None:
+    told = collections.Counter(error.code for error in outcome.errors)
+    told |= {"accepted": outcome.accepted, "duplicate": outcome.duplicates}
+    for name, count in told.items():
+        _EVENTS.labels(outcome=name).inc(count)
 
 
 def _identity(event: Received) -> _Identity:
