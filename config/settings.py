@@ -195,6 +195,11 @@ LEDGER_PROOFS = [
     "apps.vouchers.proofs.prove_redemptions",
     "apps.invoices.proofs.prove_invoices",
 ]
+METRICS_COLLECTORS = [
+    "apps.metering.metrics.UsageCollector",
+    "apps.notifications.metrics.MailCollector",
+    "apps.audit.metrics.AuditCollector",
+]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
 LIMIT_CHECK = "apps.quotas.services.check"
 # What an operator's own machine does not ask for: a public registry, about names that are made up.

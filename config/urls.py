@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.utils.module_loading import module_has_submodule
 
-from apps.core.http import health, openapi
+from apps.core.http import health, openapi, prometheus
 from apps.core.http.views import UnknownPath
 
 # The paths that clients of one of our predecessors call without a prefix.
@@ -31,6 +31,7 @@ api_urlpatterns = _routes("api_urlpatterns")
 urlpatterns = [
     path("healthz", health.Healthz.as_view()),
     path("readyz", health.Readyz.as_view()),
+    path("metrics", prometheus.Metrics.as_view(), name="metrics"),
     path("api/v1/openapi.json", openapi.Document.as_view(), name="openapi"),
     path("api/docs", openapi.docs, name="api-docs"),
     path("api/v1/", include((api_urlpatterns, "api"), namespace="api")),

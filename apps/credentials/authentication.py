@@ -10,6 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from apps.core import metrics
 from apps.core.actor import Actor
 from apps.core.http.address import client_address
 from apps.credentials import secrets, services
@@ -27,7 +28,7 @@ class CredentialAuthentication(BaseAuthentication):
         refuse_secrets_in_query(request)
         bearer, key = _bearer(request), request.headers.get("X-API-Key", "").strip()
         if bearer and key and bearer != key:
-            raise TokenInvalid(_("Authorization and X-API-Key differ. Send one credential."))
+            raise _refused("two_credentials", _("Authorization and X-API-Key differ. Send one credential."))
         secret = bearer or key
         if not secret:
             return None
@@ -48,7 +49,8 @@ def refuse_secrets_in_query(request: Request) -> None:
         if name.lower() in _QUERY_NAMES or any(
             secrets.parse(value) or value.startswith("eyJ") for value in values
         ):
-            raise TokenInvalid(_("Never send a credential in the address. Replace it: logs may hold it."))
+            message = _("Never send a credential in the address. Replace it: logs may hold it.")
+            raise _refused("in_the_address", message)
 
 
 def _bearer(request: Request) -> str:
@@ -57,8 +59,12 @@ def _bearer(request: Request) -> str:
         return ""
     scheme, _space, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise TokenInvalid(_("Authorization must be `Bearer` and a credential."))
+        raise _refused("not_bearer", _("Authorization must be `Bearer` and a credential."))
     return token.strip()
+
+
+def _refused(reason: str, message: str) -> TokenInvalid:
+    return metrics.failed_authentication(metrics.MACHINE, reason, TokenInvalid(message))
 
 
 class CredentialScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

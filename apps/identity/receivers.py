@@ -24,11 +24,12 @@ from allauth.mfa.signals import (
 )
 from allauth.socialaccount.models import SocialLogin
 from allauth.socialaccount.signals import social_account_added, social_account_removed
-from django.contrib.auth.signals import user_logged_in
+from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils import timezone
 
+from apps.core import metrics
 from apps.core.actor import Actor, ActorKind
 from apps.core.http.address import client_address
 from apps.identity import notices, services
@@ -47,6 +48,12 @@ def verify_session_at_login(request: HttpRequest | None, user: User, **_more: An
         ):
             django_otp.login(request, services.verifying_device(user))
             return
+
+
+@receiver(user_login_failed)
+def count_failed_login(**_more: Any) -> None:
+    """Count an address or password that did not hold on a page; which of the two, Django does not say."""
+    metrics.count_failed_authentication(metrics.PERSON, "wrong_login_on_page")
 
 
 @receiver(authenticator_used)

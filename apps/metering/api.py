@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
-from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, extend_schema
-from prometheus_client import CONTENT_TYPE_LATEST
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core.http.views import PUBLIC, ApiView, RateClass, Rule
+from apps.core.http.views import ApiView, RateClass
 from apps.core.permissions import IntegrationScope
-from apps.metering import metrics
 from apps.metering import services as metering
 from apps.metering.models import EventType
 
@@ -113,16 +109,3 @@ class UsageEventsCreate(ApiView):
             now=timezone.now(),
         )
         return Response(OutcomeOutput(outcome).data)
-
-
-@extend_schema(exclude=True)
-class Metrics(ApiView):
-    """How counting and charging keep up, for Prometheus."""
-
-    permission = IntegrationScope.METRICS_READ
-
-    def rule_for(self, method: str) -> Rule:
-        return PUBLIC if settings.METRICS_PUBLIC else super().rule_for(method)
-
-    def get(self, request: Request) -> HttpResponse:  # noqa: ARG002
-        return HttpResponse(metrics.render(timezone.now()), content_type=CONTENT_TYPE_LATEST)

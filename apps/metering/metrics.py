@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -38,10 +38,3 @@ class UsageCollector(Collector):
             "Accepted usage events, as estimated by the database's last ANALYZE.",
             health.events_stored,
         )
-
-
-def render(now: datetime) -> bytes:
-    """Return the metrics in Prometheus's text format."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(UsageCollector(now))
-    return generate_latest(registry)

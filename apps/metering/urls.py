@@ -5,6 +5,3 @@ from apps.metering import api
 api_urlpatterns = [
     path("usage/events", api.UsageEventsCreate.as_view(), name="usage-events"),
 ]
-urlpatterns = [
-    path("metrics", api.Metrics.as_view(), name="metrics"),
-]

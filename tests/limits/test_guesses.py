@@ -38,7 +38,8 @@ def test_the_sixth_wrong_password_is_not_looked_at(counted, ada):
     sixth = log_in(PASSWORD)
 
     assert [answer.status_code for answer in answers] == [401] * 5
-    assert (sixth.status_code, sixth.json()["code"], sixth["Retry-After"]) == (429, "rate_limited", "12")
+    assert (sixth.status_code, sixth.json()["code"]) == (429, "rate_limited")
+    assert 1 <= int(sixth["Retry-After"]) <= 12
     assert log_in(PASSWORD, address="192.0.2.8").status_code == 200, "nobody is locked out from elsewhere"
     assert GuessBucket.objects.exists() == (counted == "postgresql")
 
@@ -104,7 +105,7 @@ def test_in_two_threads_five_guesses_are_five(counted, transactional_db):
 
     refusals = [result for result in found if isinstance(result, TooManyGuesses)]
     assert len(refusals) == 7
-    assert {error.details["retry_after"] for error in refusals} == {12}
+    assert all(1 <= error.details["retry_after"] <= 12 for error in refusals)
 
 
 def test_the_last_guess_counts_although_the_request_is_refused(valkey_stopped, transactional_db):

@@ -16,6 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
+from apps.core import metrics
 from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.compiled import CompiledQuery
 from apps.core.errors import Conflict, FieldError, PermissionDenied, Unauthenticated, ValidationFailed
@@ -262,16 +263,24 @@ def authenticate_secret(secret: str, *, address: str, now: datetime) -> tuple[An
     whoever does not hold the secret.
     """
     credential = _find(secret, now)
-    if credential is None or not credential.holds(secret, now):
-        raise TokenInvalid
+    if credential is None:
+        raise _refused("unknown", TokenInvalid())
+    if not credential.holds(secret, now):
+        raise _refused("wrong_secret", TokenInvalid())
     if credential.has_expired(now):
-        raise TokenExpired
-    if not credential.works(now) or not getattr(credential, "creator_in_force", True):
-        raise TokenInvalid
+        raise _refused("expired", TokenExpired())
+    if not credential.works(now):
+        raise _refused("revoked_or_inactive", TokenInvalid())
+    if not getattr(credential, "creator_in_force", True):
+        raise _refused("creator_not_in_force", TokenInvalid())
     if not credential.allows(address):
-        raise AddressNotAllowed
+        raise _refused("address_not_allowed", AddressNotAllowed())
     _note_use(credential, address, now)
     return credential, credential.actor(address)
+
+
+def _refused[E: Exception](reason: str, error: E) -> E:
+    return metrics.failed_authentication(metrics.MACHINE, reason, error)
 
 
 def _find(secret: str, now: datetime) -> AnyCredential | None:

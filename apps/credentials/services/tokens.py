@@ -20,6 +20,7 @@ from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
+from apps.core import metrics
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import FieldError, Unauthenticated, ValidationFailed
 from apps.core.http.address import limiting_address
@@ -76,16 +77,18 @@ def login(*, email: str, password: str, otp: str, address: str, user_agent: str,
     user = User.objects.annotate(is_verified=Exists(verified)).filter(email=email.strip().lower()).first()
     if user is None:
         User().set_password(password)
-        raise LoginRefused
-    if not user.check_password(password) or not user.is_active or not user.is_verified:
-        raise LoginRefused
+        raise _refused("unknown_address", LoginRefused())
+    if not user.check_password(password):
+        raise _refused("wrong_password", LoginRefused())
+    if not user.is_active or not user.is_verified:
+        raise _refused("inactive_or_unverified", LoginRefused())
     if people.has_second_factor(user):
         if not otp:
             raise MfaRequired(methods=["totp", "recovery_code"])
         try:
             identity.take_code(user=user, code=otp, address=address, browser=user_agent, now=now)
         except identity.CodeRefused as error:
-            raise LoginRefused from error
+            raise _refused("wrong_code", LoginRefused()) from error
     limits.forgive(limits.LOGIN, *guesser)
     with transaction.atomic():
         family = TokenFamily.objects.create(
@@ -108,7 +111,7 @@ def refresh(*, refresh_token: str, address: str, now: datetime) -> Tokens:
     with transaction.atomic():
         found = RefreshToken.objects.filter(digest=digest).first()
         if found is None:
-            raise TokenInvalid
+            raise _refused("unknown_refresh_token", TokenInvalid())
         # Whoever else refreshes with this token waits here and then finds it used.
         family = (
             TokenFamily.objects.select_for_update(no_key=True, of=("self",))
@@ -117,9 +120,9 @@ def refresh(*, refresh_token: str, address: str, now: datetime) -> Tokens:
         )
         found.refresh_from_db()
         if not _holds(family, now):
-            raise TokenInvalid
+            raise _refused("login_ended", TokenInvalid())
         if now >= found.created_at + IDLE_MAX:
-            raise TokenExpired
+            raise _refused("refresh_token_expired", TokenExpired())
         if found.used_at is None:
             found.used_at = now
             found.save(update_fields=["used_at"])
@@ -141,7 +144,7 @@ def refresh(*, refresh_token: str, address: str, now: datetime) -> Tokens:
             cause=f"credentials.token_reused:{family.id}",
             now=now,
         )
-    raise TokenInvalid
+    raise _refused("refresh_token_reused", TokenInvalid())
 
 
 @transaction.atomic
@@ -187,7 +190,7 @@ def authenticate_access_token(token: str, *, address: str, now: datetime) -> tup
         TokenFamily.objects.select_related("user").filter(pk=claims["sid"], user_id=claims["sub"]).first()
     )
     if family is None or not _holds(family, now):
-        raise TokenInvalid
+        raise _refused("login_ended", TokenInvalid())
     return family, Actor(
         kind=ActorKind.USER,
         id=family.user_id,
@@ -202,10 +205,10 @@ def _claims(token: str, now: datetime) -> dict[str, UUID]:
     try:
         header = jwt.get_unverified_header(token)
         if header.get("typ") != TYPE or header.get("alg") != "RS256" or "crit" in header:
-            raise TokenInvalid
+            raise _refused("access_token_invalid", TokenInvalid())
         key = verifying_key(str(header.get("kid")), now)
         if key is None:
-            raise TokenInvalid
+            raise _refused("access_token_invalid", TokenInvalid())
         claims: dict[str, Any] = jwt.decode(
             token,
             key,
@@ -216,9 +219,13 @@ def _claims(token: str, now: datetime) -> dict[str, UUID]:
         )
         return {"sub": UUID(claims["sub"]), "sid": UUID(claims["sid"])}
     except jwt.ExpiredSignatureError as error:
-        raise TokenExpired from error
+        raise _refused("access_token_expired", TokenExpired()) from error
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
-        raise TokenInvalid from error
+        raise _refused("access_token_invalid", TokenInvalid()) from error
+
+
+def _refused[E: Exception](reason: str, error: E) -> E:
+    return metrics.failed_authentication(metrics.PERSON, reason, error)
 
 
 def _issue(family: TokenFamily, now: datetime) -> Tokens:
