@@ -39,7 +39,8 @@ class Environment(BaseSettings):
     )
     field_encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
-        description="Fernet keys for second factors at rest, comma-separated, newest first. "
+        description="Fernet keys for second factors and signing keys at rest, comma-separated, newest first; "
+        "after adding one, run `manage.py reencrypt_secrets`. "
         "Unset: derived from SECRET_KEY.",
     )
     public_url: str = Field(

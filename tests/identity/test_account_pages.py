@@ -180,6 +180,15 @@ def test_a_new_address_counts_once_confirmed_and_both_are_told(ada, run_jobs):
     assert is_logged_in(logged_in("countess@example.com"))
 
 
+def test_an_address_that_waits_to_be_confirmed_logs_nobody_in(ada):
+    logged_in().post("/accounts/email/", {"email": "waiting@example.com", "action_add": ""})
+
+    refused = Client().post("/accounts/login/", {"login": "waiting@example.com", "password": PASSWORD})
+
+    assert refused.status_code == 200
+    assert "not correct" in refused.text
+
+
 def test_an_address_of_somebody_else_is_taken_without_a_word_and_never_given(ada):
     build.user("bob@example.com")
     browser = logged_in()
@@ -195,7 +204,7 @@ def test_an_address_of_somebody_else_is_taken_without_a_word_and_never_given(ada
 def test_a_new_address_needs_a_recent_proof(ada):
     _user, secret = services.create_staff(email=ADA, password=PASSWORD, now=timezone.now())
     browser = Client()
-    browser.force_login(User.objects.get(), backend="allauth.account.auth_backends.AuthenticationBackend")
+    browser.force_login(User.objects.get())
 
     asked = browser.post("/accounts/email/", {"email": "new@example.com", "action_add": ""})
 
@@ -239,7 +248,7 @@ def test_a_member_stopped_by_the_policy_enrols_and_comes_back(transactional_db):
 def test_enrolment_leads_to_no_other_site(ada):
     services.create_staff(email=ADA, password=PASSWORD, now=timezone.now())
     browser = Client()
-    browser.force_login(User.objects.get(), backend="allauth.account.auth_backends.AuthenticationBackend")
+    browser.force_login(User.objects.get())
 
     for target in ("https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"):
         assert (

@@ -22,7 +22,7 @@ def ada(db):
 
 def test_a_changed_password_is_told_with_where_it_came_from(ada, run_jobs, mailoutbox):
     client = Client(REMOTE_ADDR="203.0.113.9", headers={"User-Agent": "Firefox"})
-    client.force_login(ada, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(ada)
     new = "a new horse battery"
 
     form = {"oldpassword": PASSWORD, "password1": new, "password2": new}

@@ -217,7 +217,7 @@ def _login_page(ada):
 def _step_up_page(ada):
     ada.refresh_from_db()
     browser = Client()
-    browser.force_login(ada, backend="allauth.account.auth_backends.AuthenticationBackend")
+    browser.force_login(ada)
     assert browser.get("/accounts/2fa/reauthenticate/").status_code == 200
     return lambda code: browser.post("/accounts/2fa/reauthenticate/", {"code": code}).status_code == 302
 

@@ -18,7 +18,7 @@ from apps.credentials.services.keys import (
     rotate,
     settle_keys_of_leaver,
 )
-from apps.credentials.services.signing import published, rotate_signing_keys
+from apps.credentials.services.signing import published, reencrypt_signing_keys, rotate_signing_keys
 from apps.credentials.services.tokens import (
     LoginRefused,
     MfaRequired,
@@ -50,6 +50,7 @@ __all__ = [
     "logout",
     "parse_networks",
     "published",
+    "reencrypt_signing_keys",
     "refresh",
     "report_leaks",
     "revoke",

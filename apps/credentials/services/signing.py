@@ -6,15 +6,14 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from cryptography.fernet import Fernet, MultiFernet
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
 from jwt.algorithms import RSAAlgorithm
 
 from apps.audit import services as audit
+from apps.core import encryption
 from apps.core.actor import Actor, system_actor
 from apps.core.ids import uuid7
 from apps.credentials.models import KeyState, SigningKey
@@ -65,7 +64,22 @@ def verifying_key(kid: str, now: datetime) -> RSAPublicKey | None:
 
 def private_pem(key: SigningKey) -> bytes:
     """Return the private half, decrypted."""
-    return _fernet().decrypt(key.private_key.encode("ascii"))
+    return encryption.decrypt(key.private_key).encode()
+
+
+@transaction.atomic
+def reencrypt_signing_keys(*, actor: Actor) -> int:
+    """Encrypt the private halves again with the newest key, where an older one did; return how many."""
+    changed = 0
+    for key in SigningKey.objects.select_for_update(no_key=True).order_by("pk"):
+        renewed = encryption.renewed(key.private_key)
+        if renewed != key.private_key:
+            key.private_key = renewed
+            key.save(update_fields=["private_key"])
+            changed += 1
+    if changed:
+        audit.record(actor=actor, action="secrets.reencrypted", diff={"signing_keys": changed})
+    return changed
 
 
 def _verifying(now: datetime) -> Any:
@@ -88,7 +102,7 @@ def _make(state: KeyState, now: datetime) -> SigningKey:
     return SigningKey.objects.create(
         kid=kid,
         state=state,
-        private_key=_fernet().encrypt(pem).decode("ascii"),
+        private_key=encryption.encrypt(pem.decode("ascii")),
         public_jwk=jwk,
         created_at=now,
     )
@@ -97,7 +111,3 @@ def _make(state: KeyState, now: datetime) -> SigningKey:
 def _take_turns() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-
-
-def _fernet() -> MultiFernet:
-    return MultiFernet([Fernet(key) for key in settings.FIELD_ENCRYPTION_KEYS])

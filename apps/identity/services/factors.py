@@ -14,6 +14,8 @@ from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 from django_otp.oath import TOTP
 
+from apps.audit import services as audit
+from apps.core import encryption
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
 from apps.identity import notices, selectors
@@ -125,6 +127,30 @@ def renew_recovery_codes(*, actor: Actor, browser: str, now: datetime) -> list[s
     codes = _new_recovery_codes(user)
     _tell(actor, user, "mfa.recovery_codes_renewed", "recovery_codes_generated", browser, now)
     return codes
+
+
+@transaction.atomic
+def reencrypt_factors(*, actor: Actor) -> int:
+    """Encrypt every secret of a factor again with the newest key, where an older one did; return how many."""
+    changed = 0
+    for factor in Authenticator.objects.select_for_update(no_key=True).order_by("pk").iterator():
+        renewed = {
+            name: encryption.renewed(value) if name in {"secret", "seed"} else value
+            for name, value in factor.data.items()
+        }
+        if renewed != factor.data:
+            factor.data = renewed
+            factor.save(update_fields=["data"])
+            changed += 1
+    for begun in TotpEnrolment.objects.select_for_update(no_key=True).order_by("pk"):
+        secret = encryption.renewed(begun.secret)
+        if secret != begun.secret:
+            begun.secret = secret
+            begun.save(update_fields=["secret"])
+            changed += 1
+    if changed:
+        audit.record(actor=actor, action="secrets.reencrypted", diff={"second_factors": changed})
+    return changed
 
 
 def _tell(actor: Actor, user: User, action: str, change: str, browser: str, now: datetime) -> None:
