@@ -488,6 +488,11 @@ CELERY_BEAT_SCHEDULE = {
         # A tick that waited behind a slow one adds nothing.
         "options": {"expires": METERING_TICK_SECONDS},
     },
+    "expiring-credit": {
+        "task": "billing.tell_expiring_credit",
+        "schedule": 3600,
+        "options": {"expires": 3600},
+    },
     "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
     "invoice-files": {"task": "invoices.queue_files", "schedule": 300, "options": {"expires": 300}},
     "vat-checks": {"task": "invoices.queue_vat_checks", "schedule": 3600, "options": {"expires": 3600}},

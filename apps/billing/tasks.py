@@ -21,3 +21,9 @@ def meter_organization(*, organization_id: str, **_newer: object) -> None:
     """Meter and charge one organization up to now, unless somebody is at it: no worker waits for another."""
     now = timezone.now()
     billing.meter_and_charge(organization_id=UUID(organization_id), until=now, now=now, wait=False)
+
+
+@shared_task(name="billing.tell_expiring_credit")
+def tell_expiring_credit(**_newer: object) -> None:
+    """Tell customers of credit that ends soon; the beat calls this every hour, and a mail is queued once."""
+    billing.tell_expiring_credit(now=timezone.now())

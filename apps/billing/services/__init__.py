@@ -15,6 +15,7 @@ from apps.billing.services.credit import (
     grant_credit,
     open_lot,
 )
+from apps.billing.services.expiring import tell_expiring_credit
 from apps.billing.services.guarding import (
     NotPostpaid,
     decide_spending,
@@ -98,6 +99,7 @@ __all__ = [
     "take_back",
     "take_from_lot",
     "take_unbilled_receipts",
+    "tell_expiring_credit",
     "unbill_receivable",
     "unbilled_debt_micros",
     "unbilled_receipts_micros",
