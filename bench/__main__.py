@@ -16,7 +16,7 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-from bench import load, stack
+from bench import load, stack, webhooks
 
 LATEST = Path(__file__).parent / "latest.json"
 PROCESSES = 2
@@ -35,6 +35,7 @@ def main() -> None:
     )
     parser.add_argument("--organizations", type=int, default=1_000, help="Organizations to invoice.")
     parser.add_argument("--resources", type=int, default=200, help="Resources of each.")
+    parser.add_argument("--webhooks", type=int, default=10_000, help="Webhooks that wait.")
     parser.add_argument("--output", type=Path, default=LATEST, help="The JSON file that keeps the figures.")
     options = parser.parse_args()
     stack.require_disk(options.stored * STORED_BYTES)
@@ -43,7 +44,8 @@ def main() -> None:
         "cores": os.cpu_count() or 1,
         "load_average_before": round(os.getloadavg()[0], 2),
     }
-    measures = (measure_ingest,) if options.stored else (measure_ingest, measure_requests, measure_invoices)
+    everything = (measure_ingest, measure_requests, measure_invoices, measure_webhooks)
+    measures = (measure_ingest,) if options.stored else everything
     try:
         for measure in measures:
             figures |= measure(options)
@@ -217,6 +219,11 @@ def measure_invoices(options: argparse.Namespace) -> dict[str, float]:
         "invoiced_organizations": options.organizations,
         "peak_rss_mb_closer": rss,
     }
+
+
+def measure_webhooks(options: argparse.Namespace) -> dict[str, float]:
+    """Webhooks of Stripe acknowledged and processed a second while thousands wait."""
+    return webhooks.measure(options.webhooks, _in_processes)
 
 
 def _close(organization_id: Any) -> int:

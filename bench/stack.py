@@ -27,9 +27,10 @@ def prepare() -> Path:
     folder.chmod(0o755)
     os.environ |= {"COUNTINGHOUSE_VAR": str(folder), "LOG_LEVEL": "ERROR", "PORT": str(free_port())}
     os.environ.pop("DATABASE_URL", None)
-    from config import embedded
+    from config import embedded, sandbox
 
     embedded.ensure_running()
+    sandbox.reserve(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     import django
     from django.core.management import call_command

@@ -12,7 +12,19 @@ import pytest
 from bench import chart, stack
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "bench", "--events", "4000", "--organizations", "2", "--resources", "5"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "bench",
+    "--events",
+    "4000",
+    "--organizations",
+    "2",
+    "--resources",
+    "5",
+    "--webhooks",
+    "40",
+]
 NAMES = {
     "authenticated_get_per_s",
     "authenticated_get_ratio",
@@ -34,6 +46,10 @@ NAMES = {
     "peak_rss_mb_closer",
     "peak_rss_mb_web",
     "peak_rss_mb_worker",
+    "webhook_ack_p99_ms",
+    "webhooks_acknowledged_per_s",
+    "webhooks_processed_per_s",
+    "webhooks_waiting",
 }
 
 
