@@ -40,6 +40,6 @@ navigation = [
         route="payments",
         permission=Permission.BILLING_READ,
         position=140,
-        letter="p",
+        letter="y",
     ),
 ]
