@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core.http.views import PUBLIC, ApiView
+from apps.core.http.views import PUBLIC, ApiView, RateClass
 from apps.payments import services as payments
 
 
@@ -16,6 +16,7 @@ class StripeWebhook(ApiView):
     """Take an event that Stripe signed. 200: stored, now or before; 400: not verifiable, nothing stored; 503: later."""
 
     permission = PUBLIC
+    rate_class = RateClass.EXEMPT  # Stripe sends what happened, however much that is.
 
     def post(self, request: Request) -> Response:
         is_new = payments.receive(

@@ -67,6 +67,12 @@ def test_a_duplicate_is_fine_and_changes_nothing(client):
     assert StripeEvent.objects.count() == 1
 
 
+def test_many_at_once_are_all_taken(client):
+    statuses = {post(client, *signed(EVENT | {"id": f"evt_{number}"})).status_code for number in range(70)}
+
+    assert statuses == {200}
+
+
 @pytest.mark.parametrize("path", ["/payments/webhook", "/api/v1/payments/webhook", "/v1/payments/webhook"])
 def test_it_answers_wherever_it_was_registered(client, path):
     body, signature = signed(EVENT)
