@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from apps.billing.models.budgets import NAME_LENGTH_MAX
+from apps.credentials.models import ApiKey
+from apps.organizations.models import Project
 
 DAYS_MAX = 400
 HOURLY_DAYS_MAX = 14
@@ -71,6 +76,48 @@ class SpendGuardForm(forms.Form):
         label=_("Block new usage"), required=False, help_text=_("Whatever the credit. What runs goes on.")
     )
     reason = forms.CharField(label=_("Reason"), max_length=500)
+
+
+class BudgetChangeForm(forms.Form):
+    """What can be changed of a budget."""
+
+    name = forms.CharField(label=_("Name"), max_length=NAME_LENGTH_MAX)
+    amount = forms.DecimalField(
+        label=_("Amount a month"), max_digits=16, decimal_places=6, help_text=_("Net of tax.")
+    )
+    thresholds = forms.CharField(
+        label=_("Tell us at"), initial="50, 80, 100", help_text=_("Percent of the amount, once a month each.")
+    )
+    blocks = forms.BooleanField(
+        label=_("Block new usage when it is used up"), required=False, help_text=_("What runs goes on.")
+    )
+
+    def clean_thresholds(self) -> list[int]:
+        """Return the percents that were written, however they are separated."""
+        texts = self.cleaned_data["thresholds"].replace("%", " ").replace(",", " ").split()
+        if not all(text.isascii() and text.isdecimal() and len(text) <= 4 for text in texts):
+            raise forms.ValidationError(_("Write whole percents, such as 50, 80, 100."))
+        return [int(text) for text in texts]
+
+
+class BudgetForm(BudgetChangeForm):
+    """A new budget. about: empty for the organization, else a project's or a key's id."""
+
+    about = forms.ChoiceField(label=_("Counts the spending of"), required=False)
+    field_order = ("name", "about", "amount", "thresholds", "blocks")
+
+    def __init__(
+        self, *arguments: Any, projects: Iterable[Project], keys: Iterable[ApiKey], **more: Any
+    ) -> None:
+        super().__init__(*arguments, **more)
+        self.projects = {f"project:{project.pk}": project for project in projects}
+        self.keys = {f"key:{key.pk}": key for key in keys}
+        choices: list[Any] = [("", _("the whole organization"))]
+        if self.projects:
+            choices.append((_("Project"), [(value, row.slug) for value, row in self.projects.items()]))
+        if self.keys:
+            choices.append((_("API key"), [(value, row.name) for value, row in self.keys.items()]))
+        self.fields["about"].choices = choices  # type: ignore[attr-defined]
 
 
 def _midnight(day: date) -> datetime:

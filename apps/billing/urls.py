@@ -52,9 +52,21 @@ navigation = [
         position=110,
         letter="u",
     ),
+    Section(
+        key="budgets",
+        label=_("Budgets"),
+        route="budgets",
+        permission=Permission.BILLING_READ,
+        position=160,
+        letter="b",
+    ),
 ]
 
 urlpatterns = [
     path("app/<slug:slug>/usage", views.Usage.as_view(), name="usage"),
+    path("app/<slug:slug>/budgets", views.Budgets.as_view(), name="budgets"),
+    path("app/<slug:slug>/budgets/new", views.NewBudget.as_view(), name="new-budget"),
+    path("app/<slug:slug>/budgets/<uuid:budget_id>", views.ChangeBudget.as_view(), name="budget"),
+    path("app/<slug:slug>/budgets/<uuid:budget_id>/end", views.EndBudget.as_view(), name="end-budget"),
     path("app/<slug:slug>/statement", views.Statement.as_view(), name="statement"),
 ]

@@ -1,4 +1,4 @@
-"""Pages: the usage explorer, and the statement of a month."""
+"""Pages: the usage explorer, the statement of a month, and budgets."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from io import StringIO
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from apps.billing import explorer, statements
-from apps.billing.forms import UsageForm
+from apps.billing import budgets, explorer, services, statements
+from apps.billing.forms import BudgetChangeForm, BudgetForm, UsageForm
+from apps.billing.models import Budget, BudgetAction, BudgetScope
 from apps.billing.usage import UsageQuery, usage_with_amounts
-from apps.core.http.pages import OrganizationPage
+from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.money import from_micros, plain, to_micros
 from apps.core.periods import is_label, label_of
 from apps.core.permissions import Permission
 from apps.core.spreadsheets import neutral
+from apps.credentials.models import ApiKey
+from apps.organizations.models import Project
 
 
 class Usage(OrganizationPage):
@@ -71,3 +77,115 @@ class Statement(OrganizationPage):
         label = asked if is_label(asked) and "1970" <= asked <= this_month else this_month
         found = statements.statement(self.organization, label, now=self.now)
         return self.render({"statement": found, "newest_first": reversed(found.lines)})
+
+
+class Budgets(OrganizationPage):
+    """The budgets of the running month, with how far each is spent and where its pace leads."""
+
+    permission = Permission.BILLING_READ
+    section = "budgets"
+    template_name = "billing/budgets.html"
+
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+        found = budgets.states(self.organization, budgets.budgets_of(self.organization_id), now=self.now)
+        return self.render({"states": found})
+
+
+class NewBudget(FormMixin, OrganizationPage):
+    """Making a budget."""
+
+    permission = Permission.BUDGETS_MANAGE
+    section = "budgets"
+    template_name = "billing/new_budget.html"
+    form_class = BudgetForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Offer the projects in use and the keys that are not revoked."""
+        return {
+            "projects": Project.objects.visible_to(self.actor).active().order_by("slug"),
+            "keys": ApiKey.objects.visible_to(self.actor).filter(revoked_at=None).order_by("name", "pk"),
+        }
+
+    def act(self, form: Any) -> HttpResponse:
+        """Make it and return to the list."""
+        sent = form.cleaned_data
+        project, key = form.projects.get(sent["about"]), form.keys.get(sent["about"])
+        budget = services.create_budget(
+            actor=self.actor,
+            organization=self.organization,
+            name=sent["name"],
+            scope=BudgetScope.PROJECT
+            if project
+            else BudgetScope.API_KEY
+            if key
+            else BudgetScope.ORGANIZATION,
+            project=project,
+            credential=key,
+            amount_micros=to_micros(sent["amount"]),
+            thresholds=sent["thresholds"],
+            action=BudgetAction.BLOCK_NEW if sent["blocks"] else BudgetAction.NOTIFY,
+            now=self.now,
+        )
+        return self.done(_("The budget %(name)s is watched.") % {"name": budget}, to=self.url("budgets"))
+
+
+class _OneBudget(OrganizationPage):
+    """A page of one budget in force; of another organization it does not exist."""
+
+    section = "budgets"
+
+    @property
+    def budget(self) -> Budget:
+        """The budget of the path."""
+        rows = Budget.objects.visible_to(self.actor).in_force().select_related("project", "credential")
+        return get_object_or_404(rows, pk=self.kwargs["budget_id"])
+
+
+class ChangeBudget(FormMixin, _OneBudget):
+    """Changing a budget, and the way to end it."""
+
+    permission = Permission.BUDGETS_MANAGE
+    template_name = "billing/budget.html"
+    form_class = BudgetChangeForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Show it as it is."""
+        budget = self.budget
+        return {
+            "initial": {
+                "name": budget.name,
+                "amount": plain(from_micros(budget.amount_micros), decimals_min=2),
+                "thresholds": ", ".join(str(percent) for percent in budget.thresholds),
+                "blocks": budget.action == BudgetAction.BLOCK_NEW,
+            }
+        }
+
+    def context(self) -> dict[str, Any]:
+        """Return the budget as it stands."""
+        (found,) = budgets.states(self.organization, [self.budget], now=self.now)
+        return {"found": found}
+
+    def act(self, form: Any) -> HttpResponse:
+        """Change it and return to the list."""
+        sent = form.cleaned_data
+        budget = services.change_budget(
+            actor=self.actor,
+            budget=self.budget,
+            name=sent["name"],
+            amount_micros=to_micros(sent["amount"]),
+            thresholds=sent["thresholds"],
+            action=BudgetAction.BLOCK_NEW if sent["blocks"] else BudgetAction.NOTIFY,
+            now=self.now,
+        )
+        return self.done(_("The budget %(name)s is changed.") % {"name": budget}, to=self.url("budgets"))
+
+
+class EndBudget(_OneBudget):
+    """Ending a budget."""
+
+    permission = Permission.BUDGETS_MANAGE
+
+    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+        budget = self.budget
+        services.end_budget(actor=self.actor, budget=budget, now=self.now)
+        return self.done(_("The budget %(name)s is ended.") % {"name": budget}, to=self.url("budgets"))
