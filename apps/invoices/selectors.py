@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q, QuerySet, Sum
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from apps.billing.models import ChargeKey
 from apps.core import money
@@ -207,3 +211,60 @@ def splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
 
 def _text(value: Decimal) -> str:
     return f"{value:f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Age:
+    """How long something is due: from `days_min` days to before the next one's; below zero it is not due yet."""
+
+    label: Promise
+    days_min: int
+
+
+AGES = (
+    Age(label=_("Not due yet"), days_min=-100_000),
+    Age(label=_("1 to 30 days"), days_min=0),
+    Age(label=_("31 to 60 days"), days_min=30),
+    Age(label=_("61 to 90 days"), days_min=60),
+    Age(label=_("Over 90 days"), days_min=90),
+)
+
+
+def receivables_by_age(*, now: datetime) -> list[dict[str, Any]]:
+    """Return a table for each currency: what each organization owes on open invoices, by how long it is due."""
+    invoices = (
+        Invoice.objects.filter(state=InvoiceState.OPEN)
+        .select_related("organization")
+        .annotate(settled_micros=Sum("payments__amount_micros", default=0))
+        .order_by("currency", "organization__slug", "finalized_at", "id")
+    )
+    owed: dict[str, dict[str, list[int]]] = {}
+    for invoice in invoices:
+        due_at = invoice.due_at or invoice.finalized_at
+        assert due_at is not None, "an open invoice is final"
+        days = (now - due_at).days
+        place = max(place for place, age in enumerate(AGES) if age.days_min <= days)
+        settled = money.round_micros_to_minor(int(invoice.settled_micros), invoice.currency)  # type: ignore[attr-defined]
+        rows = owed.setdefault(invoice.currency, {})
+        rows.setdefault(invoice.organization.slug, [0] * len(AGES))[place] += invoice.due_minor - settled
+    return [_age_table(currency, rows) for currency, rows in owed.items()]
+
+
+def _age_table(currency: str, rows: dict[str, list[int]]) -> dict[str, Any]:
+    def shown(minor: int) -> str:
+        return f"{money.from_minor(minor, currency):,f}"
+
+    sums = [sum(amounts) for amounts in zip(*rows.values(), strict=True)]
+    return {
+        "currency": currency,
+        "rows": [
+            {
+                "organization": slug,
+                "amounts": [shown(minor) if minor else "" for minor in amounts],
+                "total": shown(sum(amounts)),
+            }
+            for slug, amounts in rows.items()
+        ],
+        "sums": [shown(minor) if minor else "" for minor in sums],
+        "total": shown(sum(sums)),
+    }

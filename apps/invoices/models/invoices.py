@@ -153,6 +153,7 @@ class Invoice(models.Model):
     class Meta:
         verbose_name = _("invoice")
         verbose_name_plural = _("invoices")
+        permissions = [("correct_invoice", _("Can finalise, credit, cancel, write off and send invoices"))]
         constraints = [
             models.UniqueConstraint(name="invoices_invoice_in_organization", fields=["organization", "id"]),
             models.UniqueConstraint(name="invoices_invoice_number", fields=["entity", "number"]),

@@ -12,6 +12,7 @@ from apps.invoices.services.close import (
 )
 from apps.invoices.services.files import NoEInvoice, NotFinal, file_of, make_files, queue_files
 from apps.invoices.services.notes import CreditExceedsInvoice, NotCreditable, credit_invoice, write_off
+from apps.invoices.services.preview import Preview, preview_period
 from apps.invoices.services.sellers import (
     SELLER_FIELDS,
     add_tax_exemption,
@@ -20,6 +21,7 @@ from apps.invoices.services.sellers import (
     revoke_tax_exemption,
     save_seller,
 )
+from apps.invoices.services.send import NoRecipient, send_again
 from apps.invoices.services.vat import check_vat_id, queue_vat_checks
 
 __all__ = [
@@ -27,11 +29,13 @@ __all__ = [
     "ClosedPeriod",
     "CreditExceedsInvoice",
     "NoEInvoice",
+    "NoRecipient",
     "NotCancellable",
     "NotCreditable",
     "NotFinal",
     "PeriodNotEnded",
     "PeriodOutOfOrder",
+    "Preview",
     "add_tax_exemption",
     "add_tax_rate",
     "allocate_receipt",
@@ -43,10 +47,12 @@ __all__ = [
     "credit_invoice",
     "file_of",
     "make_files",
+    "preview_period",
     "queue_due_periods",
     "queue_files",
     "queue_vat_checks",
     "revoke_tax_exemption",
     "save_seller",
+    "send_again",
     "write_off",
 ]

@@ -111,7 +111,7 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         return ClosedPeriod(period=period, invoice=found)
     if finalize:
         _refuse_out_of_order(period)
-    document = _compose(organization, period, now=now)
+    document = compose_document(organization, period, now=now)
     invoice = _write_draft(document, now=now)
     if not finalize:
         organizations.mark_period(period=period, state=PeriodState.DRAFT, now=now)
@@ -159,7 +159,7 @@ def _refuse_out_of_order(period: BillingPeriod) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Document:
+class Document:
     """What a period's document is to say: its parties, its lines and taxes, and how it is settled."""
 
     organization: Organization
@@ -170,7 +170,8 @@ class _Document:
     settlement: Settlement
 
 
-def _compose(organization: Organization, period: BillingPeriod, *, now: datetime) -> _Document:
+def compose_document(organization: Organization, period: BillingPeriod, *, now: datetime) -> Document:
+    """Return what a period's document would say now, and how it would be settled."""
     seller, buyer = parties.seller_of(organization.id), parties.buyer_of(organization)
     terms = parties.tax_terms(organization_id=organization.id, seller=seller, buyer=buyer, now=now)
     composition = composing.compose(organization, period, terms)
@@ -180,7 +181,7 @@ def _compose(organization: Organization, period: BillingPeriod, *, now: datetime
         credit_micros=billing.paid_credit_micros(organization_id=organization.id, now=now),
         receipts_micros=billing.unbilled_receipts_micros(organization_id=organization.id),
     )
-    return _Document(
+    return Document(
         organization=organization,
         period=period,
         seller=seller,
@@ -190,7 +191,7 @@ def _compose(organization: Organization, period: BillingPeriod, *, now: datetime
     )
 
 
-def _write_draft(document: _Document, *, now: datetime) -> Invoice | None:
+def _write_draft(document: Document, *, now: datetime) -> Invoice | None:
     """Rewrite the period's draft with the lines as they are now; without lines there is none."""
     organization, period, composition = document.organization, document.period, document.composition
     draft = Invoice.objects.filter(period=period, state=InvoiceState.DRAFT, kind__in=PERIOD_KINDS).first()
@@ -268,7 +269,7 @@ def _set_totals(invoice: Invoice, composition: Composition, settlement: Settleme
     invoice.receipts_micros = settlement.receipts_micros
 
 
-def _finalize(book: ledger.Book, invoice: Invoice, document: _Document, *, now: datetime) -> None:
+def _finalize(book: ledger.Book, invoice: Invoice, document: Document, *, now: datetime) -> None:
     """Fix what is due, post tax and the residues of rounding, number the document.
 
     The residues make the document's revenue and receivable whole minor units; no lot is touched by them.

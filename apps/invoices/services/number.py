@@ -9,6 +9,7 @@ from django.db import transaction
 from apps.core import jobs
 from apps.invoices.models import Invoice, InvoiceCounter, InvoiceState
 from apps.invoices.parties import Seller
+from apps.invoices.services.send import mail_when_final
 
 
 @transaction.atomic
@@ -30,8 +31,9 @@ def next_number(*, entity: str, series: str, year: int) -> str:
 
 
 def number_document(invoice: Invoice, *, state: InvoiceState, seller: Seller, now: datetime) -> None:
-    """Make a draft final: state, moment and number, saved with everything else that the caller set; queue its files.
+    """Make a draft final: state, moment and number, saved with everything else that the caller set.
 
+    Its files are queued, and its mail.
     The counter is locked last, so that numbering waits for nothing but its own commit and leaves no gap.
     """
     invoice.state = state
@@ -39,3 +41,4 @@ def number_document(invoice: Invoice, *, state: InvoiceState, seller: Seller, no
     invoice.number = next_number(entity=invoice.entity, series=invoice.series, year=seller.day_of(now).year)
     invoice.save()
     jobs.enqueue("invoices.make_files", invoice_id=invoice.id)
+    mail_when_final(invoice, now=now)

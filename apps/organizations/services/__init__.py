@@ -53,6 +53,7 @@ from apps.organizations.services.members import (
 from apps.organizations.services.periods import (
     PeriodsFinal,
     change_timezone,
+    end_period,
     ensure_periods,
     mark_period,
     period_containing,
@@ -96,6 +97,7 @@ __all__ = [
     "create_project",
     "decline_invite",
     "delete_organization",
+    "end_period",
     "ensure_periods",
     "find_by_token",
     "give_first_organization",

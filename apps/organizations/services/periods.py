@@ -89,6 +89,17 @@ def mark_period(*, period: BillingPeriod, state: PeriodState, now: datetime) -> 
     period.save(update_fields=["state", "finalized_at"])
 
 
+@transaction.atomic
+def end_period(*, period: BillingPeriod, at: datetime) -> None:
+    """End the running period at a moment inside it; for a look that is taken back.
+
+    The rows of later periods, if there are any, begin where they did.
+    """
+    assert period.starts_at < at <= period.ends_at, "a moment of the period"
+    period.ends_at = at
+    period.save(update_fields=["ends_at"])
+
+
 def period_containing(organization_id: UUID, moment: datetime) -> BillingPeriod | None:
     """Return the period that contains a moment, if its row exists already."""
     return BillingPeriod.objects.of(organization_id).containing(moment).first()

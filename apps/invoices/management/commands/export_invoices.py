@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.core.periods import is_label
 from apps.invoices import export
+from apps.invoices.bundle import write_bundle
 
 
 class Command(BaseCommand):
@@ -13,10 +15,23 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--period", required=True, metavar="YYYY-MM")
         parser.add_argument("--format", choices=["json", "csv"], default="json")
+        parser.add_argument(
+            "--bundle",
+            type=Path,
+            metavar="FILE.zip",
+            help="Write a file with every row behind the documents, and the program that recomputes them.",
+        )
 
-    def handle(self, *, period: str, format: str, **_options: Any) -> None:  # noqa: A002 (the option's name)
+    def handle(self, *, period: str, format: str, bundle: Path | None, **_options: Any) -> None:  # noqa: A002 (the option's name)
         if not is_label(period):
             raise CommandError(f"--period takes a month as YYYY-MM, not {period!r}.")
+        if bundle is not None:
+            with bundle.open("wb") as out:
+                documents = write_bundle(period, out)
+            self.stdout.write(
+                f"{documents} documents in {bundle}; unzip verify.py from it and run: python verify.py {bundle}"
+            )
+            return
         rows = export.final_invoices(period)
         if format == "csv":
             export.write_csv(rows, self.stdout)

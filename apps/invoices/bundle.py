@@ -1,0 +1,198 @@
+"""A period's final documents with every row behind them, and the program that recomputes them, in one zip file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Q, Sum
+
+from apps.billing.models import ChargeHour
+from apps.core import money
+from apps.core.spreadsheets import neutral
+from apps.invoices.models import BILLED_KINDS, Invoice, InvoiceLine
+from apps.pricing import selectors as pricing
+
+HOUR_COLUMNS = ("key", "organization", "meter", "sku", "region", "hour", "quantity", "amount")
+USAGE_COLUMNS = (
+    "organization",
+    "meter",
+    "sku",
+    "region",
+    "hour",
+    "source",
+    "resource",
+    "project",
+    "quantity",
+)
+
+
+def write_bundle(label: str, out: IO[bytes]) -> int:
+    """Write the bundle of a period label and return how many documents it has."""
+    documents: list[dict[str, Any]] = []
+    keys: dict[UUID, None] = {}
+    for invoice in (
+        Invoice.objects.final()
+        .filter(period__label=label)
+        .select_related("organization", "period", "corrects")
+        .order_by("organization__slug", "number")
+        .iterator(chunk_size=100)
+    ):
+        lines = list(invoice.lines.select_related("key").order_by("position"))
+        documents.append(_document(invoice, lines))
+        keys |= dict.fromkeys(line.key_id for line in lines)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("documents.json", json.dumps(documents, indent=1, ensure_ascii=False))
+        bundle.writestr("hours.csv", _csv(HOUR_COLUMNS, _hours(list(keys))))
+        bundle.writestr("usage.csv", _csv(USAGE_COLUMNS, _usage(list(keys))))
+        bundle.write(Path(__file__).with_name("verifier.py"), "verify.py")
+    return len(documents)
+
+
+def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:
+    def major(minor: int) -> str:
+        return f"{money.from_minor(minor, invoice.currency):f}"
+
+    terms = pricing.terms_of_keys({(line.key.price_id, line.key.override_id) for line in lines})
+    return {
+        "number": invoice.number,
+        "kind": invoice.kind,
+        "corrects": invoice.corrects.number if invoice.corrects else None,
+        "organization": invoice.organization.slug,
+        "period": invoice.period.label,
+        "finalized_at": invoice.finalized_at.isoformat() if invoice.finalized_at else None,
+        "currency": invoice.currency,
+        "exponent": money.exponent(invoice.currency),
+        "subtotal": major(invoice.subtotal_minor),
+        "discount": major(invoice.discount_minor),
+        "tax": major(invoice.tax_minor),
+        "total": major(invoice.total_minor),
+        "due": major(invoice.due_minor),
+        "taxes": [
+            {
+                "category": row.category,
+                "percent": money.plain(row.percent),
+                "country": row.country,
+                "note": row.note,
+                "base": major(row.base_minor),
+                "tax": major(row.tax_minor),
+            }
+            for row in invoice.taxes.order_by("position")
+        ],
+        "lines": [
+            {
+                "position": line.position,
+                "kind": line.kind,
+                "key": str(line.key_id),
+                "usage_period": line.usage_period,
+                "meter": line.meter,
+                "sku": line.sku,
+                "region": line.region,
+                "counted": money.plain(line.quantity),
+                "price": pricing.terms_as_json(terms[line.key.price_id, line.key.override_id])
+                | {"unit_seconds": terms[line.key.price_id, line.key.override_id].unit_seconds},
+                "before": _before(invoice, line),
+                "is_newest": _is_newest(invoice, line),
+                "amount": major(line.amount_minor),
+                "discount": major(line.discount_minor),
+                "tax": major(line.tax_minor),
+                "tax_category": line.tax_category,
+                "tax_percent": money.plain(line.tax_percent),
+                "tax_country": line.tax_country,
+                "tax_note": line.tax_note,
+            }
+            for line in lines
+        ],
+    }
+
+
+def _before(invoice: Invoice, line: InvoiceLine) -> dict[str, str]:
+    """Return what documents before this one said of the line's key."""
+    earlier = _billed(line.key_id).filter(
+        Q(invoice__finalized_at__lt=invoice.finalized_at)
+        | Q(invoice__finalized_at=invoice.finalized_at, invoice_id__lt=invoice.id)
+    )
+    sums = earlier.aggregate(
+        quantity=Sum("quantity", default=Decimal(0)),
+        amount=Sum("amount_minor", default=0),
+        discount=Sum("discount_minor", default=0),
+    )
+    return {
+        "quantity": money.plain(sums["quantity"]),
+        "amount": f"{money.from_minor(int(sums['amount']), invoice.currency):f}",
+        "discount": f"{money.from_minor(int(sums['discount']), invoice.currency):f}",
+    }
+
+
+def _is_newest(invoice: Invoice, line: InvoiceLine) -> bool:
+    """Return whether nothing about the line's key came after it, no document and no charge."""
+    assert invoice.finalized_at is not None, "final documents alone are bundled"
+    later = (
+        _billed(line.key_id).exclude(invoice=invoice).filter(invoice__finalized_at__gte=invoice.finalized_at)
+    )
+    charged = ChargeHour.objects.filter(key_id=line.key_id, charged_at__gt=invoice.finalized_at)
+    return line.quantity >= 0 and not later.exists() and not charged.exists()
+
+
+def _billed(key_id: UUID) -> Any:
+    return InvoiceLine.objects.filter(key_id=key_id, kind__in=BILLED_KINDS, invoice__number__isnull=False)
+
+
+def _hours(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
+    rows = (
+        ChargeHour.objects.filter(key__in=key_ids)
+        .select_related("key", "organization")
+        .order_by("key_id", "hour")
+    )
+    for row in rows.iterator(chunk_size=5_000):
+        yield (
+            row.key_id, row.organization.slug, row.key.meter, row.key.sku, row.key.region, row.hour.isoformat(),
+            money.plain(row.quantity), f"{money.from_micros(row.amount_micros):f}",
+        )  # fmt: skip
+
+
+def _usage(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
+    """Yield the usage by resource of every hour that the keys were charged for."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT organization.slug, used.meter, used.sku, used.region, used.hour, resource.source, resource.subject,
+                   coalesce(project.slug, ''), used.quantity
+            FROM billing_chargehour charged
+            JOIN billing_chargekey key ON key.id = charged.key_id
+            JOIN metering_usagehour used
+                ON used.organization_id = key.organization_id AND used.meter = key.meter AND used.sku = key.sku
+                AND used.region = key.region AND used.hour = charged.hour AND used.quantity > 0
+            JOIN organizations_organization organization ON organization.id = key.organization_id
+            JOIN metering_resource resource ON resource.id = used.resource_id
+            LEFT JOIN organizations_project project ON project.id = used.project_id
+            WHERE charged.key_id = ANY(%s) AND charged.quantity > 0
+            ORDER BY organization.slug, used.hour, used.id
+            """,
+            [list(key_ids)],
+        )
+        for *place, hour, source, subject, project, quantity in cursor.fetchall():
+            yield (
+                *place,
+                hour.isoformat(),
+                neutral(source),
+                neutral(subject),
+                project,
+                money.plain(quantity),
+            )
+
+
+def _csv(columns: Sequence[str], rows: Iterator[tuple[object, ...]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,82 @@
+"""Mail invoices and credit notes to whom the billing profile names; the mail links to the document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext_lazy as _
+
+from apps.audit import services as audit
+from apps.core import money
+from apps.core.actor import Actor
+from apps.core.errors import Conflict
+from apps.invoices.models import DocumentKind, Invoice
+from apps.invoices.parties import Buyer, buyer_of
+from apps.invoices.services.files import NotFinal
+from apps.notifications import services as notifications
+from apps.outbox import services as outbox
+
+
+class NoRecipient(Conflict):
+    """Nobody is named whom invoices go to."""
+
+    code = "no_recipient"
+    default_message = _("The billing profile names no address for invoices. Add one, then send again.")
+
+
+def mail_document(*, document: Invoice, to: Sequence[str], cause: str, now: datetime) -> None:
+    """Queue the mail of a final document in the caller's transaction; the same cause mails once."""
+    is_note = document.kind != DocumentKind.INVOICE
+    currency = document.currency
+    notifications.queue_mail(
+        template="invoices/mail/document",
+        to=to,
+        context={
+            "is_credit_note": is_note,
+            "organization": document.organization.name,
+            "number": document.number,
+            "total": f"{money.from_minor(abs(document.total_minor), currency):,f} {currency}",
+            "due": f"{money.from_minor(document.due_minor, currency):,f} {currency}"
+            if document.due_minor
+            else "",
+            "due_on": document.due_at.date().isoformat() if document.due_at else "",
+            "link": f"{settings.PUBLIC_URL}/app/{document.organization.slug}/invoices/{document.id}",
+        },
+        organization_id=document.organization_id,
+        cause=cause,
+        now=now,
+    )
+
+
+def mail_when_final(document: Invoice, *, now: datetime) -> None:
+    """Queue the first mail of a document, where it is news to a customer: no imported history, no demonstration."""
+    organization = document.organization
+    if document.period.ends_at <= organization.created_at or organization.is_demonstration:
+        return
+    buyer = Buyer.from_json(document.buyer, name=organization.name)
+    mail_document(document=document, to=buyer.billing_emails, cause=f"invoices.final:{document.id}", now=now)
+
+
+@transaction.atomic
+def send_again(*, actor: Actor, document: Invoice, now: datetime) -> Sequence[str]:
+    """Mail a final document once more, to the addresses that the billing profile names now, and return them."""
+    if document.number is None:
+        raise NotFinal
+    to = buyer_of(document.organization).billing_emails
+    if not to:
+        raise NoRecipient
+    mail_document(document=document, to=to, cause=f"invoices.again:{document.id}:{now.isoformat()}", now=now)
+    audit.record(
+        actor=actor,
+        action="invoice.sent_again",
+        target=document,
+        organization_id=document.organization_id,
+        diff={"to": list(to)},
+    )
+    outbox.publish(
+        "invoices.invoice_sent", {"id": str(document.id)}, organization_id=document.organization_id
+    )
+    return to

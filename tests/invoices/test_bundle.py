@@ -1,0 +1,153 @@
+"""The bundle and its verifier: accepted as written, by a Python that knows nothing of us; a changed cent is found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from django.core.management import call_command
+
+from apps.billing.models import Pot
+from apps.invoices import services as invoices
+from apps.invoices import verifier
+from tests import build
+from tests.billing.runs import HOUR, run, stop
+from tests.invoices.conftest import APRIL
+
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+MAY = datetime(2026, 5, 3, tzinfo=UTC)
+TIERS = [
+    {"up_to": "2", "unit_price": "3.33", "flat_fee": "1"},
+    {"up_to": None, "unit_price": "2.5", "flat_fee": "0"},
+]
+
+
+@pytest.fixture
+def bundles(db, tmp_path):
+    """April and May of three organizations: every price model, tax, promo, corrections, notes, a cancellation."""
+    build.seller()
+    build.price_book(
+        {"unit_price": "2.4949"},
+        {"sku": "graduated", "model": "graduated", "tiers": TIERS},
+        {"sku": "volume", "model": "volume", "tiers": TIERS},
+        {
+            "meter": "egress_gb",
+            "model": "package",
+            "package_size": "100",
+            "package_price": "1.1",
+            "free_units": "10",
+        },
+    )
+    labs = [build.organization(f"lab-{number}", now=APRIL) for number in range(3)]
+    for lab in labs:
+        build.credit(lab, "7.777", pot=Pot.PROMO, now=APRIL)
+        run(lab, f"{lab.slug}-run", APRIL, APRIL + 9 * HOUR, sku="h100")
+        for sku in ("graduated", "volume"):
+            build.usage(lab, APRIL, APRIL + 3.7 * HOUR, sku=sku)
+        data = {
+            "organization": lab.slug,
+            "sku": "net",
+            "region": "eu",
+            "meter": "egress_gb",
+            "quantity": "777.5",
+        }
+        build.events(
+            {
+                "specversion": "1.0", "id": f"egress-{lab.slug}", "source": "tests", "type": "usage.recorded",
+                "time": (APRIL + HOUR).isoformat(), "data": data,
+            }
+        )  # fmt: skip
+    april = [build.closed(lab, "2026-04").invoice for lab in labs]
+    stop(labs[0], "lab-0-run", APRIL + HOUR)
+    build.usage(labs[1], APRIL, APRIL + HOUR, sku="volume")
+    invoices.cancel_invoice(actor=build.actor(), invoice=april[1], reason="tests", now=build.NOW)
+    invoices.credit_invoice(
+        actor=build.actor(), invoice=april[2], reason="tests", amount_minor=333, now=build.NOW
+    )
+    for lab in labs:
+        build.closed(lab, "2026-05", now=JUNE)
+    paths = {}
+    for label in ("2026-04", "2026-05"):
+        paths[label] = tmp_path / f"{label}.zip"
+        call_command("export_invoices", period=label, bundle=paths[label])
+    return paths
+
+
+def check(path):
+    with zipfile.ZipFile(path) as bundle:
+        return verifier.check_bundle(bundle)
+
+
+def changed(path, change):
+    """Write the bundle again with its documents changed, and return its path."""
+    other = path.with_name("changed.zip")
+    with zipfile.ZipFile(path) as bundle, zipfile.ZipFile(other, "w") as copy:
+        documents = json.loads(bundle.read("documents.json"))
+        change(documents)
+        for name in bundle.namelist():
+            content = json.dumps(documents) if name == "documents.json" else bundle.read(name)
+            copy.writestr(name, content)
+    return other
+
+
+def test_the_program_in_the_bundle_accepts_it_alone(bundles, tmp_path):
+    with zipfile.ZipFile(bundles["2026-04"]) as bundle:
+        assert sorted(bundle.namelist()) == ["documents.json", "hours.csv", "usage.csv", "verify.py"]
+        bundle.extract("verify.py", tmp_path)
+
+    done = subprocess.run(
+        [sys.executable, "-I", tmp_path / "verify.py", bundles["2026-04"]],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+
+    # Three invoices, a cancellation, a credit note.
+    assert (done.returncode, done.stdout) == (0, "5 documents recomputed, 0 differences.\n")
+    # Of May only what changed: the hours that came back, and the cancelled month anew.
+    assert check(bundles["2026-05"]) == (2, [])
+
+
+def cents(row, name, more="0.01"):
+    row[name] = f"{Decimal(row[name]) + Decimal(more):f}"
+
+
+CHANGES = {
+    "amount of a line": lambda found: cents(found[0]["lines"][0], "amount"),
+    "amount and its sums": lambda found: (
+        cents(found[0]["lines"][0], "amount"),
+        cents(found[0], "subtotal"),
+        cents(found[0], "total"),
+    ),
+    "tax of a line": lambda found: cents(found[0]["lines"][0], "tax"),
+    "tax everywhere": lambda found: (
+        cents(found[0]["lines"][0], "tax"),
+        cents(found[0]["taxes"][0], "tax"),
+        cents(found[0], "tax"),
+        cents(found[0], "total"),
+    ),
+    "total": lambda found: cents(found[0], "total"),
+    "quantity": lambda found: [cents(line, "counted", "3600") for line in found[0]["lines"]],
+    "discount": lambda found: cents(found[0]["lines"][0], "discount", "-999"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_cent_is_found(bundles, change):
+    path = changed(bundles["2026-04"], change)
+
+    assert check(path)[1] != []
+    assert verifier.main([str(path)]) == 1
+
+
+def test_a_removed_hour_of_usage_is_found(bundles):
+    other = bundles["2026-04"].with_name("hours.zip")
+    with zipfile.ZipFile(bundles["2026-04"]) as bundle, zipfile.ZipFile(other, "w") as copy:
+        for name in bundle.namelist():
+            content = bundle.read(name).decode()
+            copy.writestr(name, content.rsplit("\n", 2)[0] + "\n" if name == "usage.csv" else content)
+
+    assert any("used" in text for text in check(other)[1])

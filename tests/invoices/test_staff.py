@@ -1,0 +1,279 @@
+"""What staff do with invoices in the admin, the mails that go out, and the preview of the running month."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django_otp import DEVICE_ID_SESSION_KEY
+
+from apps.identity import services as identity
+from apps.identity.models import MfaDevice
+from apps.invoices import selectors
+from apps.invoices import services as invoices
+from apps.invoices.models import Invoice, InvoiceLine, SellerEntity, TaxExemption, TaxRate
+from apps.ledger.models import Transfer
+from apps.notifications.models import Mail
+from apps.notifications.rendering import render
+from apps.organizations.models import BillingPeriod
+from tests import build
+from tests.billing.runs import HOUR, run
+from tests.build import NOW
+from tests.invoices.conftest import APRIL
+from tests.money import failing
+
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+MAY = datetime(2026, 5, 3, tzinfo=UTC)
+
+
+@pytest.fixture
+def staff(db):
+    user, _secret = identity.create_staff(email="staff@example.com", password="correct horse", now=NOW)
+    client = Client()
+    client.force_login(user)
+    session = client.session
+    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
+    session.save()
+    return client
+
+
+@pytest.fixture
+def lab(db):
+    build.seller()
+    lab = build.organization("lab", currency="EUR", now=APRIL)
+    build.billing_profile(
+        lab, legal_name="Lab GmbH", country="DE", billing_emails=["ap@lab.example", "cfo@lab.example"]
+    )
+    build.price_book({"unit_price": "10"}, {"sku": "a100", "unit_price": "3.33"}, currency="EUR")
+    build.usage(lab, APRIL, APRIL + HOUR)
+    build.usage(lab, APRIL, APRIL + HOUR, sku="a100")
+    return lab
+
+
+def page(name, invoice, *more):
+    return reverse(f"admin:invoices_{name}", args=[invoice.pk, *more])
+
+
+def test_a_draft_is_finalised_credited_and_cancelled_from_its_page(staff, lab):
+    draft = build.closed(lab, "2026-04", finalize=False).invoice
+    change = staff.get(reverse("admin:invoices_invoice_change", args=[draft.pk])).content.decode()
+    assert page("finalise", draft) in change
+    assert page("credit", draft) not in change
+
+    assert staff.post(page("finalise", draft)).status_code == 302
+    invoice = Invoice.objects.get(pk=draft.pk)
+    assert invoice.number == f"INV-{datetime.now(UTC).astimezone().year}-000001"
+
+    form = staff.get(page("credit", invoice)).content.decode()
+    assert "Net of line 1, a100 eu" in form
+    refused = staff.post(page("credit", invoice), {"amount": "1000", "reason": "too much"})
+    assert "gives at most what is left" in refused.content.decode()
+    both = staff.post(page("credit", invoice), {"amount": "1", "line_1": "1", "reason": "both"})
+    assert "not both" in both.content.decode()
+    finer = staff.post(page("credit", invoice), {"amount": "1.001", "reason": "finer"})
+    assert "smallest unit" in finer.content.decode()
+    assert not Invoice.objects.credit_notes().exists()
+
+    assert staff.post(page("credit", invoice), {"line_1": "3.33", "reason": "An outage"}).status_code == 302
+    assert Invoice.objects.credit_notes().get().total_minor == -396
+    assert (
+        "Write a credit note instead" in staff.post(page("cancel", invoice), {"reason": "x"}).content.decode()
+    )
+    assert staff.post(page("write-off", invoice), {"reason": "Insolvent"}).status_code == 302
+    assert Invoice.objects.get(pk=invoice.pk).state == "uncollectible"
+    assert failing() == []
+
+
+def test_cancelling_says_what_follows(staff, lab):
+    invoice = build.closed(lab, "2026-04").invoice
+
+    answer = staff.post(page("cancel", invoice), {"reason": "Wrong address"}, follow=True)
+
+    assert "the next invoice bills its usage anew" in answer.content.decode()
+    assert failing() == []
+
+
+def test_without_the_permission_staff_read_only(staff, lab):
+    invoice = build.closed(lab, "2026-04").invoice
+    user, _secret = identity.create_staff(email="reader@example.com", password="correct horse", now=NOW)
+    user.is_superuser = False
+    user.save()
+    reader = Client()
+    reader.force_login(user)
+    session = reader.session
+    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
+    session.save()
+
+    for name in ("finalise", "credit", "cancel", "write-off", "send"):
+        assert reader.post(page(name, invoice), {"reason": "x"}).status_code == 403, name
+    for name in ("ageing",):
+        assert reader.get(reverse(f"admin:invoices_{name}")).status_code == 403
+    assert reader.get(page("file", invoice, "pdf")).status_code == 403
+
+
+def test_files_ageing_and_preview_open(staff, lab):
+    invoice = build.closed(lab, "2026-04").invoice
+
+    assert staff.get(page("file", invoice, "pdf")).content.startswith(b"%PDF-")
+    ageing = staff.get(reverse("admin:invoices_ageing")).content.decode()
+    assert "15.86" in ageing
+    preview = staff.get(reverse("admin:invoices_preview", args=[lab.pk])).content.decode()
+    assert "Nothing to invoice so far" in preview
+
+
+def test_sellers_rates_and_exemptions_are_made_in_the_admin(staff, db):
+    lab = build.organization("lab")
+    seller = {
+        **build.GERMAN_SELLER,
+        "code": "default",
+        "vat_id": "DE136695978",
+        "payment_days": "30",
+        "invoice_series": "INV",
+        "credit_note_series": "CN",
+        "tax_registrations": "gb, EU",
+    }
+    refused = staff.post(reverse("admin:invoices_sellerentity_add"), seller, follow=True)
+    assert "check digits are wrong" in refused.content.decode()
+    assert not SellerEntity.objects.exists()
+
+    seller["vat_id"] = "DE 136 695 976"
+    assert staff.post(reverse("admin:invoices_sellerentity_add"), seller).status_code == 302
+    made = SellerEntity.objects.get()
+    assert (made.vat_id, made.tax_registrations, made.payment_days) == ("DE136695976", ["EU", "GB"], 30)
+
+    rate = {"country": "GB", "percent": "20", "effective_from": "2026-01-01", "source": "HMRC"}
+    assert staff.post(reverse("admin:invoices_taxrate_add"), rate).status_code == 302
+    assert TaxRate.objects.get(country="GB").percent == Decimal(20)
+
+    exemption = {
+        "organization": str(lab.pk), "country": "DE", "certificate": "7", "reason": "embassy",
+        "valid_from": "2026-01-01",
+    }  # fmt: skip
+    assert staff.post(reverse("admin:invoices_taxexemption_add"), exemption).status_code == 302
+    change = reverse("admin:invoices_taxexemption_changelist")
+    chosen = {"action": "revoke", "_selected_action": [str(TaxExemption.objects.get().pk)], "reason": "over"}
+    staff.post(change, chosen)
+    assert TaxExemption.objects.get().revoked_at is not None
+
+
+@pytest.mark.parametrize(
+    "logo",
+    [
+        "no svg",
+        "<html/>",
+        '<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>',
+        '<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+        '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"/>',
+        '<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg xmlns="http://www.w3.org/2000/svg">&x;<script/></svg>',
+    ],
+)
+def test_a_logo_that_reaches_out_or_runs_is_refused(db, logo):
+    from apps.core.errors import ValidationFailed
+
+    with pytest.raises(ValidationFailed) as refused:
+        build.seller(logo=logo)
+
+    assert [field.path for field in refused.value.fields] == ["logo"]
+
+
+# --- mails
+
+
+def test_a_final_invoice_is_mailed_once_to_every_address(lab):
+    invoice = build.closed(lab, "2026-04").invoice
+    build.closed(lab, "2026-04")
+
+    mails = Mail.objects.filter(template="invoices/mail/document")
+    assert sorted(mails.values_list("recipient", flat=True)) == ["ap@lab.example", "cfo@lab.example"]
+    rendered = render(mails[0].template, mails[0].context)
+    assert rendered.subject == "Invoice INV-2026-000001 from Countinghouse"
+    assert "comes to 15.86 EUR. Of that, 15.86 EUR is due on 2026-05-29." in rendered.text
+    assert f"/app/lab/invoices/{invoice.id}" in rendered.text
+
+
+def test_imported_history_is_not_mailed(lab):
+    march = datetime(2026, 3, 3, tzinfo=UTC)
+    build.usage(lab, march, march + HOUR)
+    build.closed(lab, "2026-03")
+
+    assert not Mail.objects.exists()
+
+
+def test_sending_again_uses_the_addresses_of_now(staff, lab):
+    invoice = build.closed(lab, "2026-04").invoice
+    build.billing_profile(lab, billing_emails=["new@lab.example"])
+
+    answer = staff.post(page("send", invoice), follow=True)
+    assert "Sent to new@lab.example." in answer.content.decode()
+    assert Mail.objects.filter(recipient="new@lab.example").count() == 1
+
+    build.billing_profile(lab, billing_emails=[])
+    assert "names no address" in staff.post(page("send", invoice)).content.decode()
+
+
+# --- preview
+
+
+def test_the_preview_is_what_the_close_makes_and_keeps_nothing(lab):
+    build.closed(lab, "2026-04")
+    run(lab, "a", MAY, MAY + 50 * HOUR)
+    build.usage(lab, MAY, MAY + 7 * HOUR, sku="a100")
+    build.usage(lab, APRIL, APRIL + HOUR / 2, sku="late")
+    build.credit(lab, "400", now=MAY)
+    build.metered(lab)
+    # In the middle of an hour of a run that goes on.
+    until = MAY + 20.5 * HOUR
+    rows = Transfer.objects.count(), InvoiceLine.objects.count(), list(BillingPeriod.objects.values())
+
+    def said(composition, settlement):
+        lines = [
+            (line.key.meter, line.key.sku, line.kind, line.quantity, line.amount_minor, line.tax_minor)
+            for line in composition.lines
+        ]
+        return lines, composition.total_minor, settlement.due_minor
+
+    end = datetime(2026, 5, 31, 23, 30, tzinfo=UTC)
+    for moment in (until, end):
+        found = invoices.preview_period(organization_id=lab.id, now=moment)
+        again = invoices.preview_period(organization_id=lab.id, now=moment)
+        assert said(found.composition, found.settlement) == said(again.composition, again.settlement)
+    assert rows == (
+        Transfer.objects.count(),
+        InvoiceLine.objects.count(),
+        list(BillingPeriod.objects.values()),
+    )
+    closed = build.closed(lab, "2026-05", now=JUNE).invoice
+
+    # Nothing runs after the 50 hours, so what the last minutes say is what the close makes.
+    kept = closed.lines.order_by("position").values_list("sku", "quantity", "amount_minor", "tax_minor")
+    assert list(kept) == [
+        (line.key.sku, line.quantity, line.amount_minor, line.tax_minor) for line in found.composition.lines
+    ]
+    assert (closed.total_minor, closed.due_minor) == (
+        found.composition.total_minor,
+        found.settlement.due_minor,
+    )
+    assert failing() == []
+
+
+def test_the_preview_of_a_running_hour_counts_to_the_second(lab):
+    build.closed(lab, "2026-04")
+    run(lab, "a", MAY, MAY + 2 * HOUR)
+
+    found = invoices.preview_period(organization_id=lab.id, now=MAY + timedelta(minutes=45))
+
+    assert [(line.quantity, line.amount_minor) for line in found.composition.lines] == [(2700, 750)]
+    assert found.settlement.due_minor == 893
+
+
+def test_ageing_sorts_by_days_past_due(lab):
+    invoice = build.closed(lab, "2026-04").invoice
+
+    def buckets(days):
+        (table,) = selectors.receivables_by_age(now=invoice.due_at + timedelta(days=days))
+        return [place for place, amount in enumerate(table["rows"][0]["amounts"]) if amount]
+
+    assert [buckets(days) for days in (-1, 0, 29, 30, 60, 90, 400)] == [[0], [1], [1], [2], [3], [4], [4]]
