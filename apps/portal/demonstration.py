@@ -23,10 +23,12 @@ from apps.core.errors import Unauthenticated
 from apps.core.ids import uuid7
 from apps.core.money import MICROS_PER_UNIT
 from apps.core.periods import floor_hour
-from apps.core.permissions import Permission
+from apps.core.permissions import Permission, Role
 from apps.credentials import services as credentials
+from apps.identity.models import User
 from apps.organizations import services as organizations
-from apps.organizations.models import Organization, Project
+from apps.organizations.models import Membership, Organization, Project
+from apps.portal.selectors import logins
 from apps.pricing import files
 from apps.pricing import services as pricing
 from apps.pricing.models import BookAssignment, Meter, PriceBook
@@ -143,9 +145,25 @@ def set_up(*, now: datetime) -> list[Organization]:
             _grant(organization, tenant, now=now)
         elif tenant is HURRIED:
             _refill(organization, tenant, now=now)
+        _let_in(organization, now=now)
         made.append(organization)
     _keep_key(made[0], now=now)
     return made
+
+
+def _let_in(organization: Organization, *, now: datetime) -> None:
+    """Make the customer of `bootstrap` an admin of a simulated organization: there the portal has something to show."""
+    known = logins()
+    visitor = User.objects.filter(email=known["owner"]["email"]).first() if known else None
+    if visitor is None or Membership.objects.filter(organization=organization, user=visitor).exists():
+        return
+    organizations.add_member(
+        actor=system_actor("demonstration"),
+        organization=organization,
+        user=visitor,
+        role=Role.ADMIN,
+        now=now,
+    )
 
 
 def _keep_key(organization: Organization, *, now: datetime) -> None:

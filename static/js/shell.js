@@ -21,7 +21,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "g") pressedG = event.timeStamp;
   if (event.key === "?") document.querySelector("#keys")?.showModal();
   if (event.key === "/") {
-    const field = document.querySelector("main input[type=search], main [data-search]");
+    const field = document.querySelector("main input[type=search], main form:not([method=dialog]) input:not([type=hidden])");
     if (field) {
       event.preventDefault();
       field.focus();

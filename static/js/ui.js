@@ -27,6 +27,8 @@ document.addEventListener("click", (event) => {
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
   if (!button || event.defaultPrevented) return;
+  // Closing a dialog sends nothing.
+  if ((button.getAttribute("formmethod") ?? event.target.method) === "dialog") return;
   setTimeout(() => button.setAttribute("aria-busy", "true"), BUSY_AFTER_MS);
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "1";

@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django_otp.oath import totp
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from apps.identity import services as identity
 
 PASSWORD = "correct horse battery"
+WIDTHS = (360, 1280)
+SCHEMES = ("light", "dark")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,4 +92,20 @@ def enter_password(page: Page, email: str = "ada@example.com") -> None:
 def enter_code(page: Page, secret: str, button: str = "Log in") -> None:
     """Fill in the code that a page asks for."""
     page.get_by_label("Code").fill(code_of(secret))
-    page.get_by_role("button", name=button).click()
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+def check(page: Page) -> None:
+    """Assert that the open page has no accessibility finding and no sideways scrolling in any of its looks."""
+    findings = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            for found in Axe().run(page).response["violations"]:
+                nodes = "; ".join(node["html"][:120] for node in found["nodes"][:3])
+                findings.append(f"{page.url} {width} {scheme}: {found['id']}: {nodes}")
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if overflow > 0:
+            findings.append(f"{page.url} is {overflow} px too wide for {width}")
+    assert findings == []

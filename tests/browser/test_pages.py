@@ -7,34 +7,14 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from apps.core.actor import system_actor
 from apps.identity import services as identity
 from apps.notifications.mailbox import Mailbox
 from apps.notifications.rendering import message
 from tests import build
-from tests.browser.conftest import PASSWORD, enter_code, enter_password
-
-WIDTHS = (360, 1280)
-SCHEMES = ("light", "dark")
-
-
-def check(page: Page) -> None:
-    """Assert that the open page has no accessibility finding and no sideways scrolling in any of its looks."""
-    findings = []
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme)
-            for found in Axe().run(page).response["violations"]:
-                nodes = "; ".join(node["html"][:120] for node in found["nodes"][:3])
-                findings.append(f"{page.url} {width} {scheme}: {found['id']}: {nodes}")
-        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        if overflow > 0:
-            findings.append(f"{page.url} is {overflow} px too wide for {width}")
-    assert findings == []
+from tests.browser.conftest import PASSWORD, check, enter_code, enter_password
 
 
 @pytest.fixture
