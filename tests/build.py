@@ -182,6 +182,9 @@ def person_client(user: User, *, stepped_up: bool = True, **headers: str) -> API
 
 def browser(user: User, *, stepped_up: bool = True, at: datetime | None = None) -> Client:
     """Return a client with a session of a person, who has proved themselves just now or `at`, unless told otherwise."""
+    if not user.has_usable_password():  # Without one there is nothing to ask again but the login.
+        user.set_password("correct horse")
+        user.save()
     found = Client()
     found.force_login(user)
     if stepped_up:

@@ -8,14 +8,13 @@ from typing import Any, Protocol
 
 from apps.core import money
 from apps.core.spreadsheets import neutral
-from apps.invoices.models import DocumentKind, Invoice, InvoiceLine
+from apps.invoices.models import Invoice, InvoiceLine
 from apps.pricing.selectors import unit_seconds
 
 LINE_COLUMNS = (
     "kind", "usage_period", "corrects", "meter", "sku", "region", "quantity", "gpu_seconds", "unit_price", "amount",
 )  # fmt: skip
 INVOICE_COLUMNS = (
-    "type",
     "number",
     "organization",
     "period",
@@ -36,7 +35,7 @@ class Writable(Protocol):
 def final_invoices(label: str) -> Iterator[dict[str, Any]]:
     """Yield the final invoices and credit notes of all organizations for a period label, by organization and number.
 
-    A credit note's amounts are below zero, so that everything adds up.
+    A credit note's amounts are below zero, so that everything adds up; its series tells it from an invoice.
     """
     units = unit_seconds()
     invoices = (
@@ -58,7 +57,6 @@ def invoice_row(invoice: Invoice) -> dict[str, Any]:
         for name in ("subtotal", "discount", "tax", "total")
     }
     return {
-        "type": "invoice" if invoice.kind == DocumentKind.INVOICE else "credit_note",
         "number": invoice.number,
         "organization": invoice.organization.slug,
         "period": invoice.period.label,

@@ -30,8 +30,8 @@ _AMOUNT = {"max_digits": 18, "decimal_places": 6}
 
 class CheckoutInput(Input):
     amount = serializers.DecimalField(**_AMOUNT)  # type: ignore[arg-type]
-    success_url = serializers.CharField(required=False, default="", max_length=2000)
-    cancel_url = serializers.CharField(required=False, default="", max_length=2000)
+    success_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
+    cancel_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
 
 
 class CheckoutOutput(serializers.Serializer[Any]):
@@ -113,8 +113,8 @@ class PaymentDetail(OrganizationView):
 class InvoicePayInput(Input):
     amount = serializers.DecimalField(required=False, allow_null=True, default=None, **_AMOUNT)  # type: ignore[arg-type]
     by = serializers.ChoiceField(choices=["card", "checkout"], required=False, default="card")
-    success_url = serializers.CharField(required=False, default="", max_length=2000)
-    cancel_url = serializers.CharField(required=False, default="", max_length=2000)
+    success_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
+    cancel_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
 
 
 class InvoicePay(AttemptMixin, OrganizationView):
@@ -161,8 +161,8 @@ class PaymentMethodOutput(serializers.Serializer[Any]):
 
 
 class CardSetupInput(Input):
-    success_url = serializers.CharField(required=False, default="", max_length=2000)
-    cancel_url = serializers.CharField(required=False, default="", max_length=2000)
+    success_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
+    cancel_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
 
 
 class CardSetupOutput(serializers.Serializer[Any]):

@@ -70,9 +70,14 @@ REASONS: dict[str, set[str]] = {
         "metering.meter_organization",
         "organizations.ensure_periods",
     },
+    "A state that follows from the credit: each change of it is a row of its own.": {
+        "billing.settle_state",
+        "billing.meter_and_charge",
+    },
+    "A look that is taken back before anybody else could see it.": {"organizations.end_period"},
     "Kept from outside: the stored answer is the record, and what follows from it is audited where it is done.": {
-        "invoices.check_vat_id",
         "organizations.record_vat_check",
+        "payments.collect_due",
         "payments.fetch_missing_events",
         "payments.process_events",
         "payments.receive",
@@ -111,11 +116,16 @@ def functions_of(app: Path) -> dict[str, Function]:
     for path in paths:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
-                found[node.name] = read(node)
+                found[known_as(node.name, path)] = read(node, path)
     return found
 
 
-def read(node: ast.FunctionDef) -> Function:
+def known_as(name: str, path: Path) -> str:
+    """Return a function's name in its app: a private one is another in each file."""
+    return f"{path.stem}.{name}" if name.startswith("_") else name
+
+
+def read(node: ast.FunctionDef, path: Path) -> Function:
     read_one = Function()
     for inner in ast.walk(node):
         if not isinstance(inner, ast.Call):
@@ -125,7 +135,7 @@ def read(node: ast.FunctionDef) -> Function:
         if isinstance(inner.func, ast.Attribute):
             owner = called.split(".", 1)[0]
             read_one.writes |= inner.func.attr in WRITES and owner not in NOT_ROWS
-        read_one.calls.add(called.rsplit(".", 1)[-1])
+        read_one.calls.add(known_as(called.rsplit(".", 1)[-1], path))
     return read_one
 
 
@@ -148,7 +158,7 @@ def unaudited() -> set[str]:
     for app in sorted(path for path in APPS.iterdir() if path.is_dir()):
         functions = functions_of(app)
         for name in functions:
-            if name.startswith("_"):
+            if "._" in name:
                 continue
             if reaches(functions, name, "writes") and not reaches(functions, name, "audits"):
                 found.add(f"{app.name}.{name}")
@@ -164,12 +174,10 @@ def test_no_excuse_outlives_its_service():
 
 
 @pytest.mark.parametrize("source", ["Thing.objects.create(x=1)", "thing.save()"])
-def test_the_walk_finds_what_it_looks_for(source):
-    functions = {
-        "silent": read(ast.parse("def silent():\n    _write()").body[0]),
-        "told": read(ast.parse("def told():\n    _write()\n    audit.record()").body[0]),
-        "_write": read(ast.parse(f"def _write():\n    {source}").body[0]),
-    }
+def test_the_walk_finds_what_it_looks_for(tmp_path, source):
+    body = f"def silent():\n    _write()\ndef told():\n    _write()\n    audit.record()\ndef _write():\n    {source}"
+    (tmp_path / "services.py").write_text(body, encoding="utf-8")
+    functions = functions_of(tmp_path)
 
     assert reaches(functions, "silent", "writes")
     assert not reaches(functions, "silent", "audits")

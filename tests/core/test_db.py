@@ -16,7 +16,7 @@ from tests import build
     [
         "UPDATE audit_auditevent SET reason = 'better'",
         "DELETE FROM audit_auditevent",
-        "TRUNCATE audit_auditevent",
+        "TRUNCATE audit_auditevent CASCADE",
     ],
 )
 def test_an_append_only_table_refuses_every_change(transactional_db, statement):

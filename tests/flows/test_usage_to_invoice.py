@@ -80,7 +80,7 @@ def test_balance(api):
         "receivable": "9.860000",
         "burn_rate_per_hour": "0.000000",
         "runway_ends_at": None,
-        "billing_state": "healthy",
+        "billing_state": "depleted",
     }
 
 
@@ -142,7 +142,9 @@ def test_the_invoice(api, invoice):
         "total": "29.86",
         "due": "9.86",
         "paid": "20.00",
+        "credited": "0.00",
         "outstanding": "9.86",
+        "due_at": "2026-06-15T00:00:00Z",
         "finalized_at": "2026-06-01T00:00:00Z",
         "created_at": "2026-06-01T00:00:00Z",
     }
@@ -162,6 +164,8 @@ def test_the_invoice(api, invoice):
         "amount": "34.86",
         "discount": "5.00",
         "tax": "0.00",
+        "tax_category": "O",
+        "tax_percent": "0",
         "currency": "USD",
         "splits": [{"project": "train", "api_key": None, "quantity": "14.000000", "amount": "34.860000"}],
     }

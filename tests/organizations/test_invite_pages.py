@@ -100,11 +100,11 @@ def test_ones_own_invites_are_listed_and_answered_there(invite):
     assert client.post(path, {"answer": "accept"}).headers["Location"] == "/app/lab"
 
 
-def test_a_refusal_is_read_on_the_page_of_ones_invites(invite, monkeypatch):
-    monkeypatch.setattr(organizations.invites, "SEATS", {"free": 1})
+def test_a_refusal_is_read_on_the_page_of_ones_invites(invite):
+    build.limit(invite.organization, "members", 1)
     client = build.browser(build.user("ada@example.com"))
 
     answer = client.post(link(invite), {"answer": "accept"}, follow=True)
 
     assert answer.redirect_chain == [("/app/invites/mine", 302)]
-    assert "All seats of the plan are taken." in answer.text
+    assert "Members: the limit is 1." in answer.text

@@ -32,7 +32,6 @@ class BalanceOutput(serializers.Serializer[Any]):
     accrued = serializers.CharField()
     held = serializers.CharField()
     receivable = serializers.CharField()
-    credit_limit = serializers.CharField()
     burn_rate_per_hour = serializers.CharField()
     runway_ends_at = serializers.DateTimeField(allow_null=True)
     billing_state = serializers.CharField()
@@ -56,7 +55,6 @@ class BalanceView(OrganizationView):
                 "accrued": _major(balance.accrued_micros),
                 "held": _major(balance.held_micros),
                 "receivable": _major(balance.receivable_micros),
-                "credit_limit": _major(balance.credit_limit_micros),
                 "burn_rate_per_hour": _major(balance.burn_rate_micros),
                 "runway_ends_at": balance.runway_ends_at,
                 "billing_state": balance.billing_state,
