@@ -5,7 +5,7 @@ window.SwaggerUIBundle({
   url: place.dataset.document,
   domNode: place,
   deepLinking: true,
-  docExpansion: "list",
+  docExpansion: "none", // All operations at once take Swagger UI minutes.
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   persistAuthorization: false,
