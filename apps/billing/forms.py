@@ -10,7 +10,9 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from apps.billing.models import Pot
 from apps.billing.models.budgets import NAME_LENGTH_MAX
+from apps.core.ids import uuid7
 from apps.credentials.models import ApiKey
 from apps.organizations.models import Project
 
@@ -76,6 +78,50 @@ class SpendGuardForm(forms.Form):
         label=_("Block new usage"), required=False, help_text=_("Whatever the credit. What runs goes on.")
     )
     reason = forms.CharField(label=_("Reason"), max_length=500)
+
+
+class OnceForm(forms.Form):
+    """A form that moves money: sent twice, it does so once."""
+
+    attempt = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
+
+
+class GrantForm(OnceForm):
+    """Credit that staff give an organization."""
+
+    pot = forms.ChoiceField(
+        label=_("Pot"),
+        choices=Pot.choices,
+        initial=Pot.PROMO,
+        help_text=_("Paid is money that came to the bank: it settles what is owed first."),
+    )
+    amount = forms.DecimalField(label=_("Amount"), max_digits=16, decimal_places=6)
+    expires_at = forms.DateTimeField(
+        label=_("Ends"),
+        required=False,
+        help_text=_("A whole UTC hour, such as 2027-01-31 00:00. Empty: never."),
+    )
+    priority = forms.IntegerField(
+        label=_("Priority"), initial=50, min_value=0, max_value=100, help_text=_("0 burns first, 100 last.")
+    )
+    reason = forms.CharField(
+        label=_("Reason"), max_length=255, help_text=_("The customer reads it on their statement.")
+    )
+
+
+class WithdrawForm(OnceForm):
+    """Credit that staff take back."""
+
+    amount = forms.DecimalField(
+        label=_("Amount"),
+        max_digits=16,
+        decimal_places=6,
+        required=False,
+        help_text=_("Empty: all that is left."),
+    )
+    reason = forms.CharField(
+        label=_("Reason"), max_length=255, help_text=_("The customer reads it on their statement.")
+    )
 
 
 class BudgetChangeForm(forms.Form):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from apps.ledger.models import Account, AccountKind, Transfer, TransferQuerySet, Wallet
+from django.db.models import BigIntegerField, Case, F, Q, Sum, Value, When
+from django.db.models.functions import TruncMonth
+
+from apps.ledger.models import LOT_KINDS, Account, AccountKind, Transfer, TransferQuerySet, Wallet
 
 __all__ = [
     "AccountKind",
     "Transfer",
     "TransferQuerySet",
     "balance_micros",
+    "credit_movements",
+    "credit_totals",
     "transfers_of",
     "wallet_currency",
 ]
@@ -32,3 +40,40 @@ def balance_micros(organization_id: UUID, kind: str) -> int:
 def transfers_of(organization_id: UUID) -> TransferQuerySet:
     """Return an organization's transfers, for statements and explanations."""
     return Transfer.objects.filter(organization_id=organization_id)
+
+
+# What lots are called outside of the books.
+_POTS = {AccountKind.PAID_LOT: "paid", AccountKind.PROMO_LOT: "promo"}
+
+
+def credit_totals() -> list[tuple[str, str, int]]:
+    """Return currency, pot (`paid` or `promo`) and what all organizations' lots have together, in micros."""
+    rows = (
+        Account.objects.filter(kind__in=LOT_KINDS)
+        .values_list("currency", "kind")
+        .order_by("currency", "kind")
+    )
+    return [
+        (currency, _POTS[AccountKind(kind)], int(sum_))
+        for currency, kind, sum_ in rows.annotate(Sum("balance_micros"))
+    ]
+
+
+def credit_movements(*, since: datetime) -> Iterable[Mapping[str, Any]]:
+    """Return month (UTC), currency, pot, kind and signed micros of all that moved any lot since a moment, added up."""
+    into, out_of = Q(credit__kind__in=LOT_KINDS), Q(debit__kind__in=LOT_KINDS)
+    own = Case(When(into, then=F("credit__kind")), default=F("debit__kind"))
+    signed = Case(
+        When(into, then=F("amount_micros")), default=-F("amount_micros"), output_field=BigIntegerField()
+    )
+    return (
+        Transfer.objects.filter(into | out_of, occurred_at__gte=since)
+        .annotate(own=own)
+        .annotate(
+            month=TruncMonth("occurred_at", tzinfo=UTC),
+            pot=Case(*(When(Q(own=kind), then=Value(pot)) for kind, pot in _POTS.items())),
+        )
+        .values("month", "currency", "pot", "kind")
+        .annotate(micros=Sum(signed))
+        .order_by("month", "currency", "pot", "kind")
+    )

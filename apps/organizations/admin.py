@@ -191,6 +191,10 @@ class OrganizationAdmin(ReadOnlyAdmin):
             format_html(
                 '<a href="{}">{}</a>', reverse("admin:billing_spendguard_decide", args=[pk]), _("Spending")
             ),
+            format_html(
+                '<a href="{}">{}</a>', reverse("admin:billing_grant_credit", args=[pk]), _("Grant credit")
+            ),
+            list_link("billing_creditlot", str(_("Credit")), organization__id__exact=pk),
             list_link("quotas_limitoverride", str(_("Limits")), organization__id__exact=pk),
             list_link("credentials_apikey", str(_("API keys")), organization__id__exact=pk),
             list_link("organizations_billingperiod", str(_("Periods")), organization__id__exact=pk),

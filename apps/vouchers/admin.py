@@ -42,8 +42,8 @@ class CampaignAdmin(ServiceAdmin):
     """Campaigns are added and ended; the list is their report."""
 
     list_display = (
-        "name", "state", "face_value", "issued", "redeemed", "granted", "spent", "expired", "left", "converted",
-        "ends_at",
+        "name", "state", "face_value", "issued", "redeemed", "granted", "spent", "expired", "taken_back", "left",
+        "converted", "ends_at",
     )  # fmt: skip
     list_filter = ("kind", "currency", ("ended_at", admin.EmptyFieldListFilter), "created_at")
     search_fields = ("name", "=id")
@@ -53,7 +53,7 @@ class CampaignAdmin(ServiceAdmin):
     shown = (
         "name", "state", "kind", "face_value", "redemptions_max", "organization_max", "starts_at", "ends_at",
         "credit_days", "new_within_days", "allowed_domains", "issued", "redeemed", "granted", "spent", "expired",
-        "left", "converted", "created_by_label", "created_at", "ended_at", "related", "steps",
+        "taken_back", "left", "converted", "created_by_label", "created_at", "ended_at", "related", "steps",
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Campaign]:
@@ -153,7 +153,9 @@ class CampaignAdmin(ServiceAdmin):
         answer["Content-Disposition"] = 'attachment; filename="vouchers.csv"'
         writer = csv.writer(answer)
         columns = ("issued", "redeemed_count", "redemptions_max", "converted")
-        amounts = ("amount_micros", "granted_micros", "spent_micros", "expired_micros", "left_micros")
+        amounts = (
+            "amount_micros", "granted_micros", "spent_micros", "expired_micros", "taken_back_micros", "left_micros",
+        )  # fmt: skip
         writer.writerow(
             ["campaign", "currency", *columns, *(name.removesuffix("_micros") for name in amounts)]
         )
@@ -205,6 +207,10 @@ class CampaignAdmin(ServiceAdmin):
     @admin.display(description=_("Expired"), ordering="expired_micros")
     def expired(self, campaign: Campaign) -> str:
         return _amount(campaign.expired_micros)  # type: ignore[attr-defined]
+
+    @admin.display(description=_("Taken back"), ordering="taken_back_micros")
+    def taken_back(self, campaign: Campaign) -> str:
+        return _amount(campaign.taken_back_micros)  # type: ignore[attr-defined]
 
     @admin.display(description=_("Left"), ordering="left_micros")
     def left(self, campaign: Campaign) -> str:

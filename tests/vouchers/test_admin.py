@@ -11,9 +11,10 @@ import pytest
 from django.urls import reverse
 
 from apps.audit.models import AuditEvent
+from apps.billing import services as billing
 from apps.billing.models import Pot
 from apps.vouchers import codes, selectors
-from apps.vouchers.models import Campaign, VoucherCode
+from apps.vouchers.models import Campaign, Redemption, VoucherCode
 from tests import build
 from tests.build import NOW
 from tests.money import failing
@@ -26,6 +27,7 @@ FORM = {
     "organization_max": "1", "starts_at_0": "2026-05-01", "starts_at_1": "00:00:00", "ends_at_0": "", "ends_at_1": "",
     "credit_days": "30", "new_within_days": "", "allowed_domains": "uni.example\nlab.example",
 }  # fmt: skip
+REPORTED = ("granted", "spent", "expired", "taken_back", "left")
 CONFIRMED = {"csrfmiddlewaretoken": "sent by every form"}
 
 
@@ -141,12 +143,20 @@ def test_the_report_tells_what_became_of_the_credit(staff, lab):
     build.credit(other, "5", pot=Pot.PAID, now=NOW + timedelta(days=3))
     build.usage(lab, NOW, NOW + timedelta(hours=2), now=NOW + timedelta(hours=3))
     build.metered(lab, NOW + timedelta(days=2))
+    billing.withdraw_credit(
+        actor=build.actor(),
+        lot_id=Redemption.objects.get(organization=other).lot_id,
+        amount_micros=1_500_000,
+        reason="Twice",
+        now=NOW + timedelta(days=2),
+    )
 
     found = selectors.with_report(Campaign.objects.all()).get()
 
     assert (found.issued, found.redeemed_count, found.converted) == (3, 2, 1)
-    assert {name: getattr(found, f"{name}_micros") for name in ("granted", "spent", "expired", "left")} == {
-        "granted": 20_000_000, "spent": 4_000_000, "expired": 6_000_000, "left": 10_000_000,
+    assert {name: getattr(found, f"{name}_micros") for name in REPORTED} == {
+        "granted": 20_000_000, "spent": 4_000_000, "expired": 6_000_000, "taken_back": 1_500_000,
+        "left": 8_500_000,
     }  # fmt: skip
     listed = staff.post(
         reverse("admin:vouchers_campaign_changelist"),
@@ -154,8 +164,8 @@ def test_the_report_tells_what_became_of_the_credit(staff, lab):
     )
     assert list(csv.reader(io.StringIO(listed.text))) == [
         ["campaign", "currency", "issued", "redeemed_count", "redemptions_max", "converted",
-         "amount", "granted", "spent", "expired", "left"],
-        ["'=Spring", "USD", "3", "2", "5", "1", "10.00", "20.00", "4.00", "6.00", "10.00"],
+         "amount", "granted", "spent", "expired", "taken_back", "left"],
+        ["'=Spring", "USD", "3", "2", "5", "1", "10.00", "20.00", "4.00", "6.00", "1.50", "8.50"],
     ]  # fmt: skip
     assert failing() == []
 

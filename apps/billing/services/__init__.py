@@ -1,4 +1,4 @@
-"""Every write of billing, a verb a module: grant, receive, hold, charge, serve invoices, guard spending, tick."""
+"""Every write of billing, a verb a module: grant, take back, receive, hold, charge, serve invoices, guard, tick."""
 
 from apps.billing.services.budgeting import (
     TooManyBudgets,
@@ -9,6 +9,7 @@ from apps.billing.services.budgeting import (
 )
 from apps.billing.services.charge import ChargeStep, charge_organization
 from apps.billing.services.credit import (
+    AlreadyGranted,
     Grant,
     InvalidExpiry,
     expire_lots,
@@ -57,9 +58,19 @@ from apps.billing.services.tick import (
     meter_and_charge,
     queue_metering,
 )
+from apps.billing.services.withdrawing import (
+    AlreadyTakenBack,
+    CreditNotGranted,
+    CreditSpent,
+    withdraw_credit,
+)
 
 __all__ = [
+    "AlreadyGranted",
+    "AlreadyTakenBack",
     "ChargeStep",
+    "CreditNotGranted",
+    "CreditSpent",
     "Grant",
     "InsufficientCredit",
     "InvalidExpiry",
@@ -103,4 +114,5 @@ __all__ = [
     "unbill_receivable",
     "unbilled_debt_micros",
     "unbilled_receipts_micros",
+    "withdraw_credit",
 ]

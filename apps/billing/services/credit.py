@@ -16,7 +16,7 @@ from apps.audit import services as audit
 from apps.billing.models import AMOUNT_MICROS_MAX, BillingProgress, CreditLot, Pot
 from apps.billing.services.guarding import settle_state
 from apps.core.actor import Actor
-from apps.core.errors import FieldError, ValidationFailed
+from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.core.ids import uuid7
 from apps.core.money import from_micros, plain
 from apps.core.periods import floor_hour, is_whole_hour
@@ -31,6 +31,13 @@ PRIORITY_DEFAULT = 50
 
 class InvalidExpiry(ValidationFailed):
     """Credit must expire on a whole UTC hour in the future."""
+
+
+class AlreadyGranted(Conflict):
+    """The same form was sent twice."""
+
+    code = "credit_already_granted"
+    default_message = _("This credit was granted already.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +61,22 @@ def grant_credit(
     priority: int = PRIORITY_DEFAULT,
     source: str = "grant",
     reference: str = "",
+    attempt_id: UUID | None = None,
 ) -> Grant:
     """Add credit to an organization and return what became of it.
 
     Paid credit settles the receivable first, the oldest open invoice before usage that is not invoiced yet; only the
     rest becomes a lot. Promotional credit always becomes a lot. A lot takes effect with the current UTC hour.
-    Raises InvalidExpiry unless `expires_at` is a later whole UTC hour, ValidationFailed for a zero amount.
+    attempt_id: of the form that asks for it, which takes effect once.
+    Raises InvalidExpiry unless `expires_at` is a later whole UTC hour, ValidationFailed for a zero amount,
+    AlreadyGranted for an attempt that was made before.
     """
     _check_grant(amount_micros=amount_micros, priority=priority, expires_at=expires_at, now=now)
     organization = Organization.objects.get(pk=organization_id)
     book = ledger.open_book(organization_id=organization_id, currency=organization.currency, now=now)
-    batch_id = uuid7()
+    batch_id = attempt_id or uuid7()
+    if attempt_id and ledger_balances.transfers_of(organization_id).filter(batch_id=batch_id).exists():
+        raise AlreadyGranted
     settled = 0
     if pot == Pot.PAID:
         settled = settle_receivable(
