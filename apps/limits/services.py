@@ -35,12 +35,15 @@ OTP = Policy(name="otp", per_minute=5, burst=5)
 VOUCHER = Policy(name="voucher", per_minute=5, burst=5)
 LEAK_REPORT = Policy(name="leak_report", per_minute=10, burst=10)
 
-# Inserts the bucket or moves it on, unless that would be further ahead than the burst lasts.
-_MOVE = """
-INSERT INTO limits_guessbucket AS bucket (digest, whole_at) VALUES (%(digest)s, %(now)s + %(interval)s)
-ON CONFLICT (digest) DO UPDATE SET whole_at = greatest(bucket.whole_at, %(now)s) + %(interval)s
-WHERE greatest(bucket.whole_at, %(now)s) + %(interval)s - %(interval)s * %(burst)s <= %(now)s
-"""
+# Inserts the bucket or moves it on, unless that would be further ahead than the burst lasts. The clock is the
+# database's and is read while the row is locked: clocks of several processes would give waits longer than the interval.
+_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_MOVE = f"""
+INSERT INTO limits_guessbucket AS bucket (digest, whole_at) VALUES (%(digest)s, {_CLOCK} + %(interval)s)
+ON CONFLICT (digest) DO UPDATE SET whole_at = greatest(bucket.whole_at, {_CLOCK}) + %(interval)s
+WHERE greatest(bucket.whole_at, {_CLOCK}) + %(interval)s - %(interval)s * %(burst)s <= {_CLOCK}
+"""  # noqa: S608
+_LOOK = f"SELECT whole_at, {_CLOCK} FROM limits_guessbucket WHERE digest = %(digest)s"  # noqa: S608
 
 
 class RateLimited(DomainError):
@@ -104,17 +107,13 @@ def refuse_unless_allowed(found: Verdict, refusal: type[RateLimited] = RateLimit
 
 @transaction.atomic
 def _take_from_database(bucket: Bucket) -> Verdict:
-    policy, now = bucket.policy, _now()
-    values: dict[str, str | int] = {
-        "digest": bucket.digest,
-        "now": now,
-        "interval": policy.interval,
-        "burst": policy.burst,
-    }
+    policy = bucket.policy
+    values: dict[str, str | int] = {"digest": bucket.digest, "interval": policy.interval, "burst": policy.burst}
     with connection.cursor() as cursor:
         cursor.execute(_MOVE, values)
         moved = cursor.rowcount == 1
-    whole_at = GuessBucket.objects.values_list("whole_at", flat=True).get(pk=bucket.digest)
+        cursor.execute(_LOOK, values)
+        whole_at, now = cursor.fetchone()
     # One that was moved says what came of it; one that was not, what would have.
     moved_on = Step(wait=whole_at - policy.interval * policy.burst - now, whole_at=whole_at)
     return verdict([policy], [moved_on if moved else step(policy, whole_at, now)])
