@@ -15,9 +15,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from apps.core import jobs
-
-# Rows that migrations made (content types, permissions, catalogue seeds), copied once per test database.
-SEEDS = "seeds"
+from tests import database
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -38,20 +36,11 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_blocker: Any) -> None:
     # Tests survive no crash of the server, so they need not wait for its disk.
     settings.DATABASES["default"]["OPTIONS"]["options"] += " -c synchronous_commit=off"
-
-
-@pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute(f"DROP SCHEMA IF EXISTS {SEEDS} CASCADE")  # There already with --reuse-db.
-        cursor.execute(f"CREATE SCHEMA {SEEDS}")
-        for table in _tables(cursor):
-            cursor.execute(f'SELECT EXISTS (SELECT FROM public."{table}")')
-            if cursor.fetchone()[0]:
-                cursor.execute(f'CREATE TABLE {SEEDS}."{table}" AS TABLE public."{table}"')
+    with django_db_blocker.unblock():
+        settings.DATABASES["default"]["TEST"]["TEMPLATE"] = database.make_template()
 
 
 def restore_database() -> None:
@@ -61,20 +50,15 @@ def restore_database() -> None:
     rather than TRUNCATE, which costs a new file for each of a hundred nearly empty tables.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [SEEDS])
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [database.SEEDS])
         seeded = [name for (name,) in cursor.fetchall()]
         statements = ["SET session_replication_role = replica"]
-        statements += [f'DELETE FROM public."{table}"' for table in _tables(cursor)]
-        statements += [f'INSERT INTO public."{table}" SELECT * FROM {SEEDS}."{table}"' for table in seeded]
+        statements += [f'DELETE FROM public."{table}"' for table in database.tables()]
+        statements += [
+            f'INSERT INTO public."{table}" SELECT * FROM {database.SEEDS}."{table}"' for table in seeded
+        ]
         statements += ["SET session_replication_role = DEFAULT"]
         cursor.execute(";\n".join(statements))
-
-
-def _tables(cursor: Any) -> list[str]:
-    cursor.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'django_migrations' ORDER BY 1"
-    )
-    return [name for (name,) in cursor.fetchall()]
 
 
 def _restore_after_transactional_test(self: TransactionTestCase) -> None:

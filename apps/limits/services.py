@@ -108,7 +108,11 @@ def refuse_unless_allowed(found: Verdict, refusal: type[RateLimited] = RateLimit
 @transaction.atomic
 def _take_from_database(bucket: Bucket) -> Verdict:
     policy = bucket.policy
-    values: dict[str, str | int] = {"digest": bucket.digest, "interval": policy.interval, "burst": policy.burst}
+    values: dict[str, str | int] = {
+        "digest": bucket.digest,
+        "interval": policy.interval,
+        "burst": policy.burst,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_MOVE, values)
         moved = cursor.rowcount == 1
