@@ -329,6 +329,8 @@ ACCOUNT_CHANGE_EMAIL = True  # One address for each account; a new one replaces 
 # Wishes for a new password are rows; what allauth itself would mail to strangers stays unsent.
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 PASSWORD_RESET_TIMEOUT = 24 * 3600
+# Counted by our service, which also counts while Valkey is away.
+ACCOUNT_RATE_LIMITS = {"reset_password": None}
 ACCOUNT_FORMS = {
     "signup": "apps.identity.forms.SignupForm",
     "login": "apps.identity.forms.LoginForm",
@@ -365,6 +367,7 @@ OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_HTTPONLY = True
+SESSION_SERIALIZER = "apps.core.http.sessions.EncryptedSerializer"
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "apps.core.http.errors.csrf_failure"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from allauth.account import forms as account
@@ -37,6 +39,22 @@ LABELS = {
 }
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Let a refusal of ours stand in the form."""
+    try:
+        yield
+    except DomainError as error:
+        raise forms.ValidationError(str(error), code=error.code) from error
+
+
+@contextmanager
+def _guess(policy: limits.Policy, whose: str) -> Iterator[None]:
+    """Look at a password or code only while guesses are left; the API counts the same ones."""
+    with _told(), limits.guess(policy, whose, limiting_address(client_address(context.request))):
+        yield
+
+
 class _PlainFields(forms.Form):
     """Labels that stay, instead of placeholders that vanish; the first field has the focus."""
 
@@ -59,16 +77,8 @@ class LoginForm(_PlainFields, account.LoginForm):
         self.fields["password"].help_text = ""  # The link to a reset stands beside the button.
 
     def _clean_with_password(self, credentials: dict[str, str]) -> Any:
-        """Look at the password only while guesses are left; `/auth/login` counts the same ones."""
-        address = limiting_address(client_address(self.request))
-        guesser = (credentials["email"].strip().lower(), address)
-        try:
-            limits.guard(limits.LOGIN, *guesser)
-        except DomainError as error:
-            raise forms.ValidationError(str(error), code=error.code) from error
-        found = super()._clean_with_password(credentials)
-        limits.forgive(limits.LOGIN, *guesser)
-        return found
+        with _guess(limits.LOGIN, credentials["email"].strip().lower()):
+            return super()._clean_with_password(credentials)
 
 
 class SignupForm(_PlainFields, account.SignupForm):
@@ -104,8 +114,11 @@ class SignupForm(_PlainFields, account.SignupForm):
                 email=cleaned["email"],
                 password=cleaned["password1"],
                 name=cleaned["name"],
+                address=client_address(context.request),
                 now=timezone.now(),
             )
+        except limits.TooManyGuesses as refusal:
+            self.add_error(None, str(refusal))
         except ValidationFailed as refusal:
             for problem in refusal.fields:
                 field = "password1" if problem.path == "password" else problem.path
@@ -136,12 +149,16 @@ class ResetPasswordForm(_PlainFields, account.ResetPasswordForm):
     """Asks for the link that sets a new password; nothing is looked up before its mail is written."""
 
     def clean_email(self) -> str:
-        return str(self.cleaned_data["email"]).lower()
+        """Note the wish; refused, it stands beside the field."""
+        email = str(self.cleaned_data["email"]).lower()
+        with _told():
+            services.request_password_reset(
+                email=email, address=client_address(context.request), now=timezone.now()
+            )
+        return email
 
     def save(self, request: HttpRequest, **_more: Any) -> str:  # noqa: ARG002  allauth's signature.
-        email = str(self.cleaned_data["email"])
-        services.request_password_reset(email=email, now=timezone.now())
-        return email
+        return str(self.cleaned_data["email"])
 
 
 class ResetPasswordKeyForm(_PlainFields, account.ResetPasswordKeyForm):
@@ -150,6 +167,10 @@ class ResetPasswordKeyForm(_PlainFields, account.ResetPasswordKeyForm):
 
 class ChangePasswordForm(_PlainFields, account.ChangePasswordForm):
     """Changes the password of the running session's user."""
+
+    def clean_oldpassword(self) -> str:
+        with _guess(limits.LOGIN, self.user.email):
+            return str(super().clean_oldpassword())
 
 
 class SetPasswordForm(_PlainFields, account.SetPasswordForm):
@@ -196,9 +217,17 @@ class DeletionForm(forms.Form):
 class ConfirmPasswordForm(_PlainFields, account.ReauthenticateForm):
     """Asks the password again, of users without a second factor."""
 
+    def clean_password(self) -> str:
+        with _guess(limits.LOGIN, self.user.email):
+            return str(super().clean_password())
+
 
 class ActivateTOTPForm(_PlainFields, totp.ActivateTOTPForm):
     """The first code of a new authenticator; the device counts it as used."""
+
+    def clean_code(self) -> str:
+        with _guess(limits.OTP, str(self.user.pk)):
+            return str(super().clean_code())
 
 
 class AddPasskeyForm(_PlainFields, webauthn.AddWebAuthnForm):
@@ -226,7 +255,7 @@ class _SpendingForm(_PlainFields):
         """Return the code after using it up; a refusal stands beside the field."""
         code: str = self.cleaned_data["code"]
         user = self.user  # type: ignore[attr-defined]
-        try:
+        with _told():
             self.authenticator = services.take_code(
                 user=user,
                 code=code,
@@ -234,8 +263,6 @@ class _SpendingForm(_PlainFields):
                 browser=context.request.headers.get("User-Agent", ""),
                 now=timezone.now(),
             )
-        except DomainError as error:
-            raise forms.ValidationError(str(error), code=error.code) from error
         self.authenticator.user = user
         return code
 

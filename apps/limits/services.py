@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -17,13 +19,17 @@ from apps.limits.policies import Bucket, Policy, Step, Verdict, step, verdict
 __all__ = [
     "LEAK_REPORT",
     "LOGIN",
+    "MAILS",
     "OTP",
+    "RESET",
+    "SIGN_UP",
     "VOUCHER",
     "Policy",
     "RateLimited",
     "TooManyGuesses",
     "forgive",
     "guard",
+    "guess",
     "purge_guesses",
     "refuse_unless_allowed",
 ]
@@ -32,6 +38,10 @@ REFUSED = Counter("countinghouse_rate_limited_total", "Requests and guesses refu
 
 LOGIN = Policy(name="login", per_minute=5, burst=5)
 OTP = Policy(name="otp", per_minute=5, burst=5)
+# Nothing can be guessed there, but each costs a password hash or a mail to somebody.
+SIGN_UP = Policy(name="sign_up", per_minute=5, burst=5)
+RESET = Policy(name="password_reset", per_minute=5, burst=5)
+MAILS = Policy(name="mails_to_strangers", per_minute=20, burst=20)
 VOUCHER = Policy(name="voucher", per_minute=5, burst=5)
 LEAK_REPORT = Policy(name="leak_report", per_minute=10, burst=10)
 
@@ -91,6 +101,14 @@ def forgive(policy: Policy, *keys: str) -> None:
             store.forget([bucket])
     except stores.Away:
         GuessBucket.objects.filter(pk=bucket.digest).delete()
+
+
+@contextmanager
+def guess(policy: Policy, *keys: str) -> Iterator[None]:
+    """Count one guess before the body looks at it, and forget them all unless the body raises; see `guard`."""
+    guard(policy, *keys)
+    yield
+    forgive(policy, *keys)
 
 
 def purge_guesses() -> None:

@@ -29,6 +29,7 @@ REASONS: dict[str, set[str]] = {
         "identity.mail_password_reset",
         "identity.mail_sign_up",
         "limits.forgive",
+        "limits.guess",
         "limits.purge_guesses",
         "notifications.queue_mail",
         "notifications.send_mail",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import time_machine
 from django.test import Client
 
 from apps.identity import services as identity
+from apps.identity.models import MfaDevice, PasswordReset
 from apps.limits import services as limits
 from apps.limits.models import GuessBucket
 from apps.limits.services import LOGIN, VOUCHER, TooManyGuesses
@@ -127,3 +129,123 @@ def test_leak_reports_are_ten_a_minute(limited, db):
     ]
 
     assert statuses == [202] * 10 + [429]
+
+
+# Every other door where a secret can be guessed, or a mail be asked for. Each attempt says whether it was looked at.
+
+
+def _signed_in():
+    browser = Client(REMOTE_ADDR="192.0.2.7")
+    browser.post("/accounts/login/", {"login": ADA, "password": PASSWORD})
+    return browser
+
+
+def _attempts_at_page(browser, path, **fields):
+    return lambda: "Too many attempts" not in browser.post(path, fields).text
+
+
+def _attempts_over_rest(client, path, refused, **body):
+    def attempt():
+        answer = client.post(path, body, REMOTE_ADDR="192.0.2.7")
+        assert answer.status_code in (refused, 429), answer.text
+        return answer.status_code != 429
+
+    return attempt
+
+
+def confirming_a_password(ada):
+    return _attempts_at_page(_signed_in(), "/accounts/reauthenticate/", password="wrong")
+
+
+def changing_a_password(ada):
+    new = {"password1": "another horse battery", "password2": "another horse battery"}
+    return _attempts_at_page(_signed_in(), "/accounts/password/change/", oldpassword="wrong", **new)
+
+
+def confirming_a_sign_up_elsewhere(ada):
+    wish = identity.request_sign_up(email="new@example.com", password=PASSWORD, now=build.timezone.now())
+    path = f"/accounts/confirm/{identity.token_of(wish)}/"
+    return _attempts_at_page(Client(), path, password="wrong")
+
+
+def the_first_code_on_the_page(ada):
+    return _attempts_at_page(_signed_in(), "/accounts/2fa/totp/activate/", code="000000")
+
+
+def the_first_code_over_rest(ada):
+    client = build.client(build.tokens(ada, PASSWORD).access_token)
+    client.post("/api/v1/mfa/totp")
+    return _attempts_over_rest(client, "/api/v1/mfa/totp/verify", 422, code="000000")
+
+
+def recovery_codes_on_the_login_page(ada):
+    identity.create_staff(email=ADA, password=PASSWORD, now=build.timezone.now())
+    return _attempts_with_code(_signed_in(), "/accounts/2fa/authenticate/")
+
+
+def codes_on_the_step_up_page(ada):
+    browser = _signed_in()
+    identity.create_staff(email=ADA, password=PASSWORD, now=build.timezone.now())
+    ada.refresh_from_db()
+    browser.force_login(ada)
+    return _attempts_with_code(browser, "/accounts/2fa/reauthenticate/")
+
+
+def _attempts_with_code(browser, path):
+    def attempt():
+        # The throttle of the device is another matter.
+        MfaDevice.objects.update(throttling_failure_timestamp=None, throttling_failure_count=0)
+        return "Too many attempts" not in browser.post(path, {"code": "wrong-code"}).text
+
+    return attempt
+
+
+def asking_for_an_account_over_rest(ada):
+    body = {"email": "new@example.com", "password": PASSWORD}
+    return _attempts_over_rest(build.client(), "/auth/signup", 202, **body)
+
+
+def asking_for_an_account_on_the_page(ada):
+    fields = {"email": "new@example.com", "password1": PASSWORD}
+    return _attempts_at_page(Client(), "/accounts/signup/", **fields)
+
+
+def asking_for_a_new_password(ada):
+    return _attempts_at_page(Client(), "/accounts/password/reset/", email="nobody@example.com")
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        confirming_a_password,
+        changing_a_password,
+        confirming_a_sign_up_elsewhere,
+        the_first_code_on_the_page,
+        the_first_code_over_rest,
+        recovery_codes_on_the_login_page,
+        codes_on_the_step_up_page,
+        asking_for_an_account_over_rest,
+        asking_for_an_account_on_the_page,
+        asking_for_a_new_password,
+    ],
+)
+def test_every_door_opens_five_times(valkey_stopped, ada, door):
+    with time_machine.travel(build.timezone.now(), tick=False):
+        attempt = door(ada)
+        GuessBucket.objects.all().delete()
+
+        assert [attempt() for _guess in range(6)] == [True] * 5 + [False]
+
+
+def test_one_address_asks_for_twenty_mails_a_minute(valkey_stopped, db):
+    def ask(number):
+        email, now = f"somebody-{number}@example.com", build.timezone.now()
+        identity.request_password_reset(email=email, address="192.0.2.7", now=now)
+
+    with time_machine.travel(build.timezone.now(), tick=False):
+        for number in range(20):
+            ask(number)
+        with pytest.raises(TooManyGuesses):
+            ask(20)
+
+    assert PasswordReset.objects.count() == 20

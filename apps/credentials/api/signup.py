@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from apps.core.http.address import client_address
 from apps.core.http.serializers import Input
 from apps.core.http.views import PUBLIC, ApiView, Request
 from apps.identity import services as identity
@@ -37,6 +38,8 @@ class SignUp(ApiView):
     @extend_schema(request=SignUpInput, responses={202: SignUpOutput})
     def post(self, request: Request) -> Response:
         """Mail a link that makes the account once it is followed; the answer is the same for every address."""
-        identity.request_sign_up(**SignUpInput.parse(request), now=timezone.now())
+        identity.request_sign_up(
+            **SignUpInput.parse(request), address=client_address(request._request), now=timezone.now()
+        )
         message = _("Look into your mail: it says how to go on.")
         return Response(SignUpOutput({"message": message}).data, status=202)

@@ -167,12 +167,10 @@ def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: 
             raise ValidationFailed(fields=[FieldError(path="otp", code="required", message=message)])
         identity.take_code(user=family.user, code=otp, address=address, browser=family.user_agent, now=now)
     else:
-        guesser = (family.user.email, limiting_address(address))
-        limits.guard(limits.LOGIN, *guesser)
-        if not password or not family.user.check_password(password):
-            message = str(_("This is not your password."))
-            raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
-        limits.forgive(limits.LOGIN, *guesser)
+        with limits.guess(limits.LOGIN, family.user.email, limiting_address(address)):
+            if not password or not family.user.check_password(password):
+                message = str(_("This is not your password."))
+                raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
     with transaction.atomic():
         found = TokenFamily.objects.select_for_update(no_key=True).get(pk=family.pk)
         found.stepped_up_at = now

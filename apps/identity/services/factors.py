@@ -18,10 +18,12 @@ from apps.audit import services as audit
 from apps.core import encryption
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
+from apps.core.http.address import limiting_address
 from apps.identity import notices, selectors
 from apps.identity.models import TOTP_DIGITS, TOTP_STEP_SECONDS, MfaDevice, TotpEnrolment, User, digits_of
 from apps.identity.services.codes import CodeRefused, take_code
 from apps.identity.services.people import note
+from apps.limits import services as limits
 
 ENROLMENT_LASTS = timedelta(minutes=30)
 
@@ -69,12 +71,18 @@ def begin_totp(*, actor: Actor, now: datetime) -> TotpOffer:
     return TotpOffer(secret=secret, otpauth_uri=uri, qr_svg=get_mfa_adapter().build_totp_svg(uri))
 
 
-@transaction.atomic
 def verify_totp(*, actor: Actor, code: str, browser: str, now: datetime) -> list[str]:
     """Make the begun authenticator the person's own and return new recovery codes, or none where there are some.
 
-    Raises TotpNotBegun, TotpExists or CodeRefused. The code is used up.
+    Call it outside any transaction: a wrong code is counted although it is refused. The right one is used up.
+    Raises TooManyGuesses, TotpNotBegun, TotpExists or CodeRefused.
     """
+    with limits.guess(limits.OTP, str(actor.person_id), limiting_address(actor.address)):
+        return _verify_totp(actor=actor, code=code, browser=browser, now=now)
+
+
+@transaction.atomic
+def _verify_totp(*, actor: Actor, code: str, browser: str, now: datetime) -> list[str]:
     user = _lock(actor)
     begun = TotpEnrolment.objects.filter(user=user, created_at__gt=now - ENROLMENT_LASTS).first()
     if begun is None:

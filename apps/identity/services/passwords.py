@@ -14,19 +14,27 @@ from django.db.models import F
 from django.urls import reverse
 
 from apps.core import jobs
+from apps.core.http.address import limiting_address
 from apps.identity.models import PasswordReset, User
 from apps.identity.services.signup import MAILS_PER_HOUR_MAX
+from apps.limits import services as limits
 from apps.notifications import services as notifications
 
 LASTS = timedelta(hours=24)
 _LOST_AFTER = timedelta(minutes=1)
 
 
-@transaction.atomic
-def request_password_reset(*, email: str, now: datetime) -> None:
-    """Note that somebody wants a new password at an address; the same whether it has an account or not."""
-    wish = PasswordReset.objects.create(email=email.strip().lower(), created_at=now)
-    jobs.enqueue("identity.mail_password_reset", reset_id=wish.id)
+def request_password_reset(*, email: str, address: str = "", now: datetime) -> None:
+    """Note that somebody wants a new password at an address; the same whether it has an account or not.
+
+    Call it outside any transaction. Raises TooManyGuesses.
+    """
+    email = email.strip().lower()
+    limits.guard(limits.RESET, email, limiting_address(address))
+    limits.guard(limits.MAILS, limiting_address(address))
+    with transaction.atomic():
+        wish = PasswordReset.objects.create(email=email, created_at=now)
+        jobs.enqueue("identity.mail_password_reset", reset_id=wish.id)
 
 
 def mail_password_reset(*, reset_id: UUID, now: datetime) -> None:

@@ -20,9 +20,11 @@ from django.utils.translation import gettext_lazy as _
 from apps.core import jobs, links
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import FieldError, NotFound, PermissionDenied, ValidationFailed
+from apps.core.http.address import limiting_address
 from apps.identity import selectors
 from apps.identity.models import PasswordReset, SignUp, User
 from apps.identity.services.people import create_user, note
+from apps.limits import services as limits
 from apps.notifications import services as notifications
 
 LASTS = timedelta(days=3)
@@ -41,16 +43,17 @@ class SignUpClosed(PermissionDenied):
     default_message = _("Signing up is closed. Ask the operator for an account.")
 
 
-@transaction.atomic
-def request_sign_up(*, email: str, password: str, name: str = "", now: datetime) -> SignUp:
+def request_sign_up(*, email: str, password: str, name: str = "", address: str = "", now: datetime) -> SignUp:
     """Note the wish for an account; what becomes of it is decided when its mail is written.
 
-    The same queries and one password hash whether the address has an account or not.
-    Raises SignUpClosed, or ValidationFailed for an address, name or password that nobody may have.
+    The same queries and one password hash whether the address has an account or not. Call it outside any transaction.
+    Raises SignUpClosed, TooManyGuesses, or ValidationFailed for an address, name or password that nobody may have.
     """
     if not settings.SIGNUP_OPEN:
         raise SignUpClosed
     email, name = email.strip().lower(), " ".join(name.split())
+    limits.guard(limits.SIGN_UP, email, limiting_address(address))
+    limits.guard(limits.MAILS, limiting_address(address))
     if problems := [*_wrong_email(email), *wrong_name(name), *_wrong_password(email, name, password)]:
         raise ValidationFailed(fields=problems)
     wish = SignUp(
@@ -62,8 +65,9 @@ def request_sign_up(*, email: str, password: str, name: str = "", now: datetime)
         expires_at=now + LASTS,
     )
     wish.digest = links.digest_of(token_of(wish))
-    wish.save(force_insert=True)
-    jobs.enqueue("identity.mail_sign_up", sign_up_id=wish.id)
+    with transaction.atomic():
+        wish.save(force_insert=True)
+        jobs.enqueue("identity.mail_sign_up", sign_up_id=wish.id)
     return wish
 
 
@@ -114,18 +118,26 @@ def find_sign_up(token: str, *, now: datetime) -> SignUp:
     return found
 
 
-@transaction.atomic
 def confirm_sign_up(*, token: str, password: str | None, address: str, now: datetime) -> User:
     """Make the user, whose address is now theirs, and whatever a new person begins with; once.
 
     password: as typed again where the link was opened; None where the same browser asked for the account. Without it
     somebody could ask in another's name, and log in once that other person follows the link.
-    Raises NotFound for a link that is unknown, old or used, ValidationFailed, or EmailTaken.
+    Call it outside any transaction: a wrong password is counted although it is refused.
+    Raises NotFound for a link that is unknown, old or used, TooManyGuesses, ValidationFailed, or EmailTaken.
     """
-    wish = _lock(find_sign_up(token, now=now))
-    if password is not None and not check_password(password, wish.password):
-        message = str(_("This is not the password that the account was asked for with."))
-        raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
+    wish = find_sign_up(token, now=now)
+    if password is not None:
+        with limits.guess(limits.LOGIN, wish.email, limiting_address(address)):
+            if not check_password(password, wish.password):
+                message = str(_("This is not the password that the account was asked for with."))
+                raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
+    return _make_user(wish, address, now)
+
+
+@transaction.atomic
+def _make_user(wish: SignUp, address: str, now: datetime) -> User:
+    wish = _lock(wish)
     actor = Actor(kind=ActorKind.SYSTEM, id=None, label="sign-up", address=address)
     user = create_user(email=wish.email, password_hash=wish.password, name=wish.name, actor=actor, now=now)
     wish.confirmed_at, wish.password = now, ""

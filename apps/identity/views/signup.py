@@ -5,7 +5,6 @@ from __future__ import annotations
 from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.utils import perform_login
-from allauth.core import ratelimit
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
@@ -18,6 +17,7 @@ from apps.core.http.address import client_address
 from apps.core.http.views import STEP_UP_LASTS
 from apps.identity import services
 from apps.identity.forms import SIGN_UP_KEY, SIGN_UP_NEXT_KEY, ConfirmSignUpForm
+from apps.limits import services as limits
 
 
 @sensitive_post_parameters("password")
@@ -36,9 +36,6 @@ def confirm_sign_up(request: HttpRequest, token: str) -> HttpResponseBase:
     is_own = request.session.get(SIGN_UP_KEY) == str(wish.pk)
     form = None if is_own else ConfirmSignUpForm(request.POST or None)
     if request.method == "POST" and (form is None or form.is_valid()):
-        refusal: HttpResponseBase | None = ratelimit.consume_or_429(request, action="login")
-        if refusal is not None:
-            return refusal
         try:
             user = services.confirm_sign_up(
                 token=token,
@@ -49,6 +46,9 @@ def confirm_sign_up(request: HttpRequest, token: str) -> HttpResponseBase:
         except ValidationFailed as error:
             assert form is not None, "only the password can be wrong"
             form.add_error("password", error.fields[0].message)
+        except limits.TooManyGuesses as error:
+            assert form is not None, "only a password can be guessed"
+            form.add_error("password", str(error))
         except (NotFound, services.EmailTaken):
             return _link_is_over(request)
         else:
