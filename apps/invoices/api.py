@@ -19,7 +19,7 @@ from apps.core.http.filters import CreatedFilterSet, refuse_unknown_parameters
 from apps.core.http.views import ListView, OrganizationView
 from apps.core.permissions import Permission
 from apps.invoices import explain, selectors
-from apps.invoices.files import document_answer
+from apps.invoices.files import document_answer, focus_answer
 from apps.invoices.models import NOTE_KINDS, Invoice, InvoiceLine, InvoiceState, TaxCategory
 
 
@@ -189,6 +189,21 @@ class DocumentFile(OrganizationView):
         refuse_unknown_parameters(request, set())
         document = selectors.document_by_id(self.actor, path["invoice_id"])
         return document_answer(document, self.file_format)
+
+
+class FocusExport(OrganizationView):
+    """Cost and usage of a month's final documents as FOCUS 1.2, a row for each line, tier and resource."""
+
+    permission = Permission.BILLING_READ
+
+    @extend_schema(
+        operation_id="billing_focus_export",
+        parameters=[OpenApiParameter("period", str, required=True, description="A month, YYYY-MM.")],
+        responses={(200, "text/csv"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, **_path: Any) -> HttpResponse:
+        refuse_unknown_parameters(request, {"period"})
+        return focus_answer(request.query_params.get("period", ""), self.organization)
 
 
 class InvoiceExplain(OrganizationView):

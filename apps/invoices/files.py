@@ -9,11 +9,16 @@ import json
 
 from django.http import HttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
+from apps.core.errors import InvalidRequest
+from apps.core.periods import is_label
 from apps.core.spreadsheets import neutral
+from apps.invoices import focus
 from apps.invoices import services as invoices
 from apps.invoices.documents.content import content_of
 from apps.invoices.models import FileFormat, Invoice
+from apps.organizations.models import Organization
 
 FORMATS = {
     "pdf": "application/pdf",
@@ -55,3 +60,17 @@ def _content(document: Invoice, file_format: str) -> bytes:
         for line in said["lines"]
     )
     return out.getvalue().encode()
+
+
+def focus_answer(label: str, organization: Organization | None) -> HttpResponse:
+    """Return a month's cost and usage as FOCUS 1.2, of one organization or of all; InvalidRequest for no month."""
+    if not is_label(label):
+        raise InvalidRequest(_("`period` is a month such as 2026-05."), parameter="period")
+    out = io.StringIO()
+    focus.write_csv(focus.month_rows(label, organization.id if organization else None), out)
+    name = f"focus-{organization.slug}-{label}" if organization else f"focus-{label}"
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}.csv"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    return HttpResponse(out.getvalue(), content_type=FORMATS["csv"], headers=headers)

@@ -26,6 +26,7 @@ api_urlpatterns = [
         api.InvoiceLineList.as_view(),
         name="credit-note-lines",
     ),
+    path("billing/focus", api.FocusExport.as_view(), name="billing-focus"),
     path("billing/invoices/<uuid:invoice_id>/explain", api.InvoiceExplain.as_view(), name="invoice-explain"),
 ]
 
@@ -42,6 +43,7 @@ navigation = [
 
 urlpatterns = [
     path("app/<slug:slug>/invoices", views.Invoices.as_view(), name="invoices"),
+    path("app/<slug:slug>/invoices/focus", views.FocusFile.as_view(), name="invoices-focus"),
     path("app/<slug:slug>/invoices/<uuid:invoice_id>", views.InvoicePage.as_view(), name="invoice"),
     path(
         "app/<slug:slug>/invoices/<uuid:invoice_id>/file/<str:file_format>",

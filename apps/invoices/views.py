@@ -11,7 +11,7 @@ from apps.core.errors import NotFound
 from apps.core.http.pages import OrganizationPage, slice_of
 from apps.core.permissions import Permission
 from apps.invoices import explain, selectors
-from apps.invoices.files import FORMATS, document_answer
+from apps.invoices.files import FORMATS, document_answer, focus_answer
 from apps.invoices.wording import described
 
 
@@ -52,6 +52,16 @@ class InvoiceFile(OrganizationPage):
         if file_format not in FORMATS:
             raise NotFound
         return document_answer(invoice, file_format)
+
+
+class FocusFile(OrganizationPage):
+    """Cost and usage of a month as FOCUS 1.2."""
+
+    permission = Permission.BILLING_READ
+    section = "invoices"
+
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
+        return focus_answer(request.GET.get("period", ""), self.organization)
 
 
 class LinePage(OrganizationPage):
