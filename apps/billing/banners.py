@@ -29,29 +29,33 @@ def billing_state(*, request: HttpRequest, membership: Membership) -> Banner | N
         grace=grace_of(organization.plan),
         runway_ends_at=guard.runway_ends_at,
         depleted_at=guard.depleted_at,
+        stop_requested_at=guard.stop_requested_at,
     )
     text = _("We blocked new usage of this organization. What runs goes on. Contact support.")
     if organization.billing_state == BillingState.LOW:
         text = _("The credit is low.")
         if guard.runway_ends_at:
-            text = _("The credit lasts until %(when)s at the current rate. Then nothing new can start.") % {
+            text = _("The credit lasts until %(when)s at the current rate.") % {
                 "when": _when(guard.runway_ends_at)
             }
     elif organization.billing_state == BillingState.DEPLETED and ladder:
-        text = _("The credit is used up: nothing new can start. What runs is stopped on %(when)s.") % {
+        text = _("The credit is used up: nothing new starts, and what runs is stopped on %(when)s.") % {
             "when": _when(ladder.stop_at)
         }
     elif guard.suspended_at is None and ladder:
         text = _("The credit is used up and what ran was asked to stop. Data is kept until %(when)s.") % {
             "when": _when(ladder.data_kept_until)
         }
+    may_pay = Permission.BILLING_TOP_UP in ROLE_PERMISSIONS[Role(membership.role)]
+    is_about_credit = guard.suspended_at is None
+    route = "payments" if may_pay and is_about_credit else "overview"
     return Banner(
         text=text,
         tone="caution" if organization.billing_state == BillingState.LOW else "danger",
-        action_text=_("See where it stands"),
-        action_url=reverse("overview", kwargs={"slug": organization.slug}),
+        action_text=_("Top up") if route == "payments" else _("See where it stands"),
+        action_url=reverse(route, kwargs={"slug": organization.slug}),
     )
 
 
 def _when(moment: datetime) -> str:
-    return date_format(timezone.localtime(moment), "l j F, H:i")
+    return date_format(timezone.localtime(moment), "j F, H:i")

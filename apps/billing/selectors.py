@@ -17,7 +17,7 @@ from apps.billing.burning import LotState, burn
 from apps.billing.charging import Plan
 from apps.billing.models import ChargeHour, CreditLot, Hold, Pot, SpendGuard
 from apps.billing.runway import HORIZON, Forecast, Month, Use
-from apps.billing.states import Facts, grace_of
+from apps.billing.states import Facts, Ladder, grace_of, ladder_of
 from apps.core.periods import HOUR, floor_hour, label_of, month_start, next_label
 from apps.ledger import selectors as ledger
 from apps.metering import selectors as metering
@@ -34,7 +34,8 @@ class Balance:
     available: credit in force and the credit limit, less what is accrued, owed and held, after netting each unposted
     hour against the lots that may pay it. accrued: unposted usage. held: what live holds still reserve. receivable:
     what is owed, positive. burn_rate: what the next hour of all that runs costs. runway_ends_at: when the credit is
-    used up if it all runs on, whether held or not; None if nothing burns or not within ten years.
+    used up if it all runs on, whether held or not; None if nothing burns or not within ten years. ladder: what follows
+    from that; None as well while staff block new usage whatever the credit.
     """
 
     currency: str
@@ -47,6 +48,7 @@ class Balance:
     credit_limit_micros: int
     burn_rate_micros: int
     runway_ends_at: datetime | None
+    ladder: Ladder | None
     billing_state: str
 
 
@@ -230,6 +232,7 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
         credit_limit_micros=stands.guard.credit_limit_micros,
         burn_rate_micros=rate,
         runway_ends_at=runway,
+        ladder=_ladder(organization, stands.guard, runway),
         billing_state=organization.billing_state,
     )
     facts = Facts(
@@ -243,6 +246,17 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
         grace=grace_of(organization.plan),
     )
     return Assessment(balance=balance, facts=facts, running=running)
+
+
+def _ladder(organization: Organization, guard: SpendGuard, runway_ends_at: datetime | None) -> Ladder | None:
+    if guard.suspended_at is not None:
+        return None
+    return ladder_of(
+        grace=grace_of(organization.plan),
+        runway_ends_at=runway_ends_at,
+        depleted_at=guard.depleted_at,
+        stop_requested_at=guard.stop_requested_at,
+    )
 
 
 def counted_until(running: Sequence[ResourceUsage], *, now: datetime) -> datetime:

@@ -83,11 +83,18 @@ class Ladder:
 
 
 def ladder_of(
-    *, grace: timedelta, runway_ends_at: datetime | None, depleted_at: datetime | None
+    *,
+    grace: timedelta,
+    runway_ends_at: datetime | None,
+    depleted_at: datetime | None,
+    stop_requested_at: datetime | None = None,
 ) -> Ladder | None:
-    """Return the dates from where nothing is left, or where it will be; None while no end is in sight."""
+    """Return the dates from where nothing is left, or where it will be; None while no end is in sight.
+
+    stop_requested_at: when that has happened already, which may be later than the end of the grace.
+    """
     block_at = depleted_at or runway_ends_at
     if block_at is None:
         return None
-    stop_at = block_at + grace
+    stop_at = stop_requested_at or block_at + grace
     return Ladder(block_at=block_at, stop_at=stop_at, data_kept_until=stop_at + DATA_KEPT)

@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
+from apps.billing import selectors as billing
 from apps.billing.credits import credit_of
 from apps.core.http.pages import FormMixin, OrganizationPage
 from apps.core.money import from_micros, plain
@@ -37,8 +38,11 @@ class Credits(FormMixin, OrganizationPage):
     form_class = RedeemForm
 
     def context(self) -> dict[str, Any]:
-        """Return the credit."""
-        return {"credit": credit_of(self.organization_id, now=self.now)}
+        """Return the credit, and what is left of it once everything is counted."""
+        return {
+            "credit": credit_of(self.organization_id, now=self.now),
+            "balance": billing.balance(self.organization, now=self.now),
+        }
 
     def act(self, form: Any) -> HttpResponse:
         """Redeem the code."""

@@ -44,7 +44,6 @@ REASONS: dict[str, set[str]] = {
         "billing.put_unbilled_receipts",
         "billing.settle_receivable",
         "billing.take",
-        "billing.take_back",
         "billing.take_unbilled_receipts",
         "billing.unbill_receivable",
         "invoices.allocate_receipt",
@@ -70,10 +69,6 @@ REASONS: dict[str, set[str]] = {
         "billing.settle_holds",
         "metering.meter_organization",
         "organizations.ensure_periods",
-    },
-    "A state that follows from the credit: each change of it is a row of its own.": {
-        "billing.settle_state",
-        "billing.meter_and_charge",
     },
     "A look that is taken back before anybody else could see it.": {"organizations.end_period"},
     "Kept from outside: the stored answer is the record, and what follows from it is audited where it is done.": {

@@ -108,7 +108,10 @@ def test_members_who_see_the_money_are_told_when_it_ends(lab):
     build.metered(lab, now)
 
     ends = now + timedelta(hours=9)
-    assert f"The credit lasts until {ends:%A} {ends.day} {ends:%B, %H:%M}" in banner(lab)
+    shown = banner(lab)
+    assert f"The credit lasts until {ends.day} {ends:%B, %H:%M} at the current rate." in shown
+    assert 'href="/app/lab/payments"' in shown
+    assert 'href="/app/lab"' in banner(lab, Role.VIEWER), "who may not pay"
 
 
 def test_without_credit_the_banner_says_what_happens_next(lab):
@@ -118,7 +121,7 @@ def test_without_credit_the_banner_says_what_happens_next(lab):
     build.metered(lab, now)
 
     stops = now + timedelta(hours=72)
-    assert f"What runs is stopped on {stops:%A} {stops.day} {stops:%B, %H:%M}" in banner(lab)
+    assert f"what runs is stopped on {stops.day} {stops:%B, %H:%M}" in banner(lab)
 
 
 def test_a_block_by_staff_is_told(lab):

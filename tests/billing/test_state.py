@@ -8,9 +8,9 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from apps.audit.models import AuditEvent
-from apps.billing import selectors
+from apps.billing import ladders, selectors
 from apps.billing import services as billing
-from apps.billing.models import BillingTransition, Pot
+from apps.billing.models import BillingTransition, CreditLot, Pot
 from apps.billing.services import NotPostpaid
 from apps.billing.states import DATA_KEPT
 from apps.core.errors import ValidationFailed
@@ -74,6 +74,8 @@ def test_credit_that_lasts_a_day_is_low_and_says_when_it_ends(lab):
     assert event["runway_ends_at"] == ends.isoformat()
     # The free plan has an hour of grace.
     assert event["stop_at"] == (ends + HOUR).isoformat()
+    row = AuditEvent.objects.get(action="billing_state.changed")
+    assert (row.diff["billing_state"], row.organization_id) == (["healthy", "low"], lab.id)
 
 
 def test_one_notice_until_credit_comes_in(lab):
@@ -243,9 +245,9 @@ def test_a_limit_that_cannot_be_is_refused(lab):
         limit(lab, -1)
 
 
-def decide(lab, *, suspended):
+def decide(lab, *, suspended, now=None):
     return billing.suspend_spending(
-        actor=build.actor(lab), organization=lab, suspended=suspended, reason="Fraud", now=at(9)
+        actor=build.actor(lab), organization=lab, suspended=suspended, reason="Fraud", now=now or at(9)
     )
 
 
@@ -267,6 +269,65 @@ def test_staff_block_new_usage_whatever_the_credit_and_stop_nothing(lab):
     decide(lab, suspended=False)
 
     assert state(lab) == "healthy"
+
+
+@pytest.mark.parametrize("blocked_at", [9.2, 10.2], ids=["before the credit ends", "after it"])
+def test_once_staff_lift_a_block_after_the_grace_what_runs_is_asked_to_stop_once(lab, blocked_at):
+    build.credit(lab, "2.4", now=at(9))
+    run(lab, "a", at(9), at(12))
+    for hour in (9.1, 9.5, 10, 10.5, 11.5):
+        if hour > blocked_at and state(lab) != "suspended":
+            decide(lab, suspended=True, now=at(blocked_at))
+        build.metered(lab, at(hour))
+    assert (state(lab), events("stop_requested")) == ("suspended", [])
+
+    decide(lab, suspended=False, now=at(11.5))
+    build.metered(lab, at(11.6))
+
+    assert state(lab) == "suspended"
+    assert [one["subject"] for one in events("stop_requested")] == ["a"]
+    assert mails()[-1][1] == "What lab runs is being stopped"
+    assert [subject for _to, subject in mails()].count("What lab runs is being stopped") == 1
+    assert AuditEvent.objects.get(action="billing.stop_requested").diff == {"resources": ["a"]}
+    guard = selectors.guard_of(lab.id)
+    assert (guard.depleted_at, guard.stop_requested_at) == (at(10), at(11.5))
+
+    # Another block and its end ask nobody again; credit that comes in forgets all of it.
+    decide(lab, suspended=True, now=at(11.7))
+    decide(lab, suspended=False, now=at(11.8))
+    assert len(events("stop_requested")) == 1
+    build.credit(lab, "50", now=at(11.9))
+    assert selectors.guard_of(lab.id).stop_requested_at is None
+
+
+def test_the_ladder_tells_its_dates_in_advance_and_what_has_happened(lab):
+    build.credit(lab, "120", now=at(9))
+    run(lab, "a", at(9), at(12))
+    build.metered(lab, at(9.5))
+
+    def ladder(moment):
+        found = selectors.balance(lab, now=moment)
+        return [(step.label, step.at, step.is_past) for step in ladders.steps_of(found, now=moment)]
+
+    ends = at(9) + 50 * HOUR
+    assert ladder(at(9.5)) == [
+        ("We tell your billing contacts", ends - 24 * HOUR, False),
+        ("Nothing new can start", ends, False),
+        ("What runs is asked to stop", ends + HOUR, False),
+        ("Its data is no longer kept", ends + HOUR + DATA_KEPT, False),
+    ]
+    take_all(lab)
+    lab.refresh_from_db()
+    assert [past for _label, _at, past in ladder(at(10))] == [True, False, False]
+    decide(lab, suspended=True, now=at(10))
+    assert ladder(at(10)) == []
+
+
+def take_all(lab) -> None:
+    lot = CreditLot.objects.get(organization=lab)
+    billing.withdraw_credit(
+        actor=build.actor(), lot_id=lot.id, amount_micros=None, reason="tests", now=at(9.5)
+    )
 
 
 def test_transitions_are_never_edited(lab):

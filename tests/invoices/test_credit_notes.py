@@ -45,6 +45,23 @@ def invoice(lab):
     return build.closed(lab, "2026-04").invoice
 
 
+def test_the_billing_state_follows_an_invoice_and_what_undoes_it_at_once(lab):
+    def state():
+        lab.refresh_from_db()
+        return lab.billing_state
+
+    build.credit(lab, "11", now=APRIL)
+    build.usage(lab, APRIL, APRIL + HOUR)
+    build.metered(lab)
+    assert state() == "healthy"
+
+    invoice = build.closed(lab, "2026-04").invoice  # 1.00 of credit is left; the tax is 1.90.
+    assert state() == "depleted"
+
+    credit(invoice)
+    assert state() == "healthy"
+
+
 def credit(invoice, **what):
     return invoices.credit_invoice(
         actor=build.actor(), invoice=invoice, reason="An outage of our side", now=NOW, **what

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from django.utils import timezone
 
+from apps.audit.models import AuditEvent
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import NotFound, ValidationFailed
 from apps.core.ids import uuid7
@@ -234,6 +235,29 @@ def test_what_was_paid_in_the_meantime_is_credit_when_a_dispute_is_won(stripe, l
 
     assert books(lab) == {"clearing": -50_000_000, "paid_lot": 30_000_000, "revenue": 20_000_000}
     assert failing() == []
+
+
+def test_the_billing_state_follows_each_move_of_money_at_once(stripe, lab):
+    def state():
+        lab.refresh_from_db()
+        return lab.billing_state
+
+    spend(lab, 1)
+    assert state() == "depleted"
+    payment = paid(stripe, lab)
+    assert state() == "healthy"
+    identity = dispute_of(stripe, payment)
+    assert state() == "depleted"
+    stripe.act("end-dispute", dispute=identity, won=True)
+    payments.sync_dispute(identity, now=timezone.now())
+    assert state() == "healthy"
+    refund = ask(payment)
+    decide(refund)
+    assert state() == "depleted"
+    changes = AuditEvent.objects.filter(action="billing_state.changed").order_by("pk")
+    assert [row.diff["billing_state"][1] for row in changes] == [
+        "depleted", "healthy", "depleted", "healthy", "depleted",
+    ]  # fmt: skip
 
 
 def test_a_dispute_that_is_lost_changes_nothing_more(stripe, lab):

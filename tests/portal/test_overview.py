@@ -13,6 +13,7 @@ import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.billing import explorer
 from apps.billing.models import Pot
 from apps.core.permissions import Role
 from apps.organizations.models import Organization
@@ -84,6 +85,13 @@ def test_the_bars_and_their_table_say_the_same(client):
     ]
     assert page.count("url(#hatch)") == 1, "today is not over"
     assert "14 May a100 20.00 15 May h100 7.47" in words(client.get("/app/lab"))
+
+
+def test_what_first_ran_within_the_hour_has_its_colour(lab, client):
+    build.usage(lab, at(12), at(12.4), sku="h200", now=at(12.5))
+    build.metered(lab, at(12.5))
+
+    assert explorer.sku_colours(lab) == {"a100": 1, "h100": 2, "h200": 3}
 
 
 def test_an_organization_without_usage_is_told_what_to_do(lab):

@@ -100,7 +100,8 @@ class SpendGuard(models.Model):
     credit_limit_micros: what may be owed before new usage is blocked; zero unless it pays by invoice.
     warn_below_micros: credit at or below it is low, whatever runs.
     suspended_at: set by staff, until staff lift it. reason: of the last decision.
-    depleted_at: since when nothing is left; the grace counts from it.
+    depleted_at: since when nothing is left; the grace counts from it. stop_requested_at: when, after it, what ran was
+    asked to stop.
     low_water_micros: the least credit since it became low; only credit that comes in makes it healthy again.
     runway_ends_at: when low credit ends, as the last tick foretold it.
     """
@@ -113,6 +114,7 @@ class SpendGuard(models.Model):
     suspended_at = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=500, blank=True)
     depleted_at = models.DateTimeField(null=True, blank=True)
+    stop_requested_at = models.DateTimeField(null=True, blank=True)
     low_water_micros = models.BigIntegerField(null=True, blank=True)
     runway_ends_at = models.DateTimeField(null=True, blank=True)
 

@@ -47,7 +47,6 @@ from apps.billing.services.invoicing import (
 from apps.billing.services.payments import (
     NotEnoughLeft,
     give_back,
-    give_to_lot,
     lot_balance_micros,
     owed_micros,
     receive_payment,
@@ -88,7 +87,6 @@ __all__ = [
     "expire_lots",
     "give_back",
     "give_credit",
-    "give_to_lot",
     "grant_credit",
     "lot_balance_micros",
     "meter_and_charge",

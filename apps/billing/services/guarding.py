@@ -17,9 +17,9 @@ from apps.billing import selectors
 from apps.billing.models import AMOUNT_MICROS_MAX, BillingTransition, SpendGuard
 from apps.billing.selectors import Assessment
 from apps.billing.states import DATA_KEPT, POSTPAID_PLANS, Ladder, ladder_of, state_of
-from apps.core.actor import Actor, ActorKind
+from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.errors import Conflict, FieldError, ValidationFailed
-from apps.core.money import from_micros, plain
+from apps.core.money import from_micros, from_minor, plain, round_micros_to_minor
 from apps.ledger import selectors as ledger_state
 from apps.ledger import services as ledger
 from apps.notifications import services as notifications
@@ -40,14 +40,15 @@ class NotPostpaid(Conflict):
 def settle_state(*, organization_id: UUID, now: datetime) -> BillingState:
     """Bring the billing state to what the credit says and return it.
 
-    A change writes one transition, one mail to each billing contact and one event; of two that see it at once, the
-    second finds it done. Once the grace is over, one event for each running resource asks the provisioner to stop it.
-    Nothing here starts anything again.
+    A change writes one transition, one audit row, one mail to each billing contact and one event; of two that see it at
+    once, the second finds it done. Once the grace is over, one event for each running resource asks the provisioner to
+    stop it; while staff block new usage what runs goes on, and is asked once they lift that. Nothing here starts
+    anything again.
     """
     organization = Organization.objects.get(pk=organization_id)
     found = selectors.assess(organization, now=now)
     state = state_of(found.facts, now=now)
-    if state == organization.billing_state:
+    if state == organization.billing_state and not _owes_a_step(organization, found, state):
         _note_low(organization, found, state)
         return state
     _lock(organization, now=now)
@@ -56,6 +57,8 @@ def settle_state(*, organization_id: UUID, now: datetime) -> BillingState:
     state = state_of(found.facts, now=now)
     if state != organization.billing_state:
         _change(organization, found, state, now=now)
+    elif _owes_a_step(organization, found, state):
+        _stay_suspended(organization, found, now=now)
     return state
 
 
@@ -181,15 +184,45 @@ def _note_low(organization: Organization, found: Assessment, state: BillingState
         )
 
 
-def _change(organization: Organization, found: Assessment, state: BillingState, *, now: datetime) -> None:
+def _owes_a_step(organization: Organization, found: Assessment, state: BillingState) -> bool:
+    """Return whether a suspended organization has something to be noted or asked for, though its state stays."""
+    if state != BillingState.SUSPENDED:
+        return False
     guard = selectors.guard_of(organization.id)
+    has_nothing = found.facts.has_book and found.facts.credit_micros <= 0
+    return has_nothing != (guard.depleted_at is not None) or _is_stop_due(guard)
+
+
+def _is_stop_due(guard: SpendGuard) -> bool:
+    """Return whether what an organization runs is to be asked to stop, now that it is suspended."""
+    return guard.suspended_at is None and guard.stop_requested_at is None
+
+
+def _note_depletion(guard: SpendGuard, found: Assessment, *, now: datetime) -> None:
     if found.facts.credit_micros > 0:
-        guard.depleted_at = None
+        guard.depleted_at = guard.stop_requested_at = None
     elif found.facts.has_book:
         guard.depleted_at = guard.depleted_at or now
+
+
+def _stay_suspended(organization: Organization, found: Assessment, *, now: datetime) -> None:
+    """Note what became of the credit while staff block new usage; ask what runs to stop once they no longer do."""
+    guard = selectors.guard_of(organization.id)
+    _note_depletion(guard, found, now=now)
+    is_stop_due = _is_stop_due(guard)
+    if is_stop_due:
+        _request_stops(organization, guard, found, now=now)
+    guard.save()
+    if is_stop_due:
+        cause = f"billing.stop:{organization.id}:{now.isoformat()}"
+        _tell(organization, guard, found, BillingState.SUSPENDED, cause=cause, now=now)
+
+
+def _change(organization: Organization, found: Assessment, state: BillingState, *, now: datetime) -> None:
+    guard = selectors.guard_of(organization.id)
+    _note_depletion(guard, found, now=now)
     guard.low_water_micros = found.facts.credit_micros if state == BillingState.LOW else None
     guard.runway_ends_at = found.balance.runway_ends_at if state == BillingState.LOW else None
-    guard.save()
     before = organizations.set_billing_state(organization_id=organization.id, state=state)
     transition = BillingTransition.objects.create(
         organization_id=organization.id,
@@ -200,10 +233,18 @@ def _change(organization: Organization, found: Assessment, state: BillingState, 
         currency=found.balance.currency,
         occurred_at=now,
     )
-    ladder = ladder_of(
-        grace=found.facts.grace,
-        runway_ends_at=found.balance.runway_ends_at,
-        depleted_at=guard.depleted_at,
+    available = _major(found.balance.available_micros)
+    ladder = _ladder(guard, found)
+    audit.record(
+        actor=system_actor("billing", organization.id),
+        action="billing_state.changed",
+        target=organization,
+        organization_id=organization.id,
+        diff={
+            "billing_state": [str(before), str(state)],
+            "available": available,
+            "currency": found.balance.currency,
+        },
     )
     outbox.publish(
         "billing.state_changed",
@@ -212,19 +253,23 @@ def _change(organization: Organization, found: Assessment, state: BillingState, 
             "number": transition.number,
             "before": before,
             "after": state,
-            "available": _major(found.balance.available_micros),
+            "available": available,
             "currency": found.balance.currency,
             "runway_ends_at": _iso(found.balance.runway_ends_at),
             "stop_at": _iso(ladder.stop_at) if ladder else None,
         },
         organization_id=organization.id,
     )
-    if state == BillingState.SUSPENDED and guard.suspended_at is None:
-        _request_stops(organization, found, now=now)
-    _tell(organization, transition, found, ladder, is_by_staff=guard.suspended_at is not None, now=now)
+    if state == BillingState.SUSPENDED and _is_stop_due(guard):
+        _request_stops(organization, guard, found, now=now)
+    guard.save()
+    _tell(organization, guard, found, state, cause=f"billing.transition:{transition.id}", now=now)
 
 
-def _request_stops(organization: Organization, found: Assessment, *, now: datetime) -> None:
+def _request_stops(
+    organization: Organization, guard: SpendGuard, found: Assessment, *, now: datetime
+) -> None:
+    guard.stop_requested_at = now
     for one in found.running:
         outbox.publish(
             "billing.stop_requested",
@@ -239,28 +284,45 @@ def _request_stops(organization: Organization, found: Assessment, *, now: dateti
             },
             organization_id=organization.id,
         )
+    audit.record(
+        actor=system_actor("billing", organization.id),
+        action="billing.stop_requested",
+        target=organization,
+        organization_id=organization.id,
+        diff={"resources": [one.resource.subject for one in found.running]},
+    )
+
+
+def _ladder(guard: SpendGuard, found: Assessment) -> Ladder | None:
+    return ladder_of(
+        grace=found.facts.grace,
+        runway_ends_at=found.balance.runway_ends_at,
+        depleted_at=guard.depleted_at,
+        stop_requested_at=guard.stop_requested_at,
+    )
 
 
 def _tell(
     organization: Organization,
-    transition: BillingTransition,
+    guard: SpendGuard,
     found: Assessment,
-    ladder: Ladder | None,
+    state: BillingState,
     *,
-    is_by_staff: bool,
+    cause: str,
     now: datetime,
 ) -> None:
+    ladder = _ladder(guard, found)
     notifications.queue_mail(
         template="billing/mail/state",
         to=organization_state.billing_contacts(organization, now=now),
         context={
             "organization": organization.name,
-            "state": transition.after,
-            "is_by_staff": is_by_staff,
-            "available": _major(found.balance.available_micros),
-            "owed": _major(max(-found.facts.credit_micros, 0)),
+            "state": str(state),
+            "is_by_staff": guard.suspended_at is not None,
+            "available": _coins(found.balance.available_micros, found.balance.currency),
+            "owed": _coins(max(-found.facts.credit_micros, 0), found.balance.currency),
             "currency": found.balance.currency,
-            "burn_rate": _major(found.balance.burn_rate_micros),
+            "burn_rate": _coins(found.balance.burn_rate_micros, found.balance.currency),
             "running": len(found.running),
             "runway_ends_at": _iso(found.balance.runway_ends_at) or "",
             "stop_at": _iso(ladder.stop_at) if ladder else "",
@@ -268,7 +330,7 @@ def _tell(
             "link": f"{settings.PUBLIC_URL}/app/{organization.slug}",
         },
         organization_id=organization.id,
-        cause=f"billing.transition:{transition.id}",
+        cause=cause,
         now=now,
     )
 
@@ -279,3 +341,8 @@ def _iso(moment: datetime | None) -> str | None:
 
 def _major(micros: int) -> str:
     return plain(from_micros(micros), decimals_min=2)
+
+
+def _coins(micros: int, currency: str) -> str:
+    """Return an amount as people read it, in whole minor units."""
+    return f"{from_minor(round_micros_to_minor(micros, currency), currency):,f}"

@@ -11,6 +11,7 @@ from django.db import transaction
 from apps.audit import services as audit
 from apps.billing.models import BillingProgress, CreditLot, Pot
 from apps.billing.services.credit import Grant, open_lot, settle_receivable
+from apps.billing.services.guarding import settle_state
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
 from apps.core.money import from_micros, plain
@@ -90,6 +91,7 @@ def receive_payment(
         reason=reason,
     )
     outbox.publish("billing.payment_received", facts, organization_id=organization_id)
+    settle_state(organization_id=organization_id, now=now)
     return Grant(settled_micros=settled, lot=lot)
 
 
@@ -117,30 +119,7 @@ def take_from_lot(
         ],
         now=now,
     )
-
-
-@transaction.atomic
-def give_to_lot(
-    *,
-    lot_id: UUID,
-    amount_micros: int,
-    kind: TransferKind,
-    cause: str,
-    reason: str,
-    reference: str,
-    now: datetime,
-) -> None:
-    """Put back into a payment's lot what was taken from it."""
-    book, lot = _lock_lot(lot_id, now=now)
-    ledger.post_transfers(
-        book=book,
-        postings=[
-            _posting(
-                book[AccountKind.CLEARING], lot.account_id, amount_micros, kind, cause, reason, reference, now
-            )
-        ],
-        now=now,
-    )
+    settle_state(organization_id=lot.organization_id, now=now)
 
 
 @transaction.atomic
@@ -194,6 +173,7 @@ def take_back(
         )
         _owe_again(organization_id, owed)
     ledger.post_transfers(book=book, postings=postings, now=now)
+    settle_state(organization_id=organization_id, now=now)
     return from_lot
 
 
@@ -265,6 +245,7 @@ def give_back(
             lot_id=batch_id,
             now=now,
         )
+    settle_state(organization_id=organization_id, now=now)
 
 
 def lot_balance_micros(lot_id: UUID) -> int:

@@ -65,6 +65,7 @@ def cancel_invoice(*, actor: Actor, invoice: Invoice, reason: str, now: datetime
     invoice.save(update_fields=["state"])
     number_document(note, state=InvoiceState.ISSUED, seller=Seller.from_json(invoice.seller), now=now)
     record_note(actor, "invoice.cancelled", invoice, note, reason=reason)
+    billing.settle_state(organization_id=invoice.organization_id, now=now)
     return note
 
 

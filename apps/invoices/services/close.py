@@ -139,6 +139,8 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         },
         organization_id=organization_id,
     )
+    if invoice is not None and invoice.tax_minor:  # Nothing else of a document moves credit.
+        billing.settle_state(organization_id=organization_id, now=now)
     failpoints.reach("invoices.before_commit")
     return ClosedPeriod(period=period, invoice=invoice)
 

@@ -89,6 +89,7 @@ def credit_invoice(
     _give(book, invoice, note, now=now)
     number_document(note, state=InvoiceState.ISSUED, seller=Seller.from_json(invoice.seller), now=now)
     record_note(actor, "invoice.credited", invoice, note, reason=reason)
+    billing.settle_state(organization_id=invoice.organization_id, now=now)
     return note
 
 
@@ -281,6 +282,7 @@ def write_off(*, actor: Actor, invoice: Invoice, reason: str, now: datetime) -> 
     invoice.state = InvoiceState.UNCOLLECTIBLE
     invoice.save(update_fields=["state"])
     record_note(actor, "invoice.written_off", invoice, None, reason=reason)
+    billing.settle_state(organization_id=invoice.organization_id, now=now)
     return invoice
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
+from apps.billing import ladders
 from apps.core.http.pages import OrganizationPage
 from apps.core.permissions import Permission
 from apps.invoices import selectors as invoice_selectors
@@ -24,9 +25,11 @@ class Overview(OrganizationPage):
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
         invoices = invoice_selectors.invoices_of(self.actor).order_by("-period__starts_at", "-id")
+        standing = overview.standing(self.organization, now=self.now)
         return self.render(
             {
-                "standing": overview.standing(self.organization, now=self.now),
+                "standing": standing,
+                "ladder": ladders.steps_of(standing.balance, now=self.now),
                 "spend": overview.spend(self.organization, now=self.now),
                 "invoices": described(invoices[:INVOICES_SHOWN], now=self.now),
             }
