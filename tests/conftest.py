@@ -32,6 +32,8 @@ def pytest_configure() -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     # One address sends every request of a run; tests of the limits turn them on.
     settings.RATE_LIMITS_ENABLED = False
+    # Each client makes the middleware anew, which otherwise lists every static file: most of a request's time.
+    settings.WHITENOISE_AUTOREFRESH = True
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 
 

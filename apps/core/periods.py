@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
 
 HOUR = timedelta(hours=1)
 _LABEL = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """Return the names of the IANA time zones: read from several hundred files once per process."""
+    return frozenset(available_timezones())
 
 
 def is_label(text: str) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from apps.core import money
+from apps.core import money, periods
 from apps.invoices.models import Invoice, SellerEntity, TaxExemption, TaxRate
 
 
@@ -80,7 +79,7 @@ class SellerForm(forms.ModelForm):  # type: ignore[type-arg]
     """A legal entity that issues invoices."""
 
     timezone = forms.ChoiceField(
-        label=_("Time zone"), choices=lambda: [(name, name) for name in sorted(available_timezones())]
+        label=_("Time zone"), choices=lambda: [(name, name) for name in sorted(periods.zone_names())]
     )
     tax_registrations = forms.CharField(
         label=_("Registered for tax in"),

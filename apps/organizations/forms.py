@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, time, timedelta
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from apps.core import countries, money
+from apps.core import countries, money, periods
 from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.organizations.models import BillingProfile, Membership, Organization, OrganizationSlug
 from apps.organizations.services import wrong_name, wrong_organization_slug
@@ -29,7 +28,7 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
     timezone = forms.ChoiceField(
         label=_("Time zone"),
         initial="UTC",
-        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        choices=lambda: [(name, name) for name in sorted(periods.zone_names())],
     )
 
     class Meta:
@@ -177,7 +176,7 @@ class SettingsForm(forms.Form):
     )
     timezone = forms.ChoiceField(
         label=_("Time zone"),
-        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        choices=lambda: [(name, name) for name in sorted(periods.zone_names())],
         help_text=_(
             "In which months end and pages tell the time. A change begins with the running month's end."
         ),

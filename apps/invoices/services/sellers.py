@@ -6,7 +6,6 @@ import re
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.db import transaction
 from django.utils.functional import Promise
@@ -15,7 +14,7 @@ from lxml import etree
 from stdnum import iban
 
 from apps.audit import services as audit
-from apps.core import countries
+from apps.core import countries, periods
 from apps.core.actor import Actor
 from apps.core.errors import FieldError, ValidationFailed
 from apps.invoices.models import SellerAssignment, SellerEntity, TaxExemption, TaxRate
@@ -88,7 +87,7 @@ def _wrong_details(seller: SellerEntity) -> dict[str, str | Promise]:
         problems["iban"] = _("This is not an IBAN: its check digits are wrong.")
     elif seller.iban:
         seller.iban = iban.compact(seller.iban)
-    if seller.timezone not in available_timezones():
+    if seller.timezone not in periods.zone_names():
         problems["timezone"] = _("This is not an IANA time zone, such as Europe/Oslo.")
     for field in ("invoice_series", "credit_note_series"):
         if not re.fullmatch(r"[A-Z]{1,8}", getattr(seller, field)):

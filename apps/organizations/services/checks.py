@@ -6,7 +6,6 @@ import re
 import unicodedata
 from datetime import datetime
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -15,6 +14,7 @@ from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
+from apps.core import periods
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.organizations.models import SLUG_LENGTH_MAX, SLUG_PATTERN, UUID_PATTERN
@@ -68,9 +68,7 @@ def wrong_organization_slug(slug: str) -> str | Promise | None:
 
 def wrong_timezone(timezone: str) -> str | Promise | None:
     return (
-        None
-        if timezone in available_timezones()
-        else _("This is not an IANA time zone, such as Europe/Oslo.")
+        None if timezone in periods.zone_names() else _("This is not an IANA time zone, such as Europe/Oslo.")
     )
 
 
