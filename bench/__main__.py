@@ -1,4 +1,4 @@
-"""`python -m bench [--events N] [--stored N] …`: run everything once, print and keep the figures."""
+"""`python -m bench [--only MEASURE] [--events N] …`: run everything once, print and keep the figures."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def main() -> None:
     parser.add_argument("--organizations", type=int, default=1_000, help="Organizations to invoice.")
     parser.add_argument("--resources", type=int, default=200, help="Resources of each.")
     parser.add_argument("--webhooks", type=int, default=10_000, help="Webhooks that wait.")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[name for name, _measure in MEASURES],
+        help="One measure, or several: the kept figures of the others stay.",
+    )
     parser.add_argument("--output", type=Path, default=LATEST, help="The JSON file that keeps the figures.")
     options = parser.parse_args()
     stack.require_disk(options.stored * STORED_BYTES)
@@ -44,16 +50,16 @@ def main() -> None:
         "cores": os.cpu_count() or 1,
         "load_average_before": round(os.getloadavg()[0], 2),
     }
-    everything = (measure_ingest, measure_requests, measure_invoices, measure_webhooks)
-    measures = (measure_ingest,) if options.stored else everything
+    wanted = ["ingest"] if options.stored else options.only
     try:
-        for measure in measures:
-            figures |= measure(options)
-            _show(figures)
+        for name, measure in MEASURES:
+            if not wanted or name in wanted:
+                figures |= measure(options)
+                _show(figures)
     finally:
         stack.remove(folder)
-    # A run on a full table adds its figures to those of the last whole run.
-    kept = json.loads(options.output.read_text()) if options.output.exists() and options.stored else {}
+    # A run of a part adds its figures to those of the last whole run.
+    kept = json.loads(options.output.read_text()) if options.output.exists() and wanted else {}
     suffix = f"_at_{options.stored}" if options.stored else ""
     kept |= {f"{name}{suffix}": value for name, value in figures.items()}
     options.output.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n")
@@ -246,6 +252,14 @@ def _in_processes(work: Callable[[Any], int], items: list[Any]) -> int:
     connections.close_all()
     with multiprocessing.get_context("fork").Pool(PROCESSES) as pool:
         return max(pool.imap_unordered(work, items))
+
+
+MEASURES = (
+    ("ingest", measure_ingest),
+    ("requests", measure_requests),
+    ("invoices", measure_invoices),
+    ("webhooks", measure_webhooks),
+)
 
 
 def _show(figures: dict[str, float]) -> None:

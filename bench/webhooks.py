@@ -14,12 +14,19 @@ from typing import Any
 from bench import load, stack
 
 PAYMENTS = 20
-MORE = 500  # Acknowledged while all the others wait.
+ACKNOWLEDGED = 2_000  # Over HTTP, while all the others wait.
+WARM = 50
+STORED = 500
 PROCESSED = 1_000
+ASKED = 400
 
 
 def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]], int]) -> dict[str, float]:
-    """Send `count` signed events about a few paid payments, then some more, then process some of those that wait."""
+    """Let `count` events about a few paid payments wait, acknowledge more over HTTP, process some of those that wait.
+
+    Beside the acknowledgements: one row a commit over one connection, which is the least that they have to do. Beside
+    the processing: the question to the sandbox alone, in as many processes.
+    """
     from django.conf import settings
 
     from apps.payments.sandbox import webhooks
@@ -31,9 +38,13 @@ def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]]
     running = Sandbox(port=place.port, secret_key=place.secret_key, webhook_secret=place.webhook_secret)
     thread = threading.Thread(target=running.serve, daemon=True)
     thread.start()
+    more = min(ACKNOWLEDGED, count)
+    warm = min(WARM, more // 2)
+    limit = min(PROCESSED, count)
     try:
         intents = _paid_intents(running)
-        bodies = [_event(number, intents[number % len(intents)]) for number in range(count + MORE)]
+        bodies = [_event(number, intents[number % len(intents)]) for number in range(count + more + STORED)]
+        _let_wait(bodies[:count])
 
         def post(connection: http.client.HTTPConnection, body: bytes) -> float:
             signature = webhooks.sign(body, place.webhook_secret)
@@ -47,21 +58,66 @@ def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]]
             return time.perf_counter() - began
 
         with stack.web("config.wsgi", "/healthz") as (port, _master):
-            seconds, _latencies = _send(port, bodies[:count], post)
-            _seconds, latencies = _send(port, bodies[count:], post)
-        limit = min(PROCESSED, count)
+            _send(port, bodies[count : count + warm], post)
+            seconds, latencies = _send(port, bodies[count + warm : count + more], post)
+        stored = _stored_per_s(bodies[count + more :])
         began = time.perf_counter()
         in_processes(_process, [limit // 2, limit // 2])
         processing = time.perf_counter() - began
+        began = time.perf_counter()
+        in_processes(_ask, [intents * (ASKED // 2 // len(intents))] * 2)
+        asking = time.perf_counter() - began
     finally:
         running.stop()
     ordered = sorted(latencies)
+    acknowledged, processed = len(ordered) / seconds, limit // 2 * 2 / processing
+    asked = ASKED // 2 // len(intents) * len(intents) * 2 / asking
     return {
-        "webhooks_acknowledged_per_s": round(count / seconds),
+        "webhooks_acknowledged_per_s": round(acknowledged),
+        "webhook_rows_per_s": round(stored),
+        "webhook_ack_ratio": round(acknowledged / stored, 3),
         "webhook_ack_p99_ms": round(ordered[int(len(ordered) * 0.99)] * 1000, 1),
-        "webhooks_processed_per_s": round(limit // 2 * 2 / processing, 1),
+        "webhooks_processed_per_s": round(processed, 1),
+        "webhooks_asked_per_s": round(asked, 1),
+        "webhook_process_ratio": round(processed / asked, 3),
         "webhooks_waiting": count,
     }
+
+
+def _let_wait(bodies: list[bytes]) -> None:
+    """Store events as the webhook does, many in one transaction."""
+    from django.db import transaction
+
+    with transaction.atomic():
+        for body in bodies:
+            _take(body)
+
+
+def _stored_per_s(bodies: list[bytes]) -> float:
+    """Return how many events one connection stores a second, each committed by itself."""
+    began = time.perf_counter()
+    for body in bodies:
+        _take(body)
+    return len(bodies) / (time.perf_counter() - began)
+
+
+def _take(body: bytes) -> None:
+    from datetime import UTC, datetime
+
+    from apps.payments.models import StripeEvent
+
+    event = json.loads(body)
+    now = datetime.now(UTC)
+    StripeEvent(
+        id=event["id"],
+        event_type=event["type"],
+        object_id=event["data"]["object"]["id"],
+        is_live=False,
+        body=body,
+        next_attempt_at=now,
+        happened_at=now,
+        received_at=now,
+    ).save(force_insert=True)
 
 
 def _send(
@@ -126,4 +182,14 @@ def _process(limit: int) -> int:
 
     done = payments.process_events(now=timezone.now(), limit=limit)
     assert done.processed == limit, done
+    return stack.peak_rss_mb(os.getpid())
+
+
+def _ask(intents: list[str]) -> int:
+    import os
+
+    from apps.payments import gateway
+
+    for intent in intents:
+        assert gateway.current().intent(intent).status == "succeeded"
     return stack.peak_rss_mb(os.getpid())

@@ -93,7 +93,8 @@ def apply_intent(
     Raises DoesNotFit when it is another payment's, or of another amount.
     """
     receipt = None
-    if intent.status == "succeeded" and intent.charge_id:
+    is_news = not Payment.objects.filter(pk=payment_id, state=PaymentState.SUCCEEDED).exists()
+    if is_news and intent.status == "succeeded" and intent.charge_id:
         receipt = gateway.current().receipt(intent.charge_id)
     return _apply_intent(payment_id, intent, receipt, session, now=now)
 

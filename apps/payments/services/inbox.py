@@ -106,7 +106,6 @@ def _read(body: bytes) -> EventNote:
     )
 
 
-@transaction.atomic
 def _store(note: EventNote, *, source: str, now: datetime) -> bool:
     event = StripeEvent(
         id=note.id[:_ID_LENGTH_MAX],
@@ -120,14 +119,12 @@ def _store(note: EventNote, *, source: str, now: datetime) -> bool:
         happened_at=note.happened_at,
         received_at=now,
     )
-    if StripeEvent.objects.filter(pk=event.pk).exists():
-        return False
     try:
         with transaction.atomic():
             event.save(force_insert=True)
+            jobs.enqueue("payments.process_events")
     except IntegrityError:
-        return False  # The same event came twice at once; the other one stored it.
-    jobs.enqueue("payments.process_events")
+        return False  # It came before, or twice at once and the other one stored it.
     return True
 
 
