@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from stripe import HTTPClient
 
 from apps.organizations.models import Organization
 from apps.payments.sandbox import webhooks
@@ -102,8 +103,10 @@ def sandbox() -> Iterator[TestedSandbox]:
 
 
 @pytest.fixture
-def stripe(sandbox: TestedSandbox, settings: Any) -> TestedSandbox:
-    """Point the application at this test's sandbox and return it."""
+def stripe(sandbox: TestedSandbox, settings: Any, monkeypatch: pytest.MonkeyPatch) -> TestedSandbox:
+    """Point the application at this test's sandbox and return it; what is tried again is tried at once."""
+    monkeypatch.setattr(HTTPClient, "INITIAL_DELAY", 0.001)
+    monkeypatch.setattr(HTTPClient, "MAX_DELAY", 0.001)
     settings.STRIPE_SECRET_KEY = SECRET_KEY
     settings.STRIPE_API_BASE = sandbox.url
     settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
