@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from base64 import b32decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
+from django.conf import settings
 from django_otp.oath import totp
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from apps.identity import services as identity
+from apps.identity.models import User
+from tests import build
 
 PASSWORD = "correct horse battery"
-WIDTHS = (360, 1280)
-SCHEMES = ("light", "dark")
+TOTP_SECONDS, SENDING_SECONDS = 30, 5
+
+type Look = tuple[int, Literal["light", "dark"]]
+LOOKS: tuple[Look, ...] = ((360, "dark"), (1280, "light"))
+# The elements that make a page scroll sideways, the outermost first.
+STICKS_OUT = """
+  document.documentElement.scrollWidth > innerWidth
+    ? [...document.querySelectorAll("main, main *")]
+        .filter(element => element.getBoundingClientRect().right > innerWidth)
+        .map(element => element.outerHTML.slice(0, 80)).slice(0, 5).concat("scrolls sideways")
+    : []
+"""
+EVERY_LOOK: tuple[Look, ...] = (*LOOKS, (360, "light"), (1280, "dark"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,7 +63,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, live_server: Any) -> Iterator[Callable[..., Page]]:
-    """Return a function that opens a page in a context of its own; any complaint of the console fails the test."""
+    """Return a function that opens a page in a context of its own; any complaint of the console fails the test.
+
+    user: who is logged in there. Other options are the context's.
+    """
     complaints: list[str] = []
     contexts = []
 
@@ -57,9 +75,13 @@ def open_page(browser: Browser, live_server: Any) -> Iterator[Callable[..., Page
         if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
-    def open_one(**options: Any) -> Page:
+    def open_one(user: User | None = None, **options: Any) -> Page:
         context = browser.new_context(base_url=live_server.url, **options)
         contexts.append(context)
+        if user is not None:
+            name = settings.SESSION_COOKIE_NAME
+            session = build.browser(user).cookies[name].value
+            context.add_cookies([{"name": name, "value": session, "url": live_server.url}])
         page = context.new_page()
         page.on("console", complain)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -78,7 +100,10 @@ def staff(live_server: Any) -> tuple[Any, str]:
 
 
 def code_of(secret: str) -> str:
-    """Return the code of this moment."""
+    """Return the code of this moment, which lasts long enough to be sent."""
+    left = TOTP_SECONDS - time.time() % TOTP_SECONDS
+    if left < SENDING_SECONDS:
+        time.sleep(left)
     return f"{totp(b32decode(secret)):06d}"
 
 
@@ -95,17 +120,26 @@ def enter_code(page: Page, secret: str, button: str = "Log in") -> None:
     page.get_by_role("button", name=button, exact=True).click()
 
 
-def check(page: Page) -> None:
-    """Assert that the open page has no accessibility finding and no sideways scrolling in any of its looks."""
+def heading(page: Page, text: str) -> None:
+    """Assert which page is open."""
+    expect(page.get_by_role("heading", level=1)).to_have_text(text)
+
+
+def check(page: Page, looks: Iterable[Look] = LOOKS) -> None:
+    """Assert that the open page has no accessibility finding and no sideways scrolling in some of its looks.
+
+    The two looks of LOOKS have both widths and both schemes. What they leave out is the same on every page, the
+    sidebar in the dark and the top bar in the light: one page looks at EVERY_LOOK.
+    """
     findings = []
-    for width in WIDTHS:
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
+    for width, scheme in looks:
         page.set_viewport_size({"width": width, "height": 900})
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme)
-            for found in Axe().run(page).response["violations"]:
-                nodes = "; ".join(node["html"][:120] for node in found["nodes"][:3])
-                findings.append(f"{page.url} {width} {scheme}: {found['id']}: {nodes}")
-        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        if overflow > 0:
-            findings.append(f"{page.url} is {overflow} px too wide for {width}")
+        page.emulate_media(color_scheme=scheme)
+        for rule in page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]:
+            nodes = "; ".join(node["html"][:120] for node in rule["nodes"][:3])
+            findings.append(f"{page.url} {width} {scheme}: {rule['id']}: {nodes}")
+        if wide := page.evaluate(STICKS_OUT):
+            findings.append(f"{page.url} {width}: too wide: {wide}")
     assert findings == []

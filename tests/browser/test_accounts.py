@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
-import pytest
 from django.core import mail
 from playwright.sync_api import Page, expect
 
-from apps.core.permissions import Role
 from apps.identity import services as identity
 from apps.identity.models import User
-from apps.organizations import services as organizations
 from tests import build
-from tests.browser.conftest import PASSWORD, code_of, enter_password
-from tests.browser.test_pages import check
+from tests.browser.conftest import PASSWORD, check, enter_password, heading
 
 ADA = "ada@example.com"
-
-
-def heading(page: Page, text: str) -> None:
-    expect(page.get_by_role("heading", level=1)).to_have_text(text)
 
 
 def link() -> str:
@@ -39,54 +30,6 @@ def sign_up(page: Page, run_jobs) -> None:
     page.get_by_role("button", name="Sign up").click()
     heading(page, "Look into your mail")
     run_jobs()
-
-
-@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
-def test_from_sign_up_to_a_second_factor(open_page, live_server, run_jobs, scripts):
-    page = open_page(java_script_enabled=scripts)
-    looks = check if scripts else (lambda _page: None)
-
-    sign_up(page, run_jobs)
-    looks(page)
-    page.goto(link())
-    heading(page, "Confirm your address")
-    looks(page)
-    page.get_by_role("button", name="Confirm and log in").click()
-    heading(page, "Overview")
-
-    page.goto("/app/account/security")
-    heading(page, "Security")
-    looks(page)
-    page.get_by_role("link", name="Set up").click()
-    heading(page, "Set up your authenticator")
-    looks(page)
-    secret = page.locator("#totp-secret").inner_text()
-    page.get_by_label("Code").fill(code_of(secret))
-    page.get_by_role("button", name="Set up").click()
-    heading(page, "Recovery codes")
-    looks(page)
-    codes = page.locator("#recovery-codes").inner_text().split()
-    assert len(codes) == 10
-    page.get_by_role("link", name="I have kept them").click()
-    heading(page, "Security")
-    expect(page.get_by_text("10 of 10 left")).to_be_visible()
-    looks(page)
-
-    other = open_page(java_script_enabled=scripts)
-    other.goto("/app/account/profile")
-    enter_password(other)
-    heading(other, "Enter your code")
-    looks(other)
-    other.get_by_label("Code").fill(codes[0])
-    other.get_by_role("button", name="Log in", exact=True).click()
-    heading(other, "Profile")
-    looks(other)
-
-    page.reload()
-    page.get_by_role("button", name="Log out every other browser").click()
-    expect(page.get_by_text("Every other browser is logged out.")).to_be_visible()
-    other.reload()
-    heading(other, "Log in")
 
 
 def test_another_browser_asks_for_the_password(open_page, live_server, run_jobs):
@@ -175,36 +118,9 @@ def test_a_passkey_that_does_not_come_is_told_on_the_page(open_page, live_server
     check(page)
 
 
-def test_who_is_stopped_by_the_policy_enrols_and_goes_on(open_page, live_server):
-    now = datetime.now(UTC)
-    lab = build.organization("lab")
-    ada = build.user(ADA, password=PASSWORD)
-    build.member(lab, Role.ADMIN, user=ada)
-    organizations.change_organization(
-        actor=build.actor(lab), organization=lab, require_mfa=True, now=now.replace(year=now.year - 1)
-    )
-    page = open_page()
-
-    page.goto("/app/lab/members")
-    enter_password(page)
-    heading(page, "A second factor is needed here")
-    check(page)
-    page.get_by_role("link", name="Set up a second factor").click()
-    heading(page, "Set up a second factor")
-    check(page)
-    page.get_by_role("link", name="Set up an authenticator").click()
-    page.get_by_label("Code").fill(code_of(page.locator("#totp-secret").inner_text()))
-    page.get_by_role("button", name="Set up").click()
-    page.get_by_role("link", name="I have kept them").click()
-
-    expect(page).to_have_url(re.compile("/app/lab/members$"))
-
-
 def test_profile_address_and_deletion(open_page, live_server, run_jobs):
-    build.user(ADA, password=PASSWORD, name="Ada")
-    page = open_page()
+    page = open_page(user=build.user(ADA, password=PASSWORD, name="Ada"))
     page.goto("/app/account/profile")
-    enter_password(page)
 
     page.get_by_label("Your name").fill("Ada Lovelace")
     page.get_by_role("button", name="Save").click()

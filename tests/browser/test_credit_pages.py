@@ -11,10 +11,8 @@ from playwright.sync_api import expect
 from apps.billing.models import Pot
 from apps.core.periods import floor_hour
 from apps.core.permissions import Role
-from apps.identity import services as identity
 from tests import build
-from tests.browser.conftest import PASSWORD, enter_password
-from tests.browser.test_pages import check
+from tests.browser.conftest import check
 
 
 @pytest.fixture
@@ -22,8 +20,7 @@ def signed_in(open_page, live_server):
     """Open a page as the owner of an organization that has credit, usage and limits."""
     now = timezone.now()
     lab = build.organization("lab", name="Bright Lab", now=now - timedelta(days=40))
-    owner = identity.create_user(email="owner@example.com", password=PASSWORD, name="Olga Owner", now=now)
-    build.member(lab, Role.OWNER, user=owner)
+    owner = build.member(lab, Role.OWNER)
     build.price_book({"unit_price": "2.49"}, now=now)
     since = floor_hour(now) - timedelta(hours=3)
     build.credit(lab, "2500", now=since, reason="Wire of 3 November")
@@ -31,10 +28,7 @@ def signed_in(open_page, live_server):
     build.usage(lab, since, since + timedelta(hours=2), now=now, gpus="8")
     build.metered(lab, now)
     build.limit(lab, "members", 1)
-    page = open_page()
-    page.goto("/accounts/login/")
-    enter_password(page, "owner@example.com")
-    return page
+    return open_page(user=owner)
 
 
 def test_credit_is_seen_and_a_code_redeemed_by_keyboard(signed_in):
