@@ -8,12 +8,14 @@ however the usage is split, and a late hour moves those after it by at most one 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import NamedTuple
 from uuid import UUID
+
+from django.db.models import Subquery
 
 from apps.billing.models import BillingProgress, ChargeHour, ChargeKey
 from apps.core.ids import uuid7
@@ -25,6 +27,7 @@ from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing import rating
 from apps.pricing import selectors as pricing
 from apps.pricing.rating import PriceTerms
+from apps.pricing.selectors import PriceSchedule
 
 ZERO = Decimal(0)
 # A billion major units for one hour of one SKU is a mistake somewhere. It is kept as unpriced, for staff to look at, so
@@ -82,10 +85,12 @@ class Delta(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that charging a set of changed hours writes."""
+    """Everything that charging a set of changed hours writes, with the periods and prices that it was made by."""
 
     keys: tuple[KeyPlan, ...]
     deltas: tuple[Delta, ...]
+    periods: Sequence[BillingPeriod] = ()
+    schedule: PriceSchedule | None = None
 
     @property
     def total_micros(self) -> int:
@@ -106,14 +111,29 @@ def amounts_micros(terms: PriceTerms, quantities: Iterable[Decimal]) -> list[int
     return amounts
 
 
-def plan_unposted(organization: Organization, *, now: datetime, also: Collection[UsageSlot] = ()) -> Plan:
+def plan_unposted(
+    organization: Organization,
+    *,
+    now: datetime,
+    also: Collection[UsageSlot] = (),
+    prices_until: datetime | None = None,
+) -> Plan:
     """Return what the usage costs that is not posted yet: the accrual, without writing anything.
 
     also: slots whose charge keys the plan is to hold although nothing of them may be unposted.
+    prices_until: up to when its schedule is to have prices, for a forecast.
     """
-    progress = BillingProgress.objects.filter(organization_id=organization.id).first()
-    pending = metering.pending_slots(organization.id, open_from=progress.charged_until if progress else None)
-    return plan_charges(organization, {*pending, *also}, now=now)
+    # Usage has periods, so the first of them can say how far it is charged.
+    progress = BillingProgress.objects.filter(organization_id=organization.id).values("charged_until")
+    periods = list(BillingPeriod.objects.of(organization.id).annotate(charged_until=Subquery(progress)))
+    if not periods:
+        return Plan((), ())
+    quantities = metering.pending_quantities(
+        organization.id,
+        open_from=periods[0].charged_until,  # type: ignore[attr-defined]
+        also=also,
+    )
+    return _plan(organization, quantities, periods, now=now, prices_until=prices_until)
 
 
 def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, now: datetime) -> Plan:
@@ -124,6 +144,21 @@ def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, no
     if not slots:
         return Plan((), ())
     periods = list(BillingPeriod.objects.of(organization.id))
+    found = metering.slot_quantities(organization.id, slots)
+    return _plan(organization, {slot: found.get(slot, ZERO) for slot in slots}, periods, now=now)
+
+
+def _plan(
+    organization: Organization,
+    slots: Mapping[UsageSlot, Decimal],
+    periods: Sequence[BillingPeriod],
+    *,
+    now: datetime,
+    prices_until: datetime | None = None,
+) -> Plan:
+    """Return what the slots' quantities cost beyond what is posted."""
+    if not slots:
+        return Plan((), (), periods)
     starts = [period.starts_at for period in periods]
     hours = [slot.hour for slot in slots]
     first_period = _period_of(min(hours), periods, starts)
@@ -131,15 +166,15 @@ def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, no
         organization_id=organization.id,
         currency=organization.currency,
         start=min(first_period.starts_at, *hours),
-        end=max(hours) + HOUR,
+        end=max(max(hours) + HOUR, prices_until or max(hours)),
     )
-    quantities = metering.slot_quantities(organization.id, slots)
-    families = _load_families(organization.id, {_family(slot, periods, starts) for slot in slots})
+    wanted = {_family(slot, periods, starts) for slot in slots}
+    families = _load_families(organization.id, wanted, schedule)
 
     for slot in sorted(slots, key=lambda slot: (slot.hour, slot)):
         period = _period_of(slot.hour, periods, starts)
         plans = families[_family(slot, periods, starts)]
-        quantity = quantities.get(slot, ZERO)
+        quantity = slots[slot]
         home = next((plan for plan in plans if plan.terms and plan.has_usage(slot.hour)), None)
         if home is None or _is_absurd(home.terms, quantity):
             # Usage that is rated stays with its price; prices only ever change ahead of it. An hour whose usage was
@@ -154,7 +189,7 @@ def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, no
         home.set_quantity(slot.hour, quantity, now=now)
 
     touched = [plan for plans in families.values() for plan in plans if plan.touched]
-    return Plan(tuple(touched), tuple(_deltas(touched)))
+    return Plan(tuple(touched), tuple(_deltas(touched)), periods, schedule)
 
 
 def _is_absurd(terms: PriceTerms | None, quantity: Decimal) -> bool:
@@ -188,8 +223,13 @@ def _deltas(plans: Sequence[KeyPlan]) -> list[Delta]:
     )
 
 
-def _load_families(organization_id: UUID, families: set[Family]) -> dict[Family, list[KeyPlan]]:
-    """Return the existing keys of each family with all their hours and terms, in at most four queries."""
+def _load_families(
+    organization_id: UUID, families: set[Family], schedule: PriceSchedule
+) -> dict[Family, list[KeyPlan]]:
+    """Return the existing keys of each family with all their hours and terms, in at most four queries.
+
+    schedule: whose rows need not be loaded again.
+    """
     loaded: dict[Family, list[KeyPlan]] = {family: [] for family in families}
     keys = ChargeKey.objects.filter(
         organization_id=organization_id,
@@ -198,7 +238,8 @@ def _load_families(organization_id: UUID, families: set[Family]) -> dict[Family,
         sku__in={family.sku for family in families},
     ).order_by("created_at", "id")
     wanted = [key for key in keys if _family_of(key) in loaded]
-    terms = pricing.terms_of_keys({(key.price_id, key.override_id) for key in wanted if key.price_key_id})
+    stored = {(key.price_id, key.override_id) for key in wanted if key.price_key_id}
+    terms = pricing.terms_of_keys(stored, known=schedule.stored_rows())
     plans = {key.id: KeyPlan(key=key, terms=terms.get((key.price_id, key.override_id))) for key in wanted}
     for row in ChargeHour.objects.filter(key_id__in=plans):
         plans[row.key_id].hours[row.hour] = row

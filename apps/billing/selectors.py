@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Max
+from django.db.models import DecimalField, Max, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from apps.billing import charging, holds
 from apps.billing.burning import LotState, burn
@@ -25,6 +26,7 @@ from apps.metering.selectors import ResourceUsage, UsageSlot
 from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing import selectors as pricing
+from apps.pricing.selectors import PriceSchedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +56,12 @@ class Balance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """A balance with what the billing state follows from, and what runs."""
+    """A balance with what the billing state follows from, what runs, and the credit behind it."""
 
     balance: Balance
     facts: Facts
     running: Sequence[ResourceUsage]
+    standing: Standing
 
 
 def charge_boundary(organization_id: UUID) -> datetime | None:
@@ -124,6 +127,7 @@ class Standing:
 
     lots: in burn order, with what netting leaves of each. in_force: those that count at the moment.
     owed_micros: the receivable, and what netting adds to it; below zero where corrections are pending.
+    currency: of the book, None before its first transfer.
     """
 
     plan: Plan
@@ -135,6 +139,7 @@ class Standing:
     owed_micros: int
     held_micros: int
     guard: SpendGuard
+    currency: str | None
     counted_until: datetime
 
     @property
@@ -157,12 +162,13 @@ def standing(
 ) -> Standing:
     """Return where an organization's credit stands at `now`, each unposted hour netted against the lots that pay it.
 
-    uses, counted_until: whose charge keys the plan is to hold as well, and from when on, for a forecast.
+    uses, counted_until: whose charge keys and prices the plan is to hold as well, and from when on, for a forecast.
     """
     start = counted_until or now
     also = {UsageSlot(use.meter, use.sku, use.region, floor_hour(start)) for use in uses}
-    plan = charging.plan_unposted(organization, now=now, also=also)
-    receivable = -ledger.balance_micros(organization.id, "receivable")
+    prices_until = start + HORIZON if uses else None
+    plan = charging.plan_unposted(organization, now=now, also=also, prices_until=prices_until)
+    guard, currency, receivable = _book_of(organization.id)
 
     # A lot whose end is not posted yet still pays the hours before it, but counts no longer.
     lots = lot_states(organization.id)
@@ -186,9 +192,25 @@ def standing(
         receivable_micros=receivable,
         owed_micros=owed,
         held_micros=sum(holds.remaining_micros(live, plan, now=now).values()),
-        guard=guard_of(organization.id),
+        guard=guard,
+        currency=currency,
         counted_until=start,
     )
+
+
+def _book_of(organization_id: UUID) -> tuple[SpendGuard, str | None, int]:
+    """Return an organization's guard, its book's currency and what is owed in micros; one query once it has a guard."""
+    facts = {
+        "book_currency": Subquery(ledger.currency_of(OuterRef("pk"))),
+        "owed_micros": Coalesce(
+            Subquery(ledger.balance_of(OuterRef("pk"), "receivable"), output_field=DecimalField()), Decimal(0)
+        ),
+    }
+    guard: Any = SpendGuard.objects.filter(pk=organization_id).annotate(**facts).first()
+    if guard is not None:
+        return guard, guard.book_currency, -int(guard.owed_micros)
+    row = Organization.objects.filter(pk=organization_id).annotate(**facts).values(*facts).get()
+    return SpendGuard(organization_id=organization_id), row["book_currency"], -int(row["owed_micros"])
 
 
 def guard_of(organization_id: UUID) -> SpendGuard:
@@ -219,10 +241,9 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
     if forecast and rate > 0:
         owed = stands.owed_micros - stands.guard.credit_limit_micros
         runway = forecast.runs_out_at(stands.lots, owed_micros=owed)
-    currency = ledger.wallet_currency(organization.id)
     runway = runway and max(runway, now)
     balance = Balance(
-        currency=currency or organization.currency,
+        currency=stands.currency or organization.currency,
         available_micros=stands.available_micros,
         paid_micros=stands.paid_micros,
         promo_micros=stands.promo_micros,
@@ -237,7 +258,7 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
     )
     facts = Facts(
         credit_micros=stands.credit_micros,
-        has_book=currency is not None,
+        has_book=stands.currency is not None,
         runway_ends_at=runway,
         warn_below_micros=stands.guard.warn_below_micros,
         low_water_micros=stands.guard.low_water_micros,
@@ -245,7 +266,7 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
         is_suspended_by_staff=stands.guard.suspended_at is not None,
         grace=grace_of(organization.plan),
     )
-    return Assessment(balance=balance, facts=facts, running=running)
+    return Assessment(balance=balance, facts=facts, running=running, standing=stands)
 
 
 def _ladder(organization: Organization, guard: SpendGuard, runway_ends_at: datetime | None) -> Ladder | None:
@@ -281,7 +302,8 @@ def forecast_of(organization: Organization, stands: Standing, uses: Sequence[Use
     stands: with the charge keys of what is used, as `standing` returns it for them.
     """
     start = stands.counted_until
-    period = organizations.period_containing(organization.id, start)
+    held = next((one for one in stands.plan.periods if one.starts_at <= start < one.ends_at), None)
+    period = held or organizations.period_containing(organization.id, start)
     month = (
         _month(organization, start)
         if period is None
@@ -290,12 +312,7 @@ def forecast_of(organization: Organization, stands: Standing, uses: Sequence[Use
     return Forecast(
         starts_at=start,
         uses=uses,
-        schedule=pricing.schedule(
-            organization_id=organization.id,
-            currency=organization.currency,
-            start=min(month.starts_at, floor_hour(start)),
-            end=start + HORIZON,
-        ),
+        schedule=_prices(organization, stands.plan, min(month.starts_at, floor_hour(start)), start + HORIZON),
         month=month,
         zone=organization.timezone,
         counted={
@@ -305,6 +322,16 @@ def forecast_of(organization: Organization, stands: Standing, uses: Sequence[Use
             for plan in stands.plan.keys
             if period and plan.key.period_id == period.id and plan.key.price_key_id
         },
+    )
+
+
+def _prices(organization: Organization, plan: Plan, start: datetime, end: datetime) -> PriceSchedule:
+    """Return the prices in [start, end), which the plan may have."""
+    known = plan.schedule
+    if known is not None and known.start <= start and end <= known.end:
+        return known
+    return pricing.schedule(
+        organization_id=organization.id, currency=organization.currency, start=start, end=end
     )
 
 

@@ -28,7 +28,7 @@ from apps.core.errors import InvalidRequest, NotFound
 from apps.metering import selectors as metering
 from apps.metering.models import Resource, ResourceQuerySet
 from apps.organizations.models import Organization, Project
-from apps.pricing.selectors import unit_seconds
+from apps.pricing import selectors as pricing
 
 GROUPS = ("sku", "project", "region", "credential", "resource")
 INTERVALS = ("hour", "day", "month")
@@ -59,12 +59,16 @@ PRICED_USAGE = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageQuery:
-    """A half-open range of usage, what to group it by, and the interval it is cut into, if any."""
+    """A half-open range of usage, what to group it by, and the interval it is cut into, if any.
+
+    left_out: a half-open stretch of the range that does not count.
+    """
 
     start: datetime
     end: datetime
     group_by: tuple[str, ...]
     interval: str | None
+    left_out: tuple[datetime, datetime] | None = None
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str], *, zone: str, now: datetime) -> Self:
@@ -95,16 +99,23 @@ class UsageQuery:
 
 
 def usage_with_amounts(
-    organization: Organization, query: UsageQuery, *, now: datetime
+    organization: Organization, query: UsageQuery, *, now: datetime, plan: Plan | None = None
 ) -> list[dict[str, Any]]:
-    """Return usage added up by meter and group, with amounts; hours not posted yet are priced as they stand."""
+    """Return usage added up by meter and group, with amounts; hours not posted yet are priced as they stand.
+
+    plan: what is not posted yet, where it is known. Without, it takes the queries of a plan and one of its own.
+    """
+    plan = plan or charging.plan_unposted(organization, now=now)
+    left_out = query.left_out or (query.start, query.start)
     columns = ["used.meter", *(_COLUMNS[name] for name in query.group_by)]
     names = ["meter", *query.group_by]
     parameters: dict[str, Any] = {
         "organization": organization.id,
         "start": query.start,
         "end": query.end,
-        **unposted(charging.plan_unposted(organization, now=now)),
+        "left_out_from": left_out[0],
+        "left_out_to": left_out[1],
+        **unposted(plan),
     }
     if query.interval:
         columns.insert(0, "date_trunc(%(interval)s, used.hour AT TIME ZONE %(zone)s) AT TIME ZONE %(zone)s")
@@ -119,24 +130,26 @@ def usage_with_amounts(
                        * coalesce(open.micros, charged.amount_micros)),
                    sum(used.quantity) FILTER (
                        WHERE coalesce(open.priced, charged.price_key_id IS NOT NULL) IS NOT TRUE
-                   )
+                   ),
+                   min(meter.unit_seconds)
             FROM {PRICED_USAGE}
+            LEFT JOIN pricing_meter meter ON meter.code = used.meter
             LEFT JOIN organizations_project project ON project.id = used.project_id
             LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id
             LEFT JOIN metering_resource resource ON resource.id = used.resource_id
             WHERE used.organization_id = %(organization)s AND used.hour >= %(start)s AND used.hour < %(end)s
+              AND NOT (used.hour >= %(left_out_from)s AND used.hour < %(left_out_to)s)
               AND used.quantity > 0
             GROUP BY {ordinals} ORDER BY {ordinals}
             """,  # noqa: S608 (only our own column names are put in)
             parameters,
         )
         rows = cursor.fetchall()
-    units = unit_seconds()
     found = []
     for row in rows:
         values = dict(zip(names, row[: len(names)], strict=True))
-        quantity, micros, unpriced = row[len(names) :]
-        unit = units.get(values["meter"], 1)
+        quantity, micros, unpriced, unit_seconds = row[len(names) :]
+        unit = unit_seconds or 1
         found.append(
             values
             | {
@@ -245,7 +258,7 @@ def record_by_id(actor: Actor, record_id: UUID) -> ChargeHour:
 
 def record_rows(records: Sequence[ChargeHour], currency: str) -> list[dict[str, Any]]:
     """Return rated hours with their price version and the invoice that bills their key, if one does."""
-    units = unit_seconds()
+    units = pricing.unit_seconds()
     return [
         {
             "id": record.id,

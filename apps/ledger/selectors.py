@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BigIntegerField, Case, F, Q, Sum, Value, When
+from django.db.models import BigIntegerField, Case, F, OuterRef, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import TruncMonth
 
 from apps.ledger.models import LOT_KINDS, Account, AccountKind, Transfer, TransferQuerySet, Wallet
@@ -17,8 +17,10 @@ __all__ = [
     "Transfer",
     "TransferQuerySet",
     "balance_micros",
+    "balance_of",
     "credit_movements",
     "credit_totals",
+    "currency_of",
     "transfers_of",
     "wallet_currency",
 ]
@@ -35,6 +37,17 @@ def balance_micros(organization_id: UUID, kind: str) -> int:
         "balance_micros", flat=True
     )
     return sum(balances)
+
+
+def currency_of(organization: OuterRef) -> QuerySet[Any, Any]:
+    """Return a subquery of the currency of a book, for rows that name its organization."""
+    return Wallet.objects.filter(organization_id=organization).values("currency")[:1]
+
+
+def balance_of(organization: OuterRef, kind: str) -> QuerySet[Any, Any]:
+    """Return a subquery of credits − debits of one kind of account, in micros, for rows that name an organization."""
+    accounts = Account.objects.filter(organization_id=organization, kind=kind).order_by()
+    return accounts.values("organization_id").annotate(total=Sum("balance_micros")).values("total")
 
 
 def transfers_of(organization_id: UUID) -> TransferQuerySet:

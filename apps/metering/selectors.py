@@ -200,14 +200,45 @@ def has_changes(organization_id: UUID) -> bool:
     return UsageChange.objects.filter(organization_id=organization_id).exists()
 
 
-def pending_slots(organization_id: UUID, *, open_from: datetime | None) -> set[UsageSlot]:
-    """Return what is not charged yet: the queued changes, and every slot of the hours from a moment on (None: all)."""
-    columns = ("meter", "sku", "region", "hour")
-    queued = UsageChange.objects.filter(organization_id=organization_id).values_list(*columns)
-    hours = UsageHour.objects.filter(organization_id=organization_id)
-    if open_from is not None:
-        hours = hours.filter(hour__gte=open_from)
-    return {UsageSlot(*row) for row in chain(queued, hours.values_list(*columns).distinct())}
+def pending_quantities(
+    organization_id: UUID, *, open_from: datetime | None, also: Collection[UsageSlot] = ()
+) -> dict[UsageSlot, Decimal]:
+    """Return the quantity of every slot that is not charged yet, all resources added up, in one query.
+
+    Those are the queued changes, of which nothing may be left, and the hours from a moment on (None: all).
+    also: further slots.
+    """
+    more = list(also)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT slot.meter, slot.sku, slot.region, slot.hour, coalesce(sum(counted.quantity), 0)
+              FROM (SELECT meter, sku, region, hour FROM metering_usagechange
+                     WHERE organization_id = %(organization)s
+                    UNION
+                    SELECT meter, sku, region, hour FROM metering_usagehour
+                     WHERE organization_id = %(organization)s
+                       AND (%(open_from)s::timestamptz IS NULL OR hour >= %(open_from)s)
+                    UNION
+                    SELECT * FROM unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[],
+                                         %(hours)s::timestamptz[])) AS slot (meter, sku, region, hour)
+              LEFT JOIN metering_usagehour counted
+                ON counted.organization_id = %(organization)s AND counted.meter = slot.meter
+               AND counted.sku = slot.sku AND counted.region = slot.region AND counted.hour = slot.hour
+             GROUP BY slot.meter, slot.sku, slot.region, slot.hour
+            """,
+            {
+                "organization": organization_id,
+                "open_from": open_from,
+                "meters": [slot.meter for slot in more],
+                "skus": [slot.sku for slot in more],
+                "regions": [slot.region for slot in more],
+                "hours": [slot.hour for slot in more],
+            },
+        )
+        return {
+            UsageSlot(meter, sku, region, hour): quantity for meter, sku, region, hour, quantity in cursor
+        }
 
 
 def usage_rows(

@@ -11,25 +11,30 @@ from django.db.models import Sum
 
 from apps.billing import explorer, usage
 from apps.billing import selectors as billing
+from apps.billing.burning import LotState
+from apps.billing.charging import Plan
 from apps.billing.models import ChargeHour
 from apps.billing.selectors import Balance
 from apps.billing.usage import UsageQuery
 from apps.core import periods
 from apps.core.charts import Chart, Column, stacked
-from apps.metering import selectors as metering
 from apps.metering.selectors import ResourceUsage
-from apps.organizations.models import BillingPeriod, Organization
+from apps.organizations.models import Organization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How an organization stands. spent: of the running period in micros, the open hour included."""
+    """How an organization stands. spent: of the running period in micros, the open hour included.
+
+    plan: what of it is not posted yet. ending: credit in force that has an end, the first to end first.
+    """
 
     balance: Balance
-    period: BillingPeriod | None
     spent_micros: int
     running: Sequence[ResourceUsage]
     gpus: Decimal
+    plan: Plan
+    ending: Sequence[LotState]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,36 +62,48 @@ class Spend:
 
 def standing(organization: Organization, *, now: datetime) -> Standing:
     """Return how an organization stands at a moment."""
-    balance = billing.balance(organization, now=now)
-    running = metering.running_resources(organization.id, now)
-    period = BillingPeriod.objects.of(organization.id).containing(now).first()
-    posted = ChargeHour.objects.filter(organization=organization, key__period=period).aggregate(
-        total=Sum("amount_micros")
-    )["total"]
+    found = billing.assess(organization, now=now)
+    running_period = ChargeHour.objects.filter(
+        organization=organization, key__period__starts_at__lte=now, key__period__ends_at__gt=now
+    )
+    posted = running_period.aggregate(total=Sum("amount_micros", default=0))["total"]
+    plan = found.standing.plan
     return Standing(
-        balance=balance,
-        period=period,
-        spent_micros=(posted or 0) + balance.accrued_micros,
-        running=running,
-        gpus=sum((resource.gpus or Decimal(0) for resource in running), Decimal(0)),
+        balance=found.balance,
+        spent_micros=posted + _unposted_micros(plan, now),
+        running=found.running,
+        gpus=sum((resource.gpus or Decimal(0) for resource in found.running), Decimal(0)),
+        plan=plan,
+        ending=sorted(
+            (lot for lot in found.standing.in_force if lot.expires_at and lot.balance_micros),
+            key=lambda lot: (lot.expires_at, lot.id),
+        ),
     )
 
 
-def spend(organization: Organization, *, now: datetime) -> Spend:
-    """Return what the running month cost so far, against the same stretch of the month before."""
+def _unposted_micros(plan: Plan, now: datetime) -> int:
+    """Return what of the running period is not posted yet; hours of an earlier one may wait as well."""
+    running = {period.id for period in plan.periods if period.starts_at <= now < period.ends_at}
+    return sum(delta.micros for delta in plan.deltas if delta.plan.key.period_id in running)
+
+
+def spend(organization: Organization, *, now: datetime, plan: Plan | None = None) -> Spend:
+    """Return what the running month cost so far, against the same stretch of the month before.
+
+    plan: what is not posted yet, where it is known.
+    """
     zone = organization.timezone
     label = periods.label_of(now, zone)
     start = periods.month_start(label, zone)
     earlier = periods.month_start(periods.previous_label(label), zone)
     # The month before may be shorter than this one is already.
     until = min(earlier + (now - start), start)
-    query = UsageQuery(start=start, end=now, group_by=("sku", "project"), interval="day")
-    rows = usage.usage_with_amounts(organization, query, now=now)
-    before = usage.usage_with_amounts(
-        organization,
-        UsageQuery(start=earlier, end=until, group_by=("sku", "project"), interval=None),
-        now=now,
+    query = UsageQuery(
+        start=earlier, end=now, group_by=("sku", "project"), interval="day", left_out=(until, start)
     )
+    found = usage.usage_with_amounts(organization, query, now=now, plan=plan)
+    rows = [row for row in found if row["start"] >= start]
+    before = [row for row in found if row["start"] < start]
     colours = explorer.sku_colours(organization)
     columns = explorer.days_of(rows, start=start, now=now)
     return Spend(

@@ -197,26 +197,24 @@ def busy(lab):
 
 
 def test_a_balance_takes_the_same_queries_however_many_lots_and_resources(busy, django_assert_num_queries):
-    # Running resources, their events; progress; queued slots, slots of open hours; periods; assignments, overrides,
-    # versions, rows of prices; quantities; keys, prices of keys, hours of keys; receivable; lots; live holds; the
-    # guard; the running period; the prices for the years to come: assignments, overrides, versions, rows; currency.
-    with django_assert_num_queries(24):
+    # Running resources, their events; periods with how far they are charged; what is not posted; assignments,
+    # overrides, versions, rows of prices; keys, hours of keys; the guard with the book; lots; live holds.
+    with django_assert_num_queries(13):
         selectors.balance(busy, now=at(11.9))
 
 
 def test_usage_with_amounts_takes_the_same_queries_however_many_groups(busy, django_assert_num_queries):
-    # Progress; queued and open slots; periods; four of prices; quantities; keys, their prices and hours; the sums;
-    # units of meters.
-    with django_assert_num_queries(14):
+    # Periods with how far they are charged; what is not posted; four of prices; keys and hours; the sums.
+    with django_assert_num_queries(9):
         usage.usage_with_amounts(busy, query(busy, group_by="resource"), now=at(11.9))
 
 
 def test_resources_with_their_cost_take_the_same_queries_however_many(busy, django_assert_num_queries):
     resources = list(Resource.objects.filter(organization=busy))
 
-    # Progress; queued and open slots; periods; four of prices; quantities; keys, their prices and hours; costs;
-    # events. No resource has a project.
-    with django_assert_num_queries(14):
+    # Periods with how far they are charged; what is not posted; four of prices; keys and hours; costs; events.
+    # No resource has a project.
+    with django_assert_num_queries(10):
         rows = usage.resource_rows(busy, resources, now=at(11.9))
 
     assert {row["cost"] for row in rows} == {"9.360000"}

@@ -119,6 +119,12 @@ class PriceSchedule:
                 terms = successor
         return terms
 
+    def stored_rows(self) -> Mapping[UUID, PriceTerms]:
+        """Return the rows of every version in the schedule by their id, as the book has them."""
+        return {
+            terms.price_id: terms for rows in self._rows.values() for terms in rows.values() if terms.price_id
+        }
+
     def _index(self, hour: datetime) -> int:
         # Effective dates are whole hours, so the hour that contains a piece has one price.
         moment = max(floor_hour(hour), self.start)

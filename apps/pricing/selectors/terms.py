@@ -25,18 +25,21 @@ TERMS = ("unit_price", "tiers", "package_size", "package_price", "free_units")
 type StoredKey = tuple[UUID | None, UUID | None]
 
 
-def terms_of_keys(keys: Collection[StoredKey]) -> dict[StoredKey, PriceTerms]:
+def terms_of_keys(
+    keys: Collection[StoredKey], *, known: Mapping[UUID, PriceTerms] | None = None
+) -> dict[StoredKey, PriceTerms]:
     """Return the terms of charges as they were made, by (price id, override id) of the charge, in at most two queries.
 
     Without an override they are the row's. With a percentage they are the row's, changed by it; with a price of the
     organization's own they are that, and the row is only what the book asked there, if anything.
+
+    known: rows that are at hand, by their id.
     """
-    prices = {
-        price.pk: terms_of_row(price)
-        for price in Price.objects.filter(
-            pk__in={price_id for price_id, _override_id in keys if price_id}
-        ).annotate(unit_seconds=F("meter__unit_seconds"))
-    }
+    prices = dict(known or {})
+    missing = {price_id for price_id, _override_id in keys if price_id} - prices.keys()
+    if missing:
+        rows = Price.objects.filter(pk__in=missing).annotate(unit_seconds=F("meter__unit_seconds"))
+        prices |= {price.pk: terms_of_row(price) for price in rows}
     override_ids = {override_id for _price_id, override_id in keys if override_id}
     overrides = (
         {override.pk: override for override in with_unit(PriceOverride.objects.filter(pk__in=override_ids))}
