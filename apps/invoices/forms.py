@@ -1,4 +1,4 @@
-"""Forms of the staff admin; what they check, the services check again."""
+"""Forms of the staff admin and the portal; what they check, the services check again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.core.validators import validate_email
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import money, periods
@@ -20,6 +21,29 @@ class ReasonForm(forms.Form):
 
 class ConfirmForm(forms.Form):
     """A step that needs no word."""
+
+
+class SendForm(forms.Form):
+    """Where a document goes; `to` becomes a list of addresses."""
+
+    to = forms.CharField(
+        label=_("To"),
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_(
+            "One address in each line, at most 10. The mail links to the document; it opens for members."
+        ),
+    )
+
+    def clean_to(self) -> list[str]:
+        addresses: list[str] = self.cleaned_data["to"].replace(",", " ").split()
+        for address in addresses:
+            try:
+                validate_email(address)
+            except forms.ValidationError as error:
+                raise forms.ValidationError(
+                    _("%(address)s is not an e-mail address.") % {"address": address}, code="address"
+                ) from error
+        return addresses
 
 
 class CreditForm(ReasonForm):

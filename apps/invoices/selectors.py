@@ -68,6 +68,11 @@ def invoice_by_id(actor: Actor, invoice_id: UUID) -> Invoice:
     return invoice
 
 
+def notes_of_invoice(actor: Actor, invoice_id: UUID) -> QuerySet[Invoice]:
+    """Return the credit notes that correct one invoice, oldest first."""
+    return credit_notes_of(actor).filter(corrects_id=invoice_id).order_by("finalized_at", "id")
+
+
 def credit_note_by_id(actor: Actor, note_id: UUID) -> Invoice:
     """Return one credit note that the actor may see, or raise NotFound."""
     note = credit_notes_of(actor).filter(pk=note_id).first()

@@ -46,6 +46,9 @@ urlpatterns = [
     path("app/<slug:slug>/invoices/focus", views.FocusFile.as_view(), name="invoices-focus"),
     path("app/<slug:slug>/invoices/<uuid:invoice_id>", views.InvoicePage.as_view(), name="invoice"),
     path(
+        "app/<slug:slug>/invoices/<uuid:invoice_id>/send", views.SendDocument.as_view(), name="send-invoice"
+    ),
+    path(
         "app/<slug:slug>/invoices/<uuid:invoice_id>/file/<str:file_format>",
         views.InvoiceFile.as_view(),
         name="invoice-file",

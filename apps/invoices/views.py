@@ -6,13 +6,21 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import cached_property
+from django.utils.translation import gettext as _
 
 from apps.core.errors import NotFound
-from apps.core.http.pages import OrganizationPage, slice_of
+from apps.core.http.pages import FormMixin, OrganizationPage, slice_of
 from apps.core.permissions import Permission
 from apps.invoices import explain, selectors
+from apps.invoices import services as invoices
 from apps.invoices.files import FORMATS, document_answer, focus_answer
+from apps.invoices.forms import SendForm
+from apps.invoices.models import DocumentKind, Invoice
+from apps.invoices.parties import buyer_of
 from apps.invoices.wording import described
+
+NOTES_SHOWN = 50
 
 
 class Invoices(OrganizationPage):
@@ -24,34 +32,83 @@ class Invoices(OrganizationPage):
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         found = slice_of(request, selectors.invoices_of(self.actor))
-        return self.render({"slice": found, "invoices": described(found.rows, now=self.now)})
+        notes = selectors.credit_notes_of(self.actor).order_by("-finalized_at", "-id")[:NOTES_SHOWN]
+        return self.render(
+            {
+                "slice": found,
+                "invoices": described(found.rows, now=self.now),
+                "notes": [selectors.credit_note_row(note) for note in notes],
+            }
+        )
 
 
 class InvoicePage(OrganizationPage):
-    """One invoice with its lines."""
+    """One invoice or credit note with its lines."""
 
     permission = Permission.BILLING_READ
     section = "invoices"
     template_name = "invoices/invoice.html"
 
     def get(self, request: HttpRequest, invoice_id: UUID, **_path: Any) -> HttpResponse:  # noqa: ARG002
-        invoice = selectors.invoice_by_id(self.actor, invoice_id)
-        lines = selectors.lines_of(self.actor, invoice_id).order_by("position", "id")
-        (row,) = described([invoice], now=self.now)
-        return self.render({"invoice": row, "lines": selectors.line_rows(list(lines))})
+        document = selectors.document_by_id(self.actor, invoice_id)
+        lines = selectors.line_rows(
+            list(selectors.lines_of(self.actor, invoice_id).order_by("position", "id"))
+        )
+        if document.kind != DocumentKind.INVOICE:
+            note = selectors.credit_note_row(selectors.credit_note_by_id(self.actor, invoice_id))
+            return self.render({"note": note, "lines": lines}, template="invoices/credit_note.html")
+        (row,) = described([selectors.invoice_by_id(self.actor, invoice_id)], now=self.now)
+        notes = selectors.notes_of_invoice(self.actor, invoice_id)
+        return self.render(
+            {"invoice": row, "lines": lines, "notes": [selectors.credit_note_row(note) for note in notes]}
+        )
+
+
+class SendDocument(FormMixin, OrganizationPage):
+    """Mailing a final invoice or credit note to several addresses, from the start those that the profile names."""
+
+    permission = Permission.BILLING_MANAGE
+    section = "invoices"
+    template_name = "invoices/send.html"
+    form_class = SendForm
+
+    @cached_property
+    def document(self) -> Invoice:
+        """The document of the path."""
+        return selectors.document_by_id(self.actor, self.kwargs["invoice_id"])
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Return whom invoices usually go to."""
+        return {"initial": {"to": "\n".join(buyer_of(self.organization).billing_emails)}}
+
+    def context(self) -> dict[str, Any]:
+        """Return the document to be sent."""
+        return {"document": self.document}
+
+    def act(self, form: Any) -> HttpResponse:
+        """Send it and return to its page."""
+        document = self.document
+        to = invoices.send_again(
+            actor=self.actor, document=document, to=form.cleaned_data["to"], now=self.now
+        )
+        message = _("%(number)s is on its way to %(addresses)s.") % {
+            "number": document.number,
+            "addresses": ", ".join(to),
+        }
+        return self.done(message, to=self.url("invoice", invoice_id=document.pk))
 
 
 class InvoiceFile(OrganizationPage):
-    """A final invoice as a file."""
+    """A final invoice or credit note as a file."""
 
     permission = Permission.BILLING_READ
     section = "invoices"
 
     def get(self, request: HttpRequest, invoice_id: UUID, file_format: str, **_path: Any) -> HttpResponse:  # noqa: ARG002
-        invoice = selectors.invoice_by_id(self.actor, invoice_id)
+        document = selectors.document_by_id(self.actor, invoice_id)
         if file_format not in FORMATS:
             raise NotFound
-        return document_answer(invoice, file_format)
+        return document_answer(document, file_format)
 
 
 class FocusFile(OrganizationPage):

@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.core import mail
 
+from apps.audit.models import AuditEvent
 from apps.core.permissions import Role
+from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceLine
 from apps.invoices.wording import state_of
 from tests import build
@@ -51,7 +54,7 @@ def test_an_invoice_is_listed_and_says_how_it_stands(client):
     assert f"{invoice.number} 2026-04" in words(listed)
     assert f"Invoice {invoice.number}" in shown
     assert "Usage from 1 April 2026 up to 1 May 2026." in shown
-    assert "h100 eu · gpu_hours 2026-04 2.00 2.49 4.98" in shown
+    assert "h100 eu · GPU-hours 2026-04 · 2.00 × 2.49 2026-04 2.00 2.49 4.98" in shown
 
 
 def test_a_line_leads_down_to_the_events(client):
@@ -83,6 +86,55 @@ def test_a_final_invoice_is_downloaded(client):
     assert "h100,eu,2" in file.text
     assert client.get(f"{path}/pdf").content.startswith(b"%PDF-")
     assert client.get(f"{path}/exe").status_code == 404
+
+
+def test_a_credit_note_opens_where_its_invoice_does(client, lab):
+    invoice = Invoice.objects.get()
+    note = invoices.credit_invoice(
+        actor=build.actor(), invoice=invoice, reason="A broken node", amount_minor=100, now=NOW
+    )
+    path = f"/app/lab/invoices/{note.pk}"
+
+    shown = words(client.get(path))
+
+    assert f"Credit note {note.number}" in shown
+    assert f"Gives back part of invoice {invoice.number}." in shown
+    assert "Gives you 1.00 USD" in shown
+    assert "Reason: A broken node" in shown
+    for page in ("/app/lab/invoices", f"/app/lab/invoices/{invoice.pk}"):
+        assert f'href="{path}"' in client.get(page).text
+    assert "Credited or written off −1.00" in words(client.get(f"/app/lab/invoices/{invoice.pk}"))
+    assert client.get(f"{path}/file/pdf").content.startswith(b"%PDF-")
+    assert f'filename="{note.number}.csv"' in client.get(f"{path}/file/csv").headers["Content-Disposition"]
+
+
+def test_an_invoice_is_sent_to_several_addresses(lab, run_jobs):
+    owner = build.browser(build.member(lab, Role.OWNER))
+    build.billing_profile(lab, billing_emails=["books@lab.example"])
+    invoice = Invoice.objects.get()
+    path = f"/app/lab/invoices/{invoice.pk}/send"
+
+    assert "books@lab.example" in owner.get(path).text
+    refused = owner.post(path, {"to": "books@lab.example\nnobody"})
+    assert refused.status_code == 422
+    assert "nobody is not an e-mail address." in refused.text
+    many = owner.post(path, {"to": " ".join(f"person-{number}@lab.example" for number in range(11))})
+    assert many.status_code == 422
+    assert "at most 10 addresses" in many.text
+    run_jobs()
+    assert mail.outbox == []
+
+    sent = owner.post(path, {"to": "a@lab.example, b@lab.example\na@lab.example"}, follow=True)
+
+    assert f"{invoice.number} is on its way to a@lab.example, b@lab.example." in sent.text
+    run_jobs()
+    assert sorted(address for message in mail.outbox for address in message.to) == [
+        "a@lab.example",
+        "b@lab.example",
+    ]
+    assert AuditEvent.objects.get(action="invoice.sent_again").diff == {
+        "to": ["a@lab.example", "b@lab.example"]
+    }
 
 
 def test_hours_of_no_line_and_lines_of_no_invoice_do_not_exist(client, lab):

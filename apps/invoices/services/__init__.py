@@ -21,7 +21,7 @@ from apps.invoices.services.sellers import (
     revoke_tax_exemption,
     save_seller,
 )
-from apps.invoices.services.send import NoRecipient, send_again
+from apps.invoices.services.send import NoRecipient, TooManyRecipients, send_again
 from apps.invoices.services.vat import check_vat_id, queue_vat_checks
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "PeriodNotEnded",
     "PeriodOutOfOrder",
     "Preview",
+    "TooManyRecipients",
     "add_tax_exemption",
     "add_tax_rate",
     "allocate_receipt",

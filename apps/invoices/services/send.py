@@ -19,6 +19,8 @@ from apps.invoices.services.files import NotFinal
 from apps.notifications import services as notifications
 from apps.outbox import services as outbox
 
+RECIPIENTS_MAX = 10
+
 
 class NoRecipient(Conflict):
     """Nobody is named whom invoices go to."""
@@ -60,14 +62,26 @@ def mail_when_final(document: Invoice, *, now: datetime) -> None:
     mail_document(document=document, to=buyer.billing_emails, cause=f"invoices.final:{document.id}", now=now)
 
 
+class TooManyRecipients(Conflict):
+    """More addresses than one sending takes."""
+
+    code = "too_many_recipients"
+    default_message = _("A document goes to at most 10 addresses at once. Send it again to the others.")
+
+
 @transaction.atomic
-def send_again(*, actor: Actor, document: Invoice, now: datetime) -> Sequence[str]:
-    """Mail a final document once more, to the addresses that the billing profile names now, and return them."""
+def send_again(*, actor: Actor, document: Invoice, to: Sequence[str] = (), now: datetime) -> Sequence[str]:
+    """Mail a final document once more and return to whom.
+
+    to: addresses; empty: those that the billing profile names now. Raises NotFinal, NoRecipient, TooManyRecipients.
+    """
     if document.number is None:
         raise NotFinal
-    to = buyer_of(document.organization).billing_emails
+    to = list(dict.fromkeys(to)) or buyer_of(document.organization).billing_emails
     if not to:
         raise NoRecipient
+    if len(to) > RECIPIENTS_MAX:
+        raise TooManyRecipients
     mail_document(document=document, to=to, cause=f"invoices.again:{document.id}:{now.isoformat()}", now=now)
     audit.record(
         actor=actor,

@@ -34,6 +34,19 @@ def amount(value: int | Decimal | str | None, currency: str) -> str:
 
 
 @register.filter
+def taken(value: int | Decimal | str, currency: str) -> str:
+    """Return an amount that is taken off, with its minus unless there is nothing to take."""
+    return amount(-_major(value) if _major(value) else Decimal(0), currency)
+
+
+@register.filter
+def meter(code: str) -> str:
+    """Return what a meter counts, in words."""
+    known = {"gpu_hours": _("GPU-hours"), "instance_hours": _("instance-hours")}
+    return known.get(code) or code.replace("_", " ")
+
+
+@register.filter
 def amount_exact(value: int | Decimal | str, currency: str) -> str:
     """Return an amount with every digit that it has, at least the currency's minor units: for titles."""
     return money.plain(_major(value), decimals_min=money.exponent(currency)).replace("-", MINUS)
