@@ -188,6 +188,8 @@ ORGANIZATION_DELETE_BLOCKERS = [
     "apps.invoices.blockers.open_business",
 ]
 PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
+PERSON_PROGRAMS = "apps.credentials.selectors.programs_of"
+INVITED_ADDRESS = "apps.organizations.services.invited_address"
 PERSON_LEAVES = "apps.organizations.services.leave_everywhere"
 MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
 LEDGER_PROOFS = [

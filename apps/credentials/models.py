@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import OuterRef, Q, Subquery
+from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor, ActorKind
@@ -261,6 +262,10 @@ class TokenFamily(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    def knows_password(self) -> bool:
+        """Return whether the person's password still is the one of this login."""
+        return constant_time_compare(self.password_stamp, self.user.get_session_auth_hash())
 
 
 class RefreshToken(models.Model):

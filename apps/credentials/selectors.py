@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
 from apps.core.states import State
-from apps.credentials.models import ApiKey
+from apps.credentials.models import ApiKey, TokenFamily
+from apps.identity.browsers import browser_name
 
 EXPIRES_SOON = timedelta(days=7)
+REFRESH_IDLE_MAX = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramRow:
+    """One login over REST as its person may recognize it."""
+
+    id: UUID
+    name: str
+    address: str
+    began_at: datetime
+    last_used_at: datetime
+
+
+def programs_of(user_id: UUID, *, now: datetime) -> list[ProgramRow]:
+    """Return the logins of a person over REST that can still be used, the newest first."""
+    rows = TokenFamily.objects.filter(
+        user_id=user_id,
+        revoked_at__isnull=True,
+        expires_at__gt=now,
+        last_used_at__gt=now - REFRESH_IDLE_MAX,
+    )
+    return [
+        ProgramRow(
+            id=row.pk,
+            name=browser_name(row.user_agent),
+            address=row.address,
+            began_at=row.created_at,
+            last_used_at=row.last_used_at,
+        )
+        for row in rows.select_related("user").order_by("-created_at", "-pk")
+        if row.knows_password()
+    ]
 
 
 def keys_of(actor: Actor, *, now: datetime) -> list[tuple[ApiKey, State]]:

@@ -36,6 +36,7 @@ navigation = [
 
 urlpatterns = [
     path(".well-known/jwks.json", tokens.Jwks.as_view(), name="jwks"),
+    path("app/account/security/programs/<uuid:login_id>/end", views.EndProgram.as_view(), name="end-program"),
     path("app/<slug:slug>/keys", views.Keys.as_view(), name="keys"),
     path("app/<slug:slug>/keys/new", views.NewKey.as_view(), name="new-key"),
     path("app/<slug:slug>/keys/<uuid:key_id>", views.Key.as_view(), name="key"),

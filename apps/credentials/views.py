@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.http.pages import FormMixin, OrganizationPage, Page
+from apps.core.http.views import AUTHENTICATED
 from apps.core.permissions import Permission
 from apps.credentials import selectors, services
 from apps.credentials.forms import KeyChangeForm, KeyForm, RevokeForm, RotateForm
@@ -148,6 +151,17 @@ class RevokeKey(_OneKey):
         """Revoke it."""
         key = services.revoke(actor=self.actor, credential=self.key, now=self.now)
         return self.done(_("%(name)s is revoked.") % {"name": key.name}, to=self.url("keys"))
+
+
+class EndProgram(Page):
+    """Logging out a program that uses the API as the person."""
+
+    permission = {"POST": AUTHENTICATED}
+
+    def post(self, request: HttpRequest, login_id: UUID) -> HttpResponse:  # noqa: ARG002  Django's signature.
+        """End one login."""
+        services.end_login(actor=self.actor, login_id=login_id, now=self.now)
+        return self.done(_("That program is logged out."), to=reverse("security"))
 
 
 def _shown_once(page: OrganizationPage, key: ApiKey, secret: str) -> HttpResponse:

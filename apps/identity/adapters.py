@@ -15,7 +15,7 @@ from allauth.socialaccount.models import SocialLogin
 from allauth.socialaccount.providers.base import AuthProcess
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from apps.core import encryption
 from apps.core.http.address import client_address
 from apps.core.http.views import STEP_UP_LASTS
-from apps.identity import notices, selectors, services, sessions
+from apps.identity import invites, notices, selectors, services, sessions
 from apps.notifications import services as notifications
 
 logger = structlog.get_logger(__name__)
@@ -33,9 +33,9 @@ logger = structlog.get_logger(__name__)
 class AccountAdapter(DefaultAccountAdapter):
     """Our rules for allauth's own pages."""
 
-    def is_open_for_signup(self, request: HttpRequest) -> bool:  # noqa: ARG002 (allauth's signature)
-        """Return whether anybody may sign up (SIGNUP_OPEN)."""
-        return bool(settings.SIGNUP_OPEN)
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        """Return whether anybody may sign up (SIGNUP_OPEN), or who comes by an invite."""
+        return services.may_sign_up(invites.token_of_target(request), now=timezone.now())
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """Return the address that all of us believe; of a socket without one, the unspecified."""
@@ -45,6 +45,12 @@ class AccountAdapter(DefaultAccountAdapter):
         """Return the link that proves an address, under PUBLIC_URL whatever host the request named."""
         path = reverse("account_confirm_email", args=[emailconfirmation.key])
         return f"{settings.PUBLIC_URL}{path}"
+
+    def pre_login(self, request: HttpRequest, user: Any, **how: Any) -> HttpResponse | None:
+        """Note whether this is a person's first login of all, which is from a new browser anyway."""
+        request.is_first_login = user.last_login is None  # type: ignore[attr-defined]
+        refusal: HttpResponse | None = super().pre_login(request, user, **how)
+        return refusal
 
     def send_account_already_exists_mail(self, email: str) -> None:
         """Tell the owner of an address that somebody tried to sign up with it."""

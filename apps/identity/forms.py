@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, ValidationFailed
 from apps.core.http.address import client_address, limiting_address
-from apps.identity import services
+from apps.identity import invites, services
 from apps.identity.models import SignUp, User
 from apps.limits import services as limits
 
@@ -114,6 +114,7 @@ class SignupForm(_PlainFields, account.SignupForm):
                 email=cleaned["email"],
                 password=cleaned["password1"],
                 name=cleaned["name"],
+                invite=invites.token_of_target(context.request),
                 address=client_address(context.request),
                 now=timezone.now(),
             )

@@ -11,11 +11,11 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.ids import uuid7
+from apps.identity.browsers import browser_name
 from apps.identity.models import User
 from apps.notifications import services as notifications
 
-BROWSER_LENGTH_MAX = 200
-# By allauth's name of the notice; what is in braces comes with it.
+# By allauth's name of the notice, and what only we tell; what is in braces comes with it.
 CHANGES = {
     "password_changed": _("Your password was changed."),
     "password_reset": _("Your password was reset."),
@@ -29,6 +29,8 @@ CHANGES = {
     "recovery_code_used": _("A recovery code was used instead of your second factor."),
     "webauthn_added": _("A passkey was added."),
     "webauthn_removed": _("A passkey was removed."),
+    "new_browser": _("Somebody logged in to your account from a new browser."),
+    "new_program": _("Somebody logged in to your account from a new program."),
     "account_connected": _("A login with another provider was connected."),
     "account_disconnected": _("A login with another provider was disconnected."),
 }
@@ -55,7 +57,7 @@ def tell_of_change(
         context={
             "change": sentence.format(**{name: str(value) for name, value in details.items()}),
             "address": address,
-            "browser": browser[:BROWSER_LENGTH_MAX],
+            "browser": browser_name(browser),
             "at": now.isoformat(),
             "link": f"{settings.PUBLIC_URL}{reverse('account_change_password')}",
         },

@@ -15,6 +15,7 @@ from allauth.account.signals import (
     password_set,
     user_signed_up,
 )
+from allauth.account.signals import user_logged_in as allauth_logged_in
 from allauth.mfa.models import Authenticator
 from allauth.mfa.signals import (
     authenticator_added,
@@ -26,13 +27,13 @@ from allauth.socialaccount.models import SocialLogin
 from allauth.socialaccount.signals import social_account_added, social_account_removed
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.dispatch import receiver
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from apps.core import metrics
 from apps.core.actor import Actor, ActorKind
 from apps.core.http.address import client_address
-from apps.identity import notices, services
+from apps.identity import browsers, notices, services
 from apps.identity.models import User
 from apps.identity.selectors import VERIFYING_TYPES
 
@@ -85,6 +86,22 @@ def note_login(request: HttpRequest | None, user: User, **_more: Any) -> None:
         services.note(
             actor=_person(request, user), user=user, action="session.started", diff={"with": methods}
         )
+
+
+@receiver(allauth_logged_in)
+def tell_of_new_browser(request: HttpRequest, response: HttpResponse, user: User, **_more: Any) -> None:
+    """Mail a login with a browser that its person has not used before, and know it from then on."""
+    if not browsers.knows(request, user) and not getattr(request, "is_first_login", False):
+        notices.tell_of_change(
+            user=user,
+            to=user.email,
+            change="new_browser",
+            details={},
+            address=client_address(request),
+            browser=request.headers.get("User-Agent", ""),
+            now=timezone.now(),
+        )
+    browsers.remember(response, user)
 
 
 @receiver(user_signed_up)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 from uuid import UUID
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.http import HttpRequest
+from django.utils.module_loading import import_string
 
 from apps.identity.models import User
 
@@ -37,6 +40,16 @@ class Factors:
         """Whether a login needs more than the password."""
         return self.totp is not None or bool(self.passkeys)
 
+    @property
+    def methods(self) -> list[str]:
+        """What can be shown beside the password: `totp`, `recovery_code`, `passkey`."""
+        has = {
+            "totp": self.totp is not None,
+            "recovery_code": self.recovery_codes is not None and self.recovery_codes[0] > 0,
+            "passkey": bool(self.passkeys),
+        }
+        return [method for method, is_there in has.items() if is_there]
+
 
 def factors_of(user_id: UUID) -> Factors:
     """Return what a person has enrolled, in one query."""
@@ -47,6 +60,12 @@ def factors_of(user_id: UUID) -> Factors:
         passkeys=[row for row in found if row.type == Authenticator.Type.WEBAUTHN],
         recovery_codes=(len(codes.get_unused_codes()), len(codes.generate_codes())) if codes else None,
     )
+
+
+def programs_of(user_id: UUID, *, now: datetime) -> Sequence[Any]:
+    """Return the programs that are logged in as a person over REST, as settings.PERSON_PROGRAMS tells of them."""
+    find = cast("Callable[..., Sequence[Any]]", import_string(settings.PERSON_PROGRAMS))
+    return find(user_id, now=now)
 
 
 def users_with_second_factor(user_ids: Iterable[UUID]) -> set[UUID]:

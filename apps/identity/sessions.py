@@ -17,24 +17,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from apps.identity import selectors
+from apps.identity.browsers import browser_name
 from apps.identity.models import User
-
-# The first that stands in the header names it: browsers also name those that they descend from.
-_BROWSERS = (
-    ("Edg", "Edge"),
-    ("OPR/", "Opera"),
-    ("Firefox/", "Firefox"),
-    ("Chrome/", "Chrome"),
-    ("Safari/", "Safari"),
-)
-_SYSTEMS = (
-    ("Windows", "Windows"),
-    ("Android", "Android"),
-    ("iPhone", "iPhone"),
-    ("iPad", "iPad"),
-    ("Mac OS", "macOS"),
-    ("Linux", "Linux"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +81,3 @@ def sessions_of(request: HttpRequest) -> Sequence[SessionRow]:
         for session in sorted(found, key=lambda session: session.created_at, reverse=True)
     ]
     return sorted(rows, key=lambda row: not row.is_current)
-
-
-def browser_name(user_agent: str) -> str:
-    """Return a browser's name and system in words, as far as its header tells."""
-    browser = next((name for mark, name in _BROWSERS if mark in user_agent), "")
-    system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
-    if browser and system:
-        return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
-    return browser or system or user_agent[:40] or _("Unknown browser")

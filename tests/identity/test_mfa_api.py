@@ -161,6 +161,37 @@ def test_recovery_codes_are_renewed(rest, ada):
     assert rest.get("/api/v1/mfa").json()["recovery_codes"] == {"left": 9, "total": 10}
 
 
+def test_a_person_with_passkeys_only_logs_in_with_a_recovery_code(ada):
+    passkey = Authenticator.objects.create(user=ada, type=Authenticator.Type.WEBAUTHN, data={"name": "Key"})
+    assert login().json()["details"] == {"methods": ["passkey"]}
+    assert code_of(login(otp="123456")) == (401, "token_invalid")
+    MfaDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+    codes = services.renew_recovery_codes(actor=build.person(ada), browser="", now=START)
+
+    asked = login()
+    assert code_of(asked) == (401, "mfa_required")
+    assert asked.json()["details"] == {"methods": ["recovery_code", "passkey"]}
+    client = build.client(login(otp=codes[0]).json()["access_token"])
+
+    shown = client.get("/api/v1/mfa").json()
+    assert [row["id"] for row in shown["passkeys"]] == [passkey.pk]
+    assert (shown["totp"], shown["recovery_codes"]) == (None, {"left": 9, "total": 10})
+    assert client.post("/auth/step-up", {"otp": codes[1]}).status_code == 204
+    assert code_of(client.post("/auth/step-up", {"password": PASSWORD})) == (422, "validation_error")
+    renewed = client.post("/api/v1/mfa/recovery-codes").json()["recovery_codes"]
+    assert len(renewed) == 10
+    assert client.delete("/api/v1/mfa/totp", {"code": renewed[0]}).status_code == 409
+    assert client.get("/api/v1/mfa").json()["recovery_codes"]["left"] == 10
+
+
+def test_used_up_recovery_codes_are_not_offered(rest, ada):
+    _secret, codes = enrol(rest)
+    for code in codes:
+        assert login(otp=code).status_code == 200
+
+    assert login().json()["details"] == {"methods": ["totp"]}
+
+
 def test_adding_and_renewing_ask_for_a_recent_proof(rest, ada, clock):
     clock.move_to(START + timedelta(minutes=9, seconds=59))
     assert rest.post("/api/v1/mfa/totp").status_code == 200

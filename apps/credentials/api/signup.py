@@ -22,6 +22,13 @@ class SignUpInput(Input):
     email = serializers.CharField(max_length=254)
     password = serializers.CharField(max_length=4096, trim_whitespace=False)
     name = serializers.CharField(max_length=150, required=False, allow_blank=True, default="")
+    invite = serializers.CharField(
+        max_length=200,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="The token of an invite to this address, where the operator has closed sign-up.",
+    )
 
 
 class SignUpOutput(serializers.Serializer[Any]):

@@ -21,7 +21,7 @@ from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.compiled import CompiledQuery
 from apps.core.errors import Conflict, FieldError, PermissionDenied, Unauthenticated, ValidationFailed
 from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
-from apps.credentials import secrets
+from apps.credentials import notices, secrets
 from apps.credentials.models import ApiKey, Credential, Integration
 from apps.organizations import services as organizations
 from apps.organizations.models import Membership, Organization, Project
@@ -124,6 +124,7 @@ def create_api_key(
         expires_at=key.expires_at,
         allowed_addresses=key.allowed_addresses,
     )
+    notices.tell_of_change(actor=actor, credential=key, change="created", now=now)
     return key, secret.text
 
 
@@ -161,6 +162,7 @@ def create_integration(
         expires_at=expires_at,
         allowed_addresses=networks,
     )
+    notices.tell_of_change(actor=actor, credential=integration, change="created", now=now)
     return integration, secret.text
 
 
@@ -181,6 +183,7 @@ def rotate(
     credential.digest = secret.digest
     credential.save(update_fields=["digest", "previous_digest", "previous_expires_at"])
     _tell(actor, f"{_kind(credential)}.rotated", credential, overlap_seconds=int(overlap.total_seconds()))
+    notices.tell_of_change(actor=actor, credential=credential, change="rotated", now=now)
     return credential, secret.text
 
 
@@ -191,6 +194,7 @@ def revoke(*, actor: Actor, credential: AnyCredential, reason: str = "", now: da
     _check_reach(actor, credential)
     if credential.revoked_at is None:
         _end(actor, credential, reason=reason, now=now)
+        notices.tell_of_change(actor=actor, credential=credential, change="revoked", now=now)
     return credential
 
 
@@ -230,6 +234,7 @@ def report_leaks(*, tokens: Sequence[str], address: str, now: datetime) -> None:
             continue
         with transaction.atomic():
             _tell(actor, f"{_kind(credential)}.leaked", credential)
+            notices.tell_of_change(actor=actor, credential=credential, change="leaked", now=now)
             revoke(actor=actor, credential=credential, reason=str(_("Reported as leaked.")), now=now)
 
 
@@ -251,9 +256,10 @@ def settle_keys_of_leaver(
         beyond = sorted(set(key.scopes) - ROLE_PERMISSIONS[Role(heir.role)])
         if beyond:
             raise KeysExceedMember(api_key=str(key.id), permissions=beyond)
-        key.created_by_id = heir.user_id
+        key.created_by = heir.user
         key.save(update_fields=["created_by"])
         _tell(actor, "api_key.handed_over", key, created_by=[membership.user_id, heir.user_id])
+        notices.tell_of_change(actor=actor, credential=key, change="handed_over", now=now)
 
 
 def authenticate_secret(secret: str, *, address: str, now: datetime) -> tuple[AnyCredential, Actor]:

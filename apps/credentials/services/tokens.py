@@ -16,18 +16,19 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 from django.urls import reverse
-from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.core import metrics
 from apps.core.actor import Actor, ActorKind
-from apps.core.errors import FieldError, Unauthenticated, ValidationFailed
+from apps.core.errors import FieldError, NotFound, Unauthenticated, ValidationFailed
 from apps.core.http.address import limiting_address
 from apps.core.ids import uuid7
 from apps.credentials.models import RefreshToken, TokenFamily
+from apps.credentials.selectors import REFRESH_IDLE_MAX
 from apps.credentials.services.keys import TokenExpired, TokenInvalid
 from apps.credentials.services.signing import active_key, private_pem, verifying_key
+from apps.identity import notices
 from apps.identity import selectors as people
 from apps.identity import services as identity
 from apps.identity.models import User
@@ -36,7 +37,6 @@ from apps.notifications import services as notifications
 from apps.outbox import services as outbox
 
 ACCESS_LASTS = timedelta(minutes=10)
-IDLE_MAX = timedelta(days=7)
 ABSOLUTE_MAX = timedelta(days=30)
 AUDIENCE = "countinghouse-api"
 TYPE = "at+jwt"
@@ -50,7 +50,11 @@ class LoginRefused(Unauthenticated):
 
 
 class MfaRequired(Unauthenticated):
-    """The password is right; send a code of the second factor as `otp` along with it."""
+    """The password is right; send a code of the second factor as `otp` along with it.
+
+    `details.methods` says what the person has: codes of `totp` and `recovery_code` go into `otp`, a `passkey` works
+    on the login page only.
+    """
 
     code = "mfa_required"
     default_message = _("Send a code of your second factor as well.")
@@ -82,15 +86,17 @@ def login(*, email: str, password: str, otp: str, address: str, user_agent: str,
         raise _refused("wrong_password", LoginRefused())
     if not user.is_active or not user.is_verified:
         raise _refused("inactive_or_unverified", LoginRefused())
-    if people.has_second_factor(user):
+    factors = people.factors_of(user.pk)
+    if factors.enabled:
         if not otp:
-            raise MfaRequired(methods=["totp", "recovery_code"])
+            raise MfaRequired(methods=factors.methods)
         try:
             identity.take_code(user=user, code=otp, address=address, browser=user_agent, now=now)
         except identity.CodeRefused as error:
             raise _refused("wrong_code", LoginRefused()) from error
     limits.forgive(limits.LOGIN, *guesser)
     with transaction.atomic():
+        _tell_of_new_program(user, address, user_agent, now)
         family = TokenFamily.objects.create(
             user=user,
             password_stamp=user.get_session_auth_hash(),
@@ -121,7 +127,7 @@ def refresh(*, refresh_token: str, address: str, now: datetime) -> Tokens:
         found.refresh_from_db()
         if not _holds(family, now):
             raise _refused("login_ended", TokenInvalid())
-        if now >= found.created_at + IDLE_MAX:
+        if now >= found.created_at + REFRESH_IDLE_MAX:
             raise _refused("refresh_token_expired", TokenExpired())
         if found.used_at is None:
             found.used_at = now
@@ -154,6 +160,18 @@ def logout(*, family: TokenFamily, address: str, now: datetime) -> None:
     if found.revoked_at is None:
         _revoke(found, now)
         _tell(found, "token.revoked", address)
+
+
+@transaction.atomic
+def end_login(*, actor: Actor, login_id: UUID, now: datetime) -> None:
+    """End the tokens of one of a person's own logins, by whichever of them; NotFound for any other."""
+    rows = TokenFamily.objects.select_for_update(no_key=True, of=("self",)).select_related("user")
+    found = rows.filter(pk=login_id, user_id=actor.person_id).first()
+    if found is None:
+        raise NotFound
+    if found.revoked_at is None:
+        _revoke(found, now)
+        _tell(found, "token.revoked", actor.address)
 
 
 def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: datetime) -> None:
@@ -251,12 +269,29 @@ def _issue(family: TokenFamily, now: datetime) -> Tokens:
     )
 
 
+def _tell_of_new_program(user: User, address: str, user_agent: str, now: datetime) -> None:
+    """Mail a login by a program that its person has not used before, but for a first login of all."""
+    logins = TokenFamily.objects.filter(user=user)
+    if logins.filter(user_agent=user_agent[:200]).exists():
+        return
+    if user.last_login is not None or logins.exists():
+        notices.tell_of_change(
+            user=user,
+            to=user.email,
+            change="new_program",
+            details={},
+            address=address,
+            browser=user_agent,
+            now=now,
+        )
+
+
 def _holds(family: TokenFamily, now: datetime) -> bool:
     return (
         family.revoked_at is None
         and now < family.expires_at
         and family.user.is_active
-        and constant_time_compare(family.password_stamp, family.user.get_session_auth_hash())
+        and family.knows_password()
     )
 
 

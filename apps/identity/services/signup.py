@@ -43,17 +43,23 @@ class SignUpClosed(PermissionDenied):
     default_message = _("Signing up is closed. Ask the operator for an account.")
 
 
-def request_sign_up(*, email: str, password: str, name: str = "", address: str = "", now: datetime) -> SignUp:
+def request_sign_up(
+    *, email: str, password: str, name: str = "", invite: str = "", address: str = "", now: datetime
+) -> SignUp:
     """Note the wish for an account; what becomes of it is decided when its mail is written.
 
     The same queries and one password hash whether the address has an account or not. Call it outside any transaction.
+    invite: the token of one; while sign-up is closed, whoever was invited can make the account that it needs.
     Raises SignUpClosed, TooManyGuesses, or ValidationFailed for an address, name or password that nobody may have.
     """
-    if not settings.SIGNUP_OPEN:
+    if not may_sign_up(invite, now=now):
         raise SignUpClosed
     email, name = email.strip().lower(), " ".join(name.split())
     limits.guard(limits.SIGN_UP, email, limiting_address(address))
     limits.guard(limits.MAILS, limiting_address(address))
+    if not settings.SIGNUP_OPEN and email != _invited_address(invite, now):
+        message = str(_("Sign up with the address that the invite was sent to."))
+        raise ValidationFailed(fields=[FieldError(path="email", code="invalid", message=message)])
     if problems := [*_wrong_email(email), *wrong_name(name), *_wrong_password(email, name, password)]:
         raise ValidationFailed(fields=problems)
     wish = SignUp(
@@ -69,6 +75,11 @@ def request_sign_up(*, email: str, password: str, name: str = "", address: str =
         wish.save(force_insert=True)
         jobs.enqueue("identity.mail_sign_up", sign_up_id=wish.id)
     return wish
+
+
+def may_sign_up(invite: str, *, now: datetime) -> bool:
+    """Return whether an account may be asked for: by anybody (SIGNUP_OPEN), or by the token of an open invite."""
+    return bool(settings.SIGNUP_OPEN) or _invited_address(invite, now) is not None
 
 
 def mail_sign_up(*, sign_up_id: UUID, now: datetime) -> None:
@@ -179,6 +190,11 @@ def forget_old_requests(*, now: datetime) -> None:
 def person_arrives() -> Callable[..., None]:
     """Return what settings.PERSON_ARRIVES names: what a person with a proved address begins with."""
     return cast("Callable[..., None]", import_string(settings.PERSON_ARRIVES))
+
+
+def _invited_address(token: str, now: datetime) -> str | None:
+    find = cast("Callable[..., str | None]", import_string(settings.INVITED_ADDRESS))
+    return find(token, now=now) if token else None
 
 
 def _lock(wish: SignUp) -> SignUp:

@@ -52,6 +52,7 @@ class Security(Page):
             {
                 "factors": selectors.factors_of(self.actor.person_id),
                 "sessions": sessions.sessions_of(request),
+                "programs": selectors.programs_of(self.actor.person_id, now=self.now),
                 "providers": selectors.providers_of(request),
             }
         )

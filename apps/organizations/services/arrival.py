@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
@@ -28,7 +29,12 @@ class OwnsOrganizations(Conflict):
 
 @transaction.atomic
 def give_first_organization(*, user: User, now: datetime) -> Organization | None:
-    """Make an organization named after a person who belongs to none yet, and owned by them; otherwise return None."""
+    """Make an organization named after a person who belongs to none yet, and owned by them; otherwise return None.
+
+    None while sign-up is closed: whoever comes then was invited to somebody else's.
+    """
+    if not settings.SIGNUP_OPEN:
+        return None
     # Whoever else welcomes the same person waits here and then finds the membership.
     get_user_model()._default_manager.select_for_update(no_key=True).get(pk=user.pk)
     if Membership.objects.filter(user=user).exists():

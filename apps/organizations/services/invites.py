@@ -147,6 +147,14 @@ def find_by_token(token: str, *, now: datetime) -> Invite:
     return found
 
 
+def invited_address(token: str, *, now: datetime) -> str | None:
+    """Return the address that an open invite of this token was sent to; settings.INVITED_ADDRESS names this."""
+    try:
+        return find_by_token(token, now=now).email
+    except NotFound:
+        return None
+
+
 def open_to(*, actor: Actor, invite: Invite, now: datetime) -> Invite:
     """Return the invite if this person could accept it now, or raise NotFound."""
     still_open = Invite.objects.open(now).filter(

@@ -18,6 +18,7 @@ from apps.audit import services as audit
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, NotFound, PermissionDenied, ValidationFailed
 from apps.core.permissions import ROLE_PERMISSIONS, Role
+from apps.organizations import notices
 from apps.organizations.models import Membership, Organization, OwnershipOffer
 from apps.outbox import services as outbox
 
@@ -121,6 +122,8 @@ def change_member(
             offered_by_id=membership.user_id, organization_id=membership.organization_id
         ).delete()
     _tell(actor, "member.changed", membership, diff=diff)
+    if "role" in diff:
+        _tell_of_role(actor, membership, str(before["role"]), now)
     return membership
 
 
@@ -245,6 +248,8 @@ def accept_ownership(*, actor: Actor, organization: Organization, now: datetime)
         mine,
         diff={"from": theirs.user.email, "to": mine.user.email, "role": [before, Role.OWNER]},
     )
+    _tell_of_role(actor, mine, before, now)
+    _tell_of_role(actor, theirs, Role.OWNER, now)
     return mine
 
 
@@ -301,6 +306,11 @@ def _choose_default(user_id: UUID, now: datetime) -> None:
     if oldest is not None:
         oldest.is_default = True
         oldest.save(update_fields=["is_default"])
+
+
+def _tell_of_role(actor: Actor, membership: Membership, before: str, now: datetime) -> None:
+    purpose = str(ROLE_PURPOSES[Role(membership.role)])
+    notices.tell_of_role(actor=actor, membership=membership, before=before, purpose=purpose, now=now)
 
 
 def _settle_keys() -> Callable[..., None]:
