@@ -90,6 +90,18 @@ def end_membership(lab, ada):
     organizations.remove_member(actor=build.actor(lab), membership=membership, now=timezone.now())
 
 
+def let_membership_expire(lab, ada):
+    Membership.objects.filter(user=ada, organization=lab).update(expires_at=timezone.now())
+
+
+def delete_user(lab, ada):
+    identity.delete_account(actor=build.person(ada), now=timezone.now())
+
+
+def delete_organization(lab, ada):
+    organizations.delete_organization(actor=build.actor(lab), organization=lab, now=timezone.now())
+
+
 def suspend_organization(lab, ada):
     organizations.suspend_organization(
         actor=build.actor(lab), organization=lab, suspended=True, reason="tests"
@@ -101,7 +113,24 @@ def disable_key(lab, ada):
     credentials.change(actor=build.actor(lab), credential=key, is_active=False)
 
 
+def revoke_key(lab, ada):
+    key = ApiKey.objects.get(organization=lab)
+    credentials.revoke(actor=build.actor(lab), credential=key, now=timezone.now())
+
+
+def let_key_expire(lab, ada):
+    ApiKey.objects.filter(organization=lab).update(expires_at=timezone.now())
+
+
 def change_password(lab, ada):
+    new = "another horse battery"
+    browser = Client()
+    browser.post("/accounts/login/", {"login": ADA, "password": PASSWORD})
+    fields = {"oldpassword": PASSWORD, "password1": new, "password2": new}
+    assert browser.post("/accounts/password/change/", fields).status_code == 302
+
+
+def set_password(lab, ada):
     identity.set_password(email=ADA, password="another horse battery")
 
 
@@ -111,10 +140,16 @@ def change_password(lab, ada):
         (suspend_user, {"key": 401, "access": 401, "session": 302, "refresh": 401}),
         (suspend_membership, {"key": 401, "access": 404, "session": 404, "refresh": 404}),
         (end_membership, {"key": 401, "access": 404, "session": 404, "refresh": 404}),
+        (let_membership_expire, {"key": 401, "access": 404, "session": 404, "refresh": 404}),
+        (delete_user, {"key": 401, "access": 401, "session": 302, "refresh": 401}),
+        (delete_organization, {"key": 404, "access": 404, "session": 404, "refresh": 404}),
         (suspend_organization, {"key": 403, "access": 403, "session": 403, "refresh": 403}),
         (disable_key, {"key": 401, "access": 200, "session": 200, "refresh": 200}),
-        # A key is the organization's: it outlives the password of whoever made it.
+        (revoke_key, {"key": 401, "access": 200, "session": 200, "refresh": 200}),
+        (let_key_expire, {"key": 401, "access": 200, "session": 200, "refresh": 200}),
+        # A key is the organization's (ADR 0056): it outlives the password of whoever made it.
         (change_password, {"key": 200, "access": 401, "session": 302, "refresh": 401}),
+        (set_password, {"key": 200, "access": 401, "session": 302, "refresh": 401}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
