@@ -142,6 +142,12 @@ class Environment(BaseSettings):
         description="Refunds above this, in major units, are decided by a second person.",
     )
 
+    journal_accounts: dict[str, str] = Field(
+        {},
+        description="Numbers of the accounts of bookkeeping by ours, as JSON: "
+        '`{"customers": "1400", "revenue": "8400", "tax_payable": "1776"}`. An account without one keeps its name.',
+    )
+
     vies_url: str = Field(
         "https://ec.europa.eu/taxation_customs/vies/rest-api/check-vat-number",
         pattern=r"^(off|https://.+)$",

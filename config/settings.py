@@ -206,6 +206,7 @@ RATED_UNTIL = "apps.billing.selectors.rated_until"
 LIMIT_CHECK = "apps.quotas.services.check"
 # What an operator's own machine does not ask for: a public registry, about names that are made up.
 VIES_URL = "" if DEBUG or ENV.vies_url == "off" else ENV.vies_url
+JOURNAL_ACCOUNTS = ENV.journal_accounts
 TAX_ENGINE = "apps.invoices.tax.rules.decide"
 RECEIPT_ALLOCATOR = "apps.invoices.services.allocate_receipt"
 

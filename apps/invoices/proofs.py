@@ -78,6 +78,15 @@ def prove_invoices() -> Iterator[Check]:
         WHERE i.number IS NOT NULL AND i.kind IN ('invoice', 'adjustment_note') AND c.id IS NULL
         """,
     )
+    yield sql_check(
+        "The journal of every locked month is numbered without a gap",
+        "SELECT count(*) FROM invoices_journalentry WHERE NOT is_released",
+        """
+        SELECT m.label || ' ' || e.entity FROM invoices_journalentry e
+        JOIN invoices_journalmonth m ON m.id = e.month_id
+        GROUP BY m.id, e.entity HAVING max(e.number) <> count(*)
+        """,
+    )
     yield _prove_lines()
     yield _prove_receivables()
     yield _prove_tax()
@@ -91,6 +100,10 @@ def prove_invoices() -> Iterator[Check]:
         "invoices_invoicetax_table_stays",
         "invoices_invoiceclaim_stays",
         "invoices_invoiceclaim_table_stays",
+        "invoices_journalentry_stays",
+        "invoices_journalentry_table_stays",
+        "invoices_journalmonth_stays",
+        "invoices_journalmonth_table_stays",
         "invoices_invoicefile_rows_stay",
         "invoices_invoicefile_table_stays",
         "invoices_taxrate_rows_stay",

@@ -10,11 +10,20 @@ from uuid import UUID
 from django.db.models import BigIntegerField, Case, F, OuterRef, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import TruncMonth
 
-from apps.ledger.models import LOT_KINDS, Account, AccountKind, Transfer, TransferQuerySet, Wallet
+from apps.ledger.models import (
+    LOT_KINDS,
+    Account,
+    AccountKind,
+    Transfer,
+    TransferKind,
+    TransferQuerySet,
+    Wallet,
+)
 
 __all__ = [
     "AccountKind",
     "Transfer",
+    "TransferKind",
     "TransferQuerySet",
     "balance_micros",
     "balance_of",

@@ -1,5 +1,5 @@
 """Invoices in the staff admin; Django finds the classes by importing this package."""
 
-from apps.invoices.admin import documents, sellers
+from apps.invoices.admin import documents, journal, sellers
 
-__all__ = ["documents", "sellers"]
+__all__ = ["documents", "journal", "sellers"]

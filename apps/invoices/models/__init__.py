@@ -18,6 +18,7 @@ from apps.invoices.models.invoices import (
     PaymentKind,
     PeriodClose,
 )
+from apps.invoices.models.journal import JournalEntry, JournalMonth
 from apps.invoices.models.sellers import SellerAssignment, SellerEntity
 from apps.invoices.models.taxes import TaxCategory, TaxExemption, TaxRate, VatAnswer, VatCheck
 
@@ -36,6 +37,8 @@ __all__ = [
     "InvoicePayment",
     "InvoiceState",
     "InvoiceTax",
+    "JournalEntry",
+    "JournalMonth",
     "LineKind",
     "PaymentKind",
     "PeriodClose",

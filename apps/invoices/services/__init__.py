@@ -11,6 +11,12 @@ from apps.invoices.services.close import (
     queue_due_periods,
 )
 from apps.invoices.services.files import NoEInvoice, NotFinal, file_of, make_files, queue_files
+from apps.invoices.services.journal import (
+    MonthNotLockable,
+    MonthNotUnlockable,
+    lock_journal_month,
+    unlock_journal_month,
+)
 from apps.invoices.services.notes import CreditExceedsInvoice, NotCreditable, credit_invoice, write_off
 from apps.invoices.services.preview import Preview, preview_period
 from apps.invoices.services.sellers import (
@@ -28,6 +34,8 @@ __all__ = [
     "SELLER_FIELDS",
     "ClosedPeriod",
     "CreditExceedsInvoice",
+    "MonthNotLockable",
+    "MonthNotUnlockable",
     "NoEInvoice",
     "NoRecipient",
     "NotCancellable",
@@ -47,6 +55,7 @@ __all__ = [
     "close_period",
     "credit_invoice",
     "file_of",
+    "lock_journal_month",
     "make_files",
     "preview_period",
     "queue_due_periods",
@@ -55,5 +64,6 @@ __all__ = [
     "revoke_tax_exemption",
     "save_seller",
     "send_again",
+    "unlock_journal_month",
     "write_off",
 ]
