@@ -45,7 +45,8 @@ class JournalMonth(models.Model):
 class JournalEntry(models.Model):
     """One balanced entry of a locked month, as it was exported.
 
-    source: the row behind it, `document:<id>` or `voucher:<id>` of the batch of transfers; it stands in one locked month only.
+    source: the row behind it, `document:<id>`, or `voucher:<id>` for a batch of transfers; it stands in one locked month
+    only.
     number: consecutive within month and selling entity. lines: as `journal.Line`, amounts in minor units.
     """
 
