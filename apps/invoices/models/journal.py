@@ -45,8 +45,7 @@ class JournalMonth(models.Model):
 class JournalEntry(models.Model):
     """One balanced entry of a locked month, as it was exported.
 
-    source: the row behind it, `document:<id>`, or `voucher:<id>` for a batch of transfers; it stands in one locked month
-    only.
+    source: what is behind it, `document:<id>` or `voucher:<id>` of a batch of transfers, in one locked month only.
     number: consecutive within month and selling entity. lines: as `journal.Line`, amounts in minor units.
     """
 
