@@ -42,6 +42,9 @@ def main() -> None:
         choices=[name for name, _measure in MEASURES],
         help="One measure, or several: the kept figures of the others stay.",
     )
+    parser.add_argument(
+        "--customers", type=int, default=500, help="Organizations, one of which opens its pages."
+    )
     parser.add_argument("--output", type=Path, default=LATEST, help="The JSON file that keeps the figures.")
     options = parser.parse_args()
     stack.require_disk(options.stored * STORED_BYTES)
@@ -232,6 +235,13 @@ def measure_webhooks(options: argparse.Namespace) -> dict[str, float]:
     return webhooks.measure(options.webhooks, _in_processes)
 
 
+def measure_pages(options: argparse.Namespace) -> dict[str, float]:
+    """How long the overview and the explorer take over a month of a hundred machines."""
+    from bench import pages
+
+    return pages.measure(options.customers)
+
+
 def _close(organization_id: Any) -> int:
     from django.utils import timezone
 
@@ -259,6 +269,7 @@ MEASURES = (
     ("requests", measure_requests),
     ("invoices", measure_invoices),
     ("webhooks", measure_webhooks),
+    ("pages", measure_pages),
 )
 
 

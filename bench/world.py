@@ -18,7 +18,7 @@ from apps.organizations import services as organizations
 from apps.organizations.models import Organization
 from apps.pricing import files
 from apps.pricing import services as pricing
-from apps.pricing.models import Meter
+from apps.pricing.models import Meter, PriceBook
 
 SOURCE = "bench"
 BATCH = 1_000
@@ -29,16 +29,22 @@ ACTOR = system_actor("bench")
 
 def price_book() -> None:
     """Publish a book that prices what the benchmarks use."""
+    price_skus([SKU], region=REGION, name="Bench")
+
+
+def price_skus(skus: list[str], *, name: str, region: str = "*") -> PriceBook:
+    """Publish a book of that name in which every GPU-hour costs the same, and return it."""
     book = {
-        "name": "Bench",
+        "name": name,
         "currency": "USD",
         "effective_from": "1970-01-01T00:00:00Z",
         "prices": [
-            {"meter": "gpu_hours", "sku": SKU, "region": REGION, "model": "per_unit", "unit_price": "2.49"}
+            {"meter": "gpu_hours", "sku": sku, "region": region, "model": "per_unit", "unit_price": "2.49"}
+            for sku in skus
         ],
     }
     content = files.read_json(json.dumps(book), meters=Meter.objects.values_list("code", flat=True))
-    pricing.import_price_book(actor=ACTOR, content=content, publish=True, now=timezone.now())
+    return pricing.import_price_book(actor=ACTOR, content=content, publish=True, now=timezone.now()).book
 
 
 def make_organizations(count: int, prefix: str, *, created_at: datetime | None = None) -> list[Organization]:
@@ -149,6 +155,28 @@ def store_events(count: int) -> None:
             )
         cursor.execute("ANALYZE metering_usageevent")
         cursor.execute("ANALYZE metering_resource")
+
+
+def running_bodies(
+    organization: Organization, count: int, *, sku: str, region: str, since: datetime, until: datetime
+) -> Iterator[bytes]:
+    """Yield one batch that starts machines, and one in which each proves that it still runs."""
+    for what, moment in (("started", since), ("heartbeat", until)):
+        data = {"sku": sku, "region": region, "gpus": "8"} if what == "started" else {}
+        yield json.dumps(
+            [
+                {
+                    "specversion": "1.0",
+                    "id": str(uuid.uuid4()),
+                    "source": SOURCE,
+                    "type": f"allocation.{what}",
+                    "subject": f"running-{number:03d}",
+                    "time": moment.isoformat(timespec="milliseconds"),
+                    "data": {"organization": organization.slug, **data},
+                }
+                for number in range(count)
+            ]
+        ).encode()
 
 
 def month_bodies(organizations: list[Organization], resources: int) -> Iterator[bytes]:
