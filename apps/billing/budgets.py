@@ -20,6 +20,7 @@ from apps.organizations.models import BillingPeriod, Organization
 
 # Before that, a pace says nothing about a month.
 PACE_AFTER = timedelta(hours=6)
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,8 @@ def _forecast(spent: int, period: BillingPeriod, *, now: datetime) -> int | None
     elapsed = now - period.starts_at
     if elapsed < PACE_AFTER:
         return None
-    return spent * (period.ends_at - period.starts_at) // elapsed if spent else 0
+    # In whole microseconds: a time multiplied by an amount soon passes the longest time there is.
+    return spent * ((period.ends_at - period.starts_at) // _TICK) // (elapsed // _TICK)
 
 
 def _spent(

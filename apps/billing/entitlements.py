@@ -95,7 +95,7 @@ def check(
             )
         )
     reasons += _of_quotas(organization, launch, running, own, now=now)
-    reasons += _of_credit(stands, needed, own, now=now)
+    reasons += _of_credit(stands, needed, own, currency=organization.currency, now=now)
     reasons += _of_budgets(organization, launch, now=now)
     together = selectors.forecast_of(organization, stands, uses)
     return Entitlement(
@@ -149,15 +149,18 @@ def _of_quotas(
     return [Reason(code=one.code, remedy=one.remedy) for one in found]
 
 
-def _of_credit(stands: Standing, needed: int, own: Hold | None, *, now: datetime) -> Iterator[Reason]:
+def _of_credit(
+    stands: Standing, needed: int, own: Hold | None, *, currency: str, now: datetime
+) -> Iterator[Reason]:
     held = holds.remaining_micros([own], stands.plan, now=now)[own.id] if own else 0
     available = stands.available_micros + held
     if available < needed:
-        missing = money.from_micros(needed - available)
+        # Up to the next minor unit: less than that would still not do.
+        minor = -((available - needed) // money.micros_per_minor(currency))
         yield Reason(
             code="insufficient_credit",
-            remedy=_("%(missing)s is missing. Top up, or ask for less.")
-            % {"missing": money.plain(missing, decimals_min=2)},
+            remedy=_("%(missing)s %(currency)s more is needed. Top up, or ask for less.")
+            % {"missing": f"{money.from_minor(minor, currency):,f}", "currency": currency},
         )
 
 

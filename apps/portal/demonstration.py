@@ -71,6 +71,7 @@ TENANTS = (
         fleet=4,
         paid=20_000,
         promo=500,
+        plan="enterprise",
     ),
     Tenant(
         slug="borealis-robotics",

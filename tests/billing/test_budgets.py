@@ -72,8 +72,9 @@ def test_usage_of_another_period_does_not_count(lab):
     assert spent(lab, budget, now=at(0) + 30 * 24 * HOUR) == [0]
 
 
-def test_the_pace_so_far_is_taken_to_the_end_of_the_period(lab):
-    build.usage(lab, at(9), at(10))
+@pytest.mark.parametrize("gpus", [1, 40_000])
+def test_the_pace_so_far_is_taken_to_the_end_of_the_period(lab, gpus):
+    build.usage(lab, at(9), at(10), gpus=str(gpus))
     build.metered(lab)
     budget = build.budget(lab, "100")
 
@@ -81,7 +82,7 @@ def test_the_pace_so_far_is_taken_to_the_end_of_the_period(lab):
     (early,) = budgets.states(lab, [budget], now=at(-14 * 24 + 5))
 
     # 2.40 in 348 of 744 hours.
-    assert found.forecast_micros == 2_400_000 * 744 // 348
+    assert found.forecast_micros == gpus * 2_400_000 * 744 // 348
     assert early.forecast_micros is None
 
 

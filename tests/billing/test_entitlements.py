@@ -98,7 +98,7 @@ def test_an_hour_must_be_covered_even_of_a_shorter_launch(lab):
 def test_the_remedy_says_what_is_missing(lab):
     (reason,) = entitlements.check(lab, launch("11"), now=at(9)).reasons
 
-    assert reason.remedy == "2.40 is missing. Top up, or ask for less."
+    assert reason.remedy == "2.40 USD more is needed. Top up, or ask for less."
 
 
 def test_the_cost_follows_the_tier_that_the_month_has_reached(lab):
