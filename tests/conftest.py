@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import pytest
 from celery import current_app
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
 
 from apps.core import jobs
+from apps.credentials.services import signing
 from tests import database
 
 
@@ -110,6 +113,18 @@ def captured_jobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(jobs, "send", taken.take)
     yield taken
     cache.clear()
+
+
+@pytest.fixture(scope="session")
+def rsa_keys() -> Iterator[RSAPrivateKey]:
+    """Yield keys to sign with, each of which takes a tenth of a second to find: four of them, over and over."""
+    return cycle([signing.generate_private_key(public_exponent=65537, key_size=2048) for _number in range(4)])
+
+
+@pytest.fixture(autouse=True)
+def found_keys(rsa_keys: Iterator[RSAPrivateKey], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare tests from finding primes."""
+    monkeypatch.setattr(signing, "generate_private_key", lambda **_how: next(rsa_keys))
 
 
 @pytest.fixture

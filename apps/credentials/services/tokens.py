@@ -27,7 +27,7 @@ from apps.core.ids import uuid7
 from apps.credentials.models import RefreshToken, TokenFamily
 from apps.credentials.selectors import REFRESH_IDLE_MAX
 from apps.credentials.services.keys import TokenExpired, TokenInvalid
-from apps.credentials.services.signing import active_key, private_pem, verifying_key
+from apps.credentials.services.signing import active_key, private_half, verifying_key
 from apps.identity import notices
 from apps.identity import selectors as people
 from apps.identity import services as identity
@@ -260,7 +260,7 @@ def _issue(family: TokenFamily, now: datetime) -> Tokens:
         "exp": moment + int(ACCESS_LASTS.total_seconds()),
     }
     access_token = jwt.encode(
-        claims, private_pem(key), algorithm="RS256", headers={"typ": TYPE, "kid": key.kid}
+        claims, private_half(key), algorithm="RS256", headers={"typ": TYPE, "kid": key.kid}
     )
     return Tokens(
         access_token=access_token,
