@@ -17,14 +17,17 @@ from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
 from apps.organizations.models import BillingState, Membership
 
 
-def billing_state(*, request: HttpRequest, membership: Membership) -> Banner | None:  # noqa: ARG001  As all banners.
-    """Return what a member who sees the money should know of it, unless the credit is healthy."""
+def billing_state(*, request: HttpRequest, membership: Membership) -> Banner | None:
+    """Return what a member who sees the money should know of it, unless the credit is healthy.
+
+    A page that has loaded the organization's guard may leave it on the request, as `spend_guard`.
+    """
     organization = membership.organization
     if organization.billing_state == BillingState.HEALTHY:
         return None
     if Permission.BILLING_READ not in ROLE_PERMISSIONS[Role(membership.role)]:
         return None
-    guard = selectors.guard_of(organization.id)
+    guard = getattr(request, "spend_guard", None) or selectors.guard_of(organization.id)
     ladder = ladder_of(
         grace=grace_of(organization.plan),
         runway_ends_at=guard.runway_ends_at,

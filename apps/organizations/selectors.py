@@ -66,7 +66,7 @@ def memberships_of(user_id: UUID) -> list[Membership]:
     now = timezone.now()
     offers = OwnershipOffer.objects.filter(member=OuterRef("pk"), expires_at__gt=now)
     rows = Membership.objects.in_force(now).filter(user_id=user_id).annotate(is_offered=Exists(offers))
-    return list(rows.select_related("organization").order_by("organization__name", "pk"))
+    return list(rows.select_related("organization", "user").order_by("organization__name", "pk"))
 
 
 def billing_contacts(organization: Organization, *, now: datetime) -> list[str]:

@@ -13,7 +13,7 @@ from apps.billing import explorer, usage
 from apps.billing import selectors as billing
 from apps.billing.burning import LotState
 from apps.billing.charging import Plan
-from apps.billing.models import ChargeHour
+from apps.billing.models import ChargeHour, SpendGuard
 from apps.billing.selectors import Balance
 from apps.billing.usage import UsageQuery
 from apps.core import periods
@@ -26,7 +26,8 @@ from apps.organizations.models import Organization
 class Standing:
     """How an organization stands. spent: of the running period in micros, the open hour included.
 
-    plan: what of it is not posted yet. ending: credit in force that has an end, the first to end first.
+    plan: what of it is not posted yet. guard: what staff allow beyond the credit.
+    ending: credit in force that has an end, the first to end first.
     """
 
     balance: Balance
@@ -34,6 +35,7 @@ class Standing:
     running: Sequence[ResourceUsage]
     gpus: Decimal
     plan: Plan
+    guard: SpendGuard
     ending: Sequence[LotState]
 
 
@@ -74,6 +76,7 @@ def standing(organization: Organization, *, now: datetime) -> Standing:
         running=found.running,
         gpus=sum((resource.gpus or Decimal(0) for resource in found.running), Decimal(0)),
         plan=plan,
+        guard=found.standing.guard,
         ending=sorted(
             (lot for lot in found.standing.in_force if lot.expires_at and lot.balance_micros),
             key=lambda lot: (lot.expires_at, lot.id),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.urls import get_resolver, resolve
 from django.utils import timezone
@@ -62,48 +63,69 @@ def test_every_page_has_its_own_permission(route, view, method):
     assert route == "app/" or not route.endswith("/")
 
 
+def tried(client, method, path):
+    """Return the answer to a request, whose effects are undone."""
+    with transaction.atomic():
+        found = answer(client, method, path)
+        transaction.set_rollback(True)
+    return found
+
+
 @pytest.mark.django_db
-@pytest.mark.parametrize(("route", "view", "method"), METHODS, ids=IDS)
-def test_who_is_not_logged_in_is_asked_to(route, view, method):
+def test_who_is_not_logged_in_is_asked_to():
     build.organization("lab")
+    for route, view, method in METHODS:
+        response = tried(Client(), method, sample(route))
 
-    response = answer(Client(), method, sample(route))
-
-    if rule_of(view, method) is PUBLIC:
-        assert response.status_code in {200, 404}
-    else:
-        assert response.status_code == 302
-        assert response.headers["Location"].startswith("/accounts/login/?next=")
+        if rule_of(view, method) is PUBLIC:
+            assert response.status_code in {200, 404}, route
+        else:
+            assert response.status_code == 302, route
+            assert response.headers["Location"].startswith("/accounts/login/?next="), route
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("route", "view", "method"), OF_ONE, ids=[f"{row[2]} {row[0]}" for row in OF_ONE])
-def test_the_answer_to_each_person_follows_from_the_permission(route, view, method):
-    names = names_of(rule_of(view, method))
-    organization, other = build.organization("lab"), build.organization("other")
-    path = sample(route)
+def test_a_stranger_finds_what_does_not_exist():
+    build.organization("lab")
+    client = build.browser(build.member(build.organization("other"), Role.OWNER))
+    for route, _view, method in OF_ONE:
+        path = sample(route)
+        foreign, unknown = (tried(client, method, one) for one in (path, path.replace("lab", "nowhere")))
 
-    def status(person, **how):
-        return answer(build.browser(person, **how), method, path).status_code
+        assert (foreign.status_code, unknown.status_code) == (404, 404), f"{method} {route}"
 
-    stranger = build.member(other, Role.OWNER)
-    unknown = answer(build.browser(stranger), method, path.replace("lab", "nowhere"))
-    assert (status(stranger), unknown.status_code) == (404, 404)
-    for role in Role:
-        person = build.member(organization, role)
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("role", Role)
+def test_the_answers_to_a_member_follow_from_the_permission(role):
+    organization = build.organization("lab")
+    person = build.member(organization, role)
+    client, stale = build.browser(person), build.browser(person, stepped_up=False)
+    for route, view, method in OF_ONE:
+        names = names_of(rule_of(view, method))
         allowed = not names or bool(names & ROLE_PERMISSIONS[role])
-        found = answer(build.browser(person), method, path)
-        assert (found.status_code == 403) == (not allowed), role
+
+        found = tried(client, method, sample(route))
+
+        assert (found.status_code == 403) == (not allowed), f"{method} {route}"
         if allowed and method in view.step_up:
-            asked = answer(build.browser(person, stepped_up=False), method, path)
-            assert leads_to(asked) == "/accounts/reauthenticate/", role
-        Organization.objects.filter(pk=organization.pk).update(status=OrganizationStatus.SUSPENDED)
-        assert status(person) == 403, role
-        Organization.objects.filter(pk=organization.pk).update(status=OrganizationStatus.ACTIVE)
+            asked = tried(stale, method, sample(route))
+            assert leads_to(asked) == "/accounts/reauthenticate/", f"{method} {route}"
         if allowed and "<uuid:" in route:
-            assert found.status_code in {404, 405}, "an id that does not exist"
-        Membership.objects.filter(user=person).update(suspended_at=timezone.now())
-        assert status(person) == 404, role
+            assert found.status_code in {404, 405}, f"{method} {route}: an id that does not exist"
+
+
+@pytest.mark.django_db
+def test_suspending_the_organization_or_the_member_ends_every_page():
+    organization = build.organization("lab")
+    person = build.member(organization, Role.OWNER)
+    client = build.browser(person)
+
+    Organization.objects.filter(pk=organization.pk).update(status=OrganizationStatus.SUSPENDED)
+    assert {tried(client, method, sample(route)).status_code for route, _view, method in OF_ONE} == {403}
+    Organization.objects.filter(pk=organization.pk).update(status=OrganizationStatus.ACTIVE)
+    Membership.objects.filter(user=person).update(suspended_at=timezone.now())
+    assert {tried(client, method, sample(route)).status_code for route, _view, method in OF_ONE} == {404}
 
 
 @pytest.mark.django_db

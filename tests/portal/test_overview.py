@@ -114,10 +114,10 @@ def test_the_overview_costs_the_same_however_much_was_used(client, lab, django_a
     build.metered(lab, until=at(12.5))
     build.hold(lab, "box-2", "5", now=at(12.5))
 
-    # Session, user; organization, membership; what runs and its events; periods, what is not posted; assignments,
-    # overrides, versions and rows of prices; charge keys and hours; the book, lots, holds and what they used; what is
-    # posted, usage, colours, invoices; memberships.
-    with django_assert_num_queries(23):
+    # Session, user, memberships; what runs and its events; periods, what is not posted; assignments, overrides,
+    # versions and rows of prices; charge keys and hours; the book, lots, holds and what they used; what is posted,
+    # usage, colours, invoices.
+    with django_assert_num_queries(21):
         page = client.get("/app/lab")
 
     assert "Now, per hour 2.49" in words(page)

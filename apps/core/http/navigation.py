@@ -83,7 +83,8 @@ def shell_of(request: HttpRequest) -> Shell:
     """Return what surrounds a page of this request; outside of organizations it is about the default one."""
     if not request.user.is_authenticated:
         return Shell()
-    memberships = _named(settings.SHELL_MEMBERSHIPS)(request.user.pk)
+    known: Sequence[Any] | None = getattr(request, "memberships", None)
+    memberships = _named(settings.SHELL_MEMBERSHIPS)(request.user.pk) if known is None else known
     match = request.resolver_match
     # The page itself may have refused before it knew its organization.
     slug = match.kwargs.get("slug") if match and "organization" in vars(request) else None

@@ -34,10 +34,11 @@ SLICE_ROWS = 50
 
 
 class PageRequest(HttpRequest):
-    """A request of a page, with the actor behind it and the organization that it is about."""
+    """A request of a page, with the actor behind it, the organization that it is about and the person's memberships."""
 
     actor: Actor
     organization: Any
+    memberships: Sequence[Any]
 
 
 @cache
@@ -170,7 +171,15 @@ class OrganizationPage(Page):
 
     def _answer(self, rule: Rule, *args: Any, **kwargs: Any) -> HttpResponseBase:
         resolve = cast("OrganizationResolver", _named("ORGANIZATION_RESOLVER"))
-        found = resolve(actor=self.actor, path=self.kwargs["slug"], header=None, owner=None)
+        # The shell shows them all, so one query finds the organization too.
+        self.request.memberships = _named("SHELL_MEMBERSHIPS")(self.actor.person_id)
+        found = resolve(
+            actor=self.actor,
+            path=self.kwargs["slug"],
+            header=None,
+            owner=None,
+            memberships=self.request.memberships,
+        )
         assert found is not None, "the path names an organization"
         organization, actor = found
         self._set(actor, organization)

@@ -62,10 +62,19 @@ class Request(drf.Request):
 
 
 class OrganizationResolver(Protocol):
-    """What settings.ORGANIZATION_RESOLVER names."""
+    """What settings.ORGANIZATION_RESOLVER names.
+
+    memberships: those of the person, where they were loaded for this request.
+    """
 
     def __call__(
-        self, *, actor: Actor, path: str | None, header: str | None, owner: str | None
+        self,
+        *,
+        actor: Actor,
+        path: str | None,
+        header: str | None,
+        owner: str | None,
+        memberships: Sequence[Any] = (),
     ) -> tuple[Any, Actor] | None: ...
 
 

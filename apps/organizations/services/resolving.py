@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from django.utils import timezone
@@ -45,22 +46,31 @@ def resolve_organization(reference: str) -> Organization:
 
 
 def resolve_for_actor(
-    *, actor: Actor, path: str | None, header: str | None, owner: str | None
+    *,
+    actor: Actor,
+    path: str | None,
+    header: str | None,
+    owner: str | None,
+    memberships: Sequence[Membership] = (),
 ) -> tuple[Organization, Actor] | None:
     """Return the organization of a request and the actor inside it, or None if nothing names one.
 
     path, header, owner: what the path, X-Org-Slug and X-Owner-ID say. The order is path, the key's own,
     header, owner, the user's default. An organization that the actor has no part in is NotFound.
+    memberships: those in force of the person that the actor is, where they were loaded for this request.
     """
     own = str(actor.organization_id) if actor.organization_id else None
     reference = path or own or header or owner or _default_reference(actor)
     if reference is None:
         return None
-    found = find_organizations({name for name in (reference, header, owner) if name})
+    held = {membership.organization.slug: membership for membership in memberships}
+    found: Mapping[str, Organization] = {slug: membership.organization for slug, membership in held.items()}
+    if not {name for name in (reference, header, owner) if name} <= found.keys():
+        found = find_organizations({name for name in (reference, header, owner) if name})
     organization = found.get(reference)
     if organization is None or organization.status == OrganizationStatus.DELETED:
         raise NotFound
-    membership, permissions = _part_in(organization, actor)
+    membership, permissions = _part_in(organization, actor, held.get(organization.slug))
     if header and found.get(header) != organization:
         if path:
             raise OrganizationMismatch
@@ -84,11 +94,16 @@ def _default_reference(actor: Actor) -> str | None:
     return str(membership.organization_id) if membership else None
 
 
-def _part_in(organization: Organization, actor: Actor) -> tuple[Membership | None, frozenset[str]]:
-    """Return a person's membership and what the actor may do in an organization; NotFound if that is not theirs."""
+def _part_in(
+    organization: Organization, actor: Actor, known: Membership | None
+) -> tuple[Membership | None, frozenset[str]]:
+    """Return a person's membership and what the actor may do in an organization; NotFound if that is not theirs.
+
+    known: the person's membership in it, if it was loaded.
+    """
     if actor.kind == ActorKind.USER:
         in_force = Membership.objects.in_force(timezone.now()).select_related("user")
-        found = in_force.filter(organization=organization, user_id=actor.person_id).first()
+        found = known or in_force.filter(organization=organization, user_id=actor.person_id).first()
         if found is None:
             raise NotFound
         return found, frozenset(ROLE_PERMISSIONS[Role(found.role)])

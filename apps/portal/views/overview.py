@@ -23,9 +23,10 @@ class Overview(OrganizationPage):
     section = "overview"
     template_name = "portal/overview.html"
 
-    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         invoices = invoice_selectors.invoices_of(self.actor).order_by("-period__starts_at", "-id")
         standing = overview.standing(self.organization, now=self.now)
+        request.spend_guard = standing.guard  # type: ignore[attr-defined]  # The banner reads it.
         return self.render(
             {
                 "standing": standing,
