@@ -22,7 +22,7 @@ PEOPLE_ONLY = frozenset(
 SCOPE_PURPOSES: Mapping[Permission, Promise] = MappingProxyType(
     {
         Permission.ORGANIZATION_READ: _("See the organization's name, plan and settings"),
-        Permission.ORGANIZATION_UPDATE: _("Change them"),
+        Permission.ORGANIZATION_UPDATE: _("Change its name and settings"),
         Permission.ORGANIZATION_DELETE: _("Delete the organization"),
         Permission.ORGANIZATION_TRANSFER: _("Hand the organization over"),
         Permission.MEMBERS_READ: _("List members and invites"),

@@ -128,8 +128,9 @@ class LeaverForm(forms.Form):
 
     keys = forms.ChoiceField(label=_("Their API keys"), widget=forms.RadioSelect, initial=REVOKE)
 
-    def __init__(self, *args: Any, heirs: Sequence[Membership], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, heirs: Sequence[Membership], label: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["keys"].label = label or self.fields["keys"].label
         self._heirs = {str(heir.pk): heir for heir in heirs}
         hand_over = _("Hand over to %(name)s")
         self.fields["keys"].choices = [  # type: ignore[attr-defined]

@@ -169,8 +169,8 @@ def test_looking_at_budgets_takes_the_same_queries_however_many(lab, django_asse
     build.metered(lab)
     rows = [build.budget(lab, "100") for _number in range(8)]
 
-    # The period; progress; queued and open slots; the sums.
-    with django_assert_num_queries(5):
+    # The period; periods with how far they are charged; what is not posted; the sums.
+    with django_assert_num_queries(4):
         budgets.states(lab, rows, now=NOW)
 
 

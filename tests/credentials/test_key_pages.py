@@ -176,8 +176,8 @@ def test_the_list_costs_the_same_however_long(lab, owner, django_assert_num_quer
         build.api_key(lab, ["usage.read"])
     client = build.browser(owner)
 
-    # Session, user, organization by slug, membership, keys, the switcher.
-    with django_assert_num_queries(6):
+    # Session, user, memberships, keys.
+    with django_assert_num_queries(4):
         client.get("/app/lab/keys")
 
 

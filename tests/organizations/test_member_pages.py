@@ -59,8 +59,8 @@ def test_the_list_costs_the_same_however_long(lab, owner, django_assert_num_quer
         build.member(lab)
     client = build.browser(owner)
 
-    # Session, user, organization by slug, membership, members, invites, the switcher.
-    with django_assert_num_queries(7):
+    # Session, user, memberships, members, invites.
+    with django_assert_num_queries(5):
         client.get("/app/lab/members")
 
 

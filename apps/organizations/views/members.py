@@ -146,7 +146,7 @@ class Leave(FormMixin, OrganizationPage):
 
     def form_arguments(self) -> dict[str, Any]:
         """Offer the members who could take the keys."""
-        return {"heirs": selectors.heirs_of(self._own(), now=self.now)}
+        return {"heirs": selectors.heirs_of(self._own(), now=self.now), "label": _("Your API keys")}
 
     def act(self, form: Any) -> HttpResponse:
         """End the person's own membership."""
