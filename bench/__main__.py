@@ -16,7 +16,7 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-from bench import load, stack, webhooks
+from bench import documents, load, stack, webhooks
 
 LATEST = Path(__file__).parent / "latest.json"
 PROCESSES = 2
@@ -242,6 +242,11 @@ def measure_pages(options: argparse.Namespace) -> dict[str, float]:
     return pages.measure(options.customers)
 
 
+def measure_documents(options: argparse.Namespace) -> dict[str, float]:
+    """Documents printed a second, and the growth of closing from a tenth of the organizations to all."""
+    return documents.measure(options.organizations, _in_processes)
+
+
 def _close(organization_id: Any) -> int:
     from django.utils import timezone
 
@@ -268,6 +273,7 @@ MEASURES = (
     ("ingest", measure_ingest),
     ("requests", measure_requests),
     ("invoices", measure_invoices),
+    ("documents", measure_documents),
     ("webhooks", measure_webhooks),
     ("pages", measure_pages),
 )

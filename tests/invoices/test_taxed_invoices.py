@@ -53,6 +53,7 @@ def amounts(invoice):
 
 
 # --- prepaid credit after tax: 39.00 of credit; 14.29 and 14.27 at 24 % take 17.72 and 17.69; 21.28 and 3.59 are left.
+# The charges, the rate and the 17.72 are those of https://github.com/getlago/lago-api/pull/4642, which mends 17.71.
 
 
 def test_prepaid_credit_pays_usage_and_its_tax(lab):
@@ -154,6 +155,7 @@ def test_line_taxes_sum_to_the_groups_by_largest_remainder(lab):
 
 
 def test_reverse_charge_names_both_vat_ids_and_no_tax(lab):
+    """The German service for a French company of https://euvatkit.com/reverse-charge-examples/: no tax, but words."""
     build.seller()
     build.billing_profile(lab, legal_name="Laboratoire", country="FR", vat_id="FR 40 303265045")
     prices({"unit_price": "10"})

@@ -1,0 +1,107 @@
+"""Documents: how many are printed a second, and whether closing takes as long for each of many organizations."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench import stack
+
+RESOURCES = 5  # Few of each: what is measured grows with organizations.
+PRINTED = 200
+MONTH = "2026-01"
+SELLER = {
+    "legal_name": "Bench GmbH",
+    "line1": "Speicherstadt 4",
+    "postal_code": "20457",
+    "city": "Hamburg",
+    "country": "DE",
+    "vat_id": "DE136695976",
+    "iban": "DE89370400440532013000",
+}
+
+
+def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]], int]) -> dict[str, float]:
+    """Close a month of a tenth of `count` organizations, then of all, and print invoices with their e-invoices.
+
+    close_growth: seconds for each organization of all, over those of the tenth; 1 is linear growth.
+    """
+    from django.utils import timezone
+
+    from apps.invoices import services as invoices
+    from apps.invoices.models import Invoice
+    from bench import world
+
+    world.price_book()
+    invoices.save_seller(actor=world.ACTOR, code="default", now=timezone.now(), **SELLER)
+    small = max(count // 10, 1)
+    in_processes(_close, _with_usage(1, "warm"))
+    few = _seconds(in_processes, _close, _with_usage(small, "few"))
+    many = _seconds(in_processes, _close, _with_usage(count, "many"))
+    waiting = Invoice.objects.final().order_by("pk").values_list("pk", flat=True)
+    printed = [str(pk) for pk in waiting[: min(PRINTED, count)]]
+    return {
+        "close_few_organizations": small,
+        "close_few_per_s": round(small / few, 1),
+        "close_many_organizations": count,
+        "close_many_per_s": round(count / many, 1),
+        "close_growth": round((many / count) / (few / small), 2),
+        "documents_per_s": round(len(printed) / _seconds(in_processes, _print, printed), 1),
+    }
+
+
+def _seconds(
+    in_processes: Callable[[Callable[[Any], int], list[Any]], int],
+    work: Callable[[Any], int],
+    items: list[Any],
+) -> float:
+    started = time.perf_counter()
+    in_processes(work, items)
+    return time.perf_counter() - started
+
+
+def _with_usage(count: int, prefix: str) -> list[Any]:
+    """Make organizations in Germany with a month of usage and return their ids."""
+    from django.utils import timezone
+
+    from apps.metering import services as metering
+    from apps.organizations import services as organizations
+    from bench import world
+
+    made = world.make_organizations(count, f"documents-{prefix}")
+    for organization in made:
+        organizations.change_billing_profile(
+            actor=world.ACTOR, organization=organization, country="DE", now=timezone.now()
+        )
+    actor = type(world.ACTOR)(
+        kind=world.ACTOR.kind, id=None, label="bench", permissions=frozenset({"usage:backfill"})
+    )
+    for body in world.month_bodies(made, RESOURCES):
+        outcome = metering.ingest_body(
+            actor=actor, body=body, content_type="application/cloudevents-batch+json", now=timezone.now()
+        )
+        assert not outcome.errors, outcome.errors[:3]
+    return [organization.pk for organization in made]
+
+
+def _close(organization_id: Any) -> int:
+    from django.utils import timezone
+
+    from apps.invoices import services as invoices
+    from bench import world
+
+    invoices.close_period(
+        actor=world.ACTOR, organization_id=organization_id, label=MONTH, finalize=True, now=timezone.now()
+    )
+    return stack.peak_rss_mb(os.getpid())
+
+
+def _print(invoice_id: Any) -> int:
+    from django.utils import timezone
+
+    from apps.invoices import services as invoices
+
+    invoices.make_files(invoice_id=invoice_id, now=timezone.now())
+    return stack.peak_rss_mb(os.getpid())
