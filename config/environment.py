@@ -135,6 +135,10 @@ class Environment(BaseSettings):
     stripe_account: str = Field(
         "", description="Account id (acct_…) that webhooks must name where they name one. Unset: any."
     )
+    operator_emails: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Who hears of differences with Stripe, comma-separated. Unset: the staff who are superusers.",
+    )
     payment_terms_days: int = Field(14, ge=0, le=120, description="Days from an invoice to its due date.")
     refund_alone_max: str = Field(
         "100",
@@ -156,7 +160,12 @@ class Environment(BaseSettings):
     )
 
     @field_validator(
-        "allowed_hosts", "return_origins", "field_encryption_keys", "stripe_webhook_secrets", mode="before"
+        "allowed_hosts",
+        "return_origins",
+        "field_encryption_keys",
+        "stripe_webhook_secrets",
+        "operator_emails",
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
+from celery.schedules import crontab
 from django.utils.csp import CSP
 from django.utils.translation import gettext_lazy as _
 
@@ -153,6 +154,7 @@ _sandbox = sandbox.find(VAR) if DEBUG and ENV.stripe_secret_key is None else Non
 STRIPE_SECRET_KEY = ENV.stripe_secret_key.get_secret_value() if ENV.stripe_secret_key else ""
 STRIPE_WEBHOOK_SECRETS = [secret.get_secret_value() for secret in ENV.stripe_webhook_secrets]
 STRIPE_ACCOUNT = ENV.stripe_account
+OPERATOR_EMAILS = ENV.operator_emails
 WEBHOOK_BODY_BYTES_MAX = 256 * 1024
 PAYMENT_TERMS_DAYS = ENV.payment_terms_days
 # On which days after an invoice opened the default card is charged, by plan.
@@ -511,7 +513,8 @@ CELERY_BEAT_SCHEDULE = {
     "payments-sweep": {"task": "payments.sweep", "schedule": 60, "options": {"expires": 60}},
     "invoice-collection": {"task": "payments.collect_due", "schedule": 600, "options": {"expires": 600}},
     "stripe-reconciliation": {"task": "payments.reconcile", "schedule": 600, "options": {"expires": 600}},
-    "stripe-reconciliation-daily": {"task": "payments.reconcile_day", "schedule": 86_400},
+    # By the clock: a beat that is restarted every day would never come to the end of an interval.
+    "stripe-reconciliation-daily": {"task": "payments.reconcile_day", "schedule": crontab(hour=5, minute=30)},
     "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
 }
 

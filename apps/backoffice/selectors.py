@@ -13,6 +13,7 @@ from apps.identity.models import User
 from apps.invoices.models import Invoice, InvoiceState
 from apps.metering import selectors as metering
 from apps.organizations.models import Organization, OrganizationStatus
+from apps.payments import services as payments
 from apps.quotas.models import QuotaRequest
 
 
@@ -37,6 +38,8 @@ def facts_for(user: User, *, now: datetime) -> list[Fact]:
             _invoices(InvoiceState.OPEN, _("Open invoices")),
             _invoices(InvoiceState.DRAFT, _("Draft invoices")),
         ]
+    if user.has_perm("payments.view_reconciliation"):
+        found += _payments()
     if user.has_perm("quotas.view_quotarequest"):
         found.append(_quota_requests())
     if user.has_perm("billing.view_chargekey"):
@@ -62,6 +65,33 @@ def _organizations() -> Fact:
 def _invoices(state: InvoiceState, name: str) -> Fact:
     count = Invoice.objects.filter(state=state).count()
     return Fact(name=name, value=f"{count:,}", model="invoices_invoice", query=f"state__exact={state}")
+
+
+def _payments() -> list[Fact]:
+    """Return what of payments waits for people; nothing where payments are off and nothing waits."""
+    found = payments.report()
+    facts = [
+        Fact(
+            name=_("Differences with Stripe"),
+            value=f"{found.open_differences:,}",
+            note=_("Stripe and the books disagree.") if found.open_differences else "",
+            model="payments_difference",
+            query="resolved_at__isempty=1",
+        ),
+        Fact(
+            name=_("Stripe events given up"),
+            value=f"{found.dead_events:,}",
+            model="payments_stripeevent",
+            query="state__exact=dead",
+        ),
+        Fact(
+            name=_("Refunds to decide"),
+            value=f"{found.pending_refunds:,}",
+            model="payments_refund",
+            query="state__exact=requested",
+        ),
+    ]
+    return [fact for fact in facts if fact.value != "0"] or facts[:1]
 
 
 def _quota_requests() -> Fact:

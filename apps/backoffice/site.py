@@ -19,6 +19,7 @@ from django_otp.admin import OTPAdminSite
 ORDER = (
     "organizations",
     "invoices",
+    "payments",
     "billing",
     "vouchers",
     "quotas",

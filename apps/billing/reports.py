@@ -23,6 +23,7 @@ COLUMNS: Mapping[str, tuple[Promise, frozenset[TransferKind]]] = {
     "came_in": (_("Came in"), frozenset({TransferKind.TOP_UP, TransferKind.GRANT})),
     "used": (_("Used"), frozenset({TransferKind.USAGE, TransferKind.USAGE_REVERSAL})),
     "tax": (_("Tax"), frozenset({TransferKind.TAX})),
+    "paid_invoices": (_("Paid invoices"), frozenset({TransferKind.INVOICE_PAYMENT})),
     "credit_notes": (_("Credit notes"), frozenset({TransferKind.CREDIT_NOTE})),
     "refunded": (_("Refunds, disputes"), frozenset({TransferKind.REFUND, TransferKind.DISPUTE})),
     "expired": (_("Expired"), frozenset({TransferKind.EXPIRY})),

@@ -42,6 +42,7 @@ class TransferKind(models.TextChoices):
     USAGE_REVERSAL = "usage_reversal", _("Usage correction")
     EXPIRY = "expiry", _("Expired credit")
     INVOICE = "invoice", _("Invoice rounding")
+    INVOICE_PAYMENT = "invoice_payment", _("Invoice paid from credit")
     TAX = "tax", _("Tax")
     CREDIT_NOTE = "credit_note", _("Credit note")
     WRITE_OFF = "write_off", _("Write-off")

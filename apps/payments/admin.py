@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.errors import DomainError
 from apps.core.money import from_minor
-from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor
+from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor, take_step
 from apps.payments import services as payments
+from apps.payments.forms import BankReceiptForm
 from apps.payments.models import (
     AutoTopUp,
     CardSetup,
     Collection,
+    CollectionState,
     Difference,
     Dispute,
     Payment,
@@ -212,14 +220,17 @@ class DifferenceAdmin(_Staff):
 class CollectionAdmin(_Staff):
     list_display = (
         "invoice_link", "organization_link", "state", "due_at", "outstanding", "attempts", "next_attempt_at",
-        "reminders",
+        "reminders", "step",
     )  # fmt: skip
     list_filter = ("state",)
     list_select_related = ("organization", "invoice")
     search_fields = ("invoice__number", "organization__slug")
     ordering = ("due_at", "id")
-    actions = ("record_receipt",)
-    action_form = ReasonActionForm
+
+    def get_urls(self) -> list[Any]:
+        receipt = self.admin_site.admin_view(self.receipt)
+        own = path("<uuid:collection_id>/receipt", receipt, name="payments_collection_receipt")
+        return [own, *super().get_urls()]
 
     def has_record_permission(self, request: HttpRequest) -> bool:
         """Return whether the staff user may record what came to the bank."""
@@ -233,26 +244,101 @@ class CollectionAdmin(_Staff):
     def outstanding(self, row: Collection) -> str:
         return f"{from_minor(payments.outstanding_minor(row.invoice), row.invoice.currency):,f}"
 
-    @admin.action(
-        description=gettext_lazy("Paid by bank transfer; the reason is its reference"), permissions=["record"]
-    )
-    def record_receipt(self, request: HttpRequest, queryset: QuerySet[Collection]) -> None:
-        def act(row: Collection, reference: str) -> None:
-            payments.record_bank_receipt(
-                actor=staff_actor(request),
-                invoice_id=row.invoice_id,
-                amount=None,
-                reference=reference,
-                now=timezone.now(),
-            )
+    @admin.display(description=gettext_lazy("Next step"))
+    def step(self, row: Collection) -> SafeString | str:
+        if row.state == CollectionState.DONE:
+            return "–"
+        url = reverse("admin:payments_collection_receipt", args=[row.pk])
+        return format_html('<a href="{}">{}</a>', url, _("Record a bank transfer…"))
 
-        self.each(request, queryset, act, _("paid"))
+    def receipt(self, request: HttpRequest, collection_id: UUID) -> HttpResponse:
+        """Ask what came to the bank for an invoice, and record it."""
+        if not self.has_record_permission(request):
+            raise PermissionDenied
+        row = get_object_or_404(
+            Collection.objects.select_related("invoice", "organization"), pk=collection_id
+        )
+        form = BankReceiptForm(request.POST or None)
+
+        def step() -> str:
+            payments.record_bank_receipt(
+                actor=staff_actor(request), invoice_id=row.invoice_id, now=timezone.now(), **form.cleaned_data
+            )
+            left = payments.outstanding_minor(row.invoice)
+            if not left:
+                return _("Invoice %s is paid.") % row.invoice
+            amount = from_minor(left, row.invoice.currency)
+            return _("Recorded. %(amount)s %(currency)s are left to pay on %(invoice)s.") % {
+                "amount": f"{amount:,f}",
+                "currency": row.invoice.currency,
+                "invoice": row.invoice,
+            }
+
+        return take_step(
+            self,
+            request,
+            row=row.invoice,
+            row_url=reverse("admin:invoices_invoice_change", args=[row.invoice_id]),
+            title=_("Record a bank transfer"),
+            form=form,
+            step=step,
+            done_url=reverse("admin:payments_collection_changelist"),
+        )
 
 
 @admin.register(Reconciliation)
 class ReconciliationAdmin(_Staff):
     list_display = ("since", "until", "compared", "events_fetched", "differences", "finished_at")
     ordering = ("-until", "-id")
+    change_list_template = "payments/admin/reconciliations.html"
+
+    def get_urls(self) -> list[Any]:
+        report = self.admin_site.admin_view(self.report)
+        return [path("report", report, name="payments_reconciliation_report"), *super().get_urls()]
+
+    def report(self, request: HttpRequest) -> HttpResponse:
+        """Show how Stripe and the books stand, and resolve a difference with a reason."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        may_resolve = self.has_own_permission(request, "resolve_difference")
+        if request.method == "POST":
+            if not may_resolve:
+                raise PermissionDenied
+            self._resolve(request)
+            return HttpResponseRedirect(request.path)
+        days = self.model._default_manager.filter(finished_at__isnull=False).order_by("-finished_at", "-id")
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.model._meta,
+            "title": _("Stripe and the books"),
+            "report": payments.report(),
+            "differences": Difference.objects.filter(resolved_at=None).order_by("-found_at", "-id")[:100],
+            "resolved": Difference.objects.filter(resolved_at__isnull=False).order_by("-resolved_at", "-id")[
+                :10
+            ],
+            "runs": days[:12],
+            "may_resolve": may_resolve,
+            "dead_url": reverse("admin:payments_stripeevent_changelist") + "?state__exact=dead",
+            "waiting_url": reverse("admin:payments_stripeevent_changelist") + "?state__exact=received",
+            "disputes_url": reverse("admin:payments_dispute_changelist") + "?status__exact=needs_response",
+            "refunds_url": reverse("admin:payments_refund_changelist") + "?state__exact=requested",
+        }
+        return TemplateResponse(request, "payments/admin/report.html", context)
+
+    def _resolve(self, request: HttpRequest) -> None:
+        row = get_object_or_404(Difference, pk=request.POST.get("difference", ""))
+        reason = request.POST.get("reason", "").strip()[:500]
+        if not reason:
+            self.message_user(request, _("Give a reason."), messages.ERROR)
+            return
+        try:
+            payments.resolve_difference(
+                actor=staff_actor(request), difference_id=row.id, reason=reason, now=timezone.now()
+            )
+        except DomainError as error:
+            self.message_user(request, f"{row.object_id}: {error}", messages.ERROR)
+        else:
+            self.message_user(request, _("%s is resolved.") % row.object_id, messages.SUCCESS)
 
 
 @admin.register(PaymentMethod)

@@ -112,15 +112,16 @@ class PaymentDetail(OrganizationView):
 
 class InvoicePayInput(Input):
     amount = serializers.DecimalField(required=False, allow_null=True, default=None, **_AMOUNT)  # type: ignore[arg-type]
-    by = serializers.ChoiceField(choices=["card", "checkout"], required=False, default="card")
+    by = serializers.ChoiceField(choices=["card", "checkout", "credit"], required=False, default="card")
     success_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
     cancel_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
 
 
 class InvoicePay(AttemptMixin, OrganizationView):
-    """Pay an open invoice, whole or an amount of it: with the saved card, or on the page of `checkout_url`.
+    """Pay an open invoice, whole or an amount of it: with the saved card, on the page of `checkout_url`, from credit.
 
     Without a saved card there is a page. A card whose bank asks its holder is answered with 402; pay by checkout then.
+    Paid credit pays at once, as far as it goes.
     """
 
     permission = Permission.BILLING_MANAGE
@@ -130,12 +131,20 @@ class InvoicePay(AttemptMixin, OrganizationView):
     def post(self, request: Request, **path: Any) -> HttpResponseBase:
         def begin() -> UUID:
             body = InvoicePayInput.parse(request)
-            by_card = body.pop("by") == "card"
+            by = body.pop("by")
+            if by == "credit":
+                return payments.pay_invoice_from_credit(
+                    actor=self.actor,
+                    organization=self.organization,
+                    invoice_id=path["invoice_id"],
+                    amount=body["amount"],
+                    now=timezone.now(),
+                ).id
             return payments.start_invoice_payment(
                 actor=self.actor,
                 organization=self.organization,
                 invoice_id=path["invoice_id"],
-                by_card=by_card,
+                by_card=by == "card",
                 now=timezone.now(),
                 **body,
             ).id

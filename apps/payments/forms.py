@@ -8,8 +8,9 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 
-def _amount(label: Any, help_text: Any = "") -> forms.DecimalField:
+def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> forms.DecimalField:
     return forms.DecimalField(
+        required=required,
         label=label,
         help_text=help_text,
         max_digits=18,
@@ -32,8 +33,25 @@ class AutoTopUpForm(forms.Form):
     monthly_cap = _amount(_("At most in a month"))
 
 
+class PayInvoiceForm(forms.Form):
+    """How much of an invoice to pay; nothing means all that is left, or as much as the credit covers."""
+
+    amount = _amount(_("Amount"), _("All that is left, or a part of it."), required=False)
+
+
 class RefundForm(forms.Form):
     """What to ask back of a payment, and why."""
 
     amount = _amount(_("Amount"))
     reason = forms.CharField(label=_("Why"), max_length=500)
+
+
+class BankReceiptForm(forms.Form):
+    """What came to the bank for an invoice."""
+
+    amount = _amount(_("Amount"), _("All that is left to pay, unless you say less."), required=False)
+    reference = forms.CharField(
+        label=_("Reference"),
+        help_text=_("The bank's reference of the transfer; it counts once."),
+        max_length=200,
+    )

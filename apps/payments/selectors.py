@@ -12,6 +12,7 @@ from django.db.models import Sum
 from django.utils.translation import gettext_lazy as _
 
 from apps.billing import selectors as billing
+from apps.billing import services as billing_services
 from apps.billing.selectors import Balance
 from apps.core import money
 from apps.core.actor import Actor
@@ -96,8 +97,8 @@ def refunds_of(payment: Payment) -> list[tuple[Refund, State]]:
     return [(refund, _REFUND_STATES[RefundState(refund.state)]) for refund in rows]
 
 
-def invoice_to_pay(actor: Actor, invoice_id: UUID) -> dict[str, Any]:
-    """Return an invoice with what is left to pay on it and the card that would pay, or raise NotFound."""
+def invoice_to_pay(actor: Actor, invoice_id: UUID, *, now: datetime) -> dict[str, Any]:
+    """Return an invoice with what is left to pay on it, and what would pay it, or raise NotFound."""
     invoice = Invoice.objects.visible_to(actor).final().filter(pk=invoice_id).first()
     if invoice is None:
         raise NotFound
@@ -106,7 +107,14 @@ def invoice_to_pay(actor: Actor, invoice_id: UUID) -> dict[str, Any]:
         paid = invoice.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"]
         left = money.minor_to_micros(invoice.due_minor, invoice.currency) - int(paid)
     card = PaymentMethod.objects.default_of(invoice.organization_id)
-    return {"invoice": invoice, "left_micros": left, "card": card}
+    credit = billing_services.paid_credit_micros(organization_id=invoice.organization_id, now=now)
+    return {
+        "invoice": invoice,
+        "left_micros": left,
+        "left": money.plain(money.from_micros(left), decimals_min=money.exponent(invoice.currency)),
+        "card": card,
+        "credit_micros": credit - credit % money.micros_per_minor(invoice.currency),
+    }
 
 
 def waiting_setup(organization_id: UUID, session_id: str) -> str:

@@ -78,8 +78,11 @@ def reconcile(**_newer: object) -> None:
 
 @shared_task(name="payments.reconcile_day")
 def reconcile_day(**_newer: object) -> None:
-    """Compare the last week with Stripe and tell of cards that end soon; the beat calls this once a day."""
+    """Compare the last week with Stripe, report to the operator, tell of cards that end soon; once a day."""
     if settings.STRIPE_SECRET_KEY:
         now = timezone.now()
         payments.tell_expiring(now=now)
-        payments.reconcile(since=now - timedelta(days=7), now=now)
+        try:
+            payments.reconcile(since=now - timedelta(days=7), now=now)
+        finally:
+            payments.tell_operator(now=timezone.now())

@@ -15,7 +15,7 @@ from apps.core.http.pages import FormMixin, OrganizationPage, slice_of
 from apps.core.permissions import Permission
 from apps.payments import selectors
 from apps.payments import services as payments
-from apps.payments.forms import AutoTopUpForm, RefundForm, TopUpForm
+from apps.payments.forms import AutoTopUpForm, PayInvoiceForm, RefundForm, TopUpForm
 from apps.payments.gateway import CardRefused
 
 _STEP_UP = frozenset({"POST"})
@@ -176,34 +176,46 @@ class AutoTopUpPage(FormMixin, OrganizationPage):
         return self.done(_("Automatic top-up is on."), to=self.url("payments"))
 
 
-class PayInvoice(OrganizationPage):
-    """Paying an open invoice: with the saved card, or on Stripe's page."""
+class PayInvoice(FormMixin, OrganizationPage):
+    """Paying an open invoice, whole or a part of it: with the saved card, on Stripe's page, or from paid credit."""
 
     permission = Permission.BILLING_MANAGE
     step_up = _STEP_UP
     section = "payments"
     template_name = "payments/pay_invoice.html"
+    form_class = PayInvoiceForm
 
-    def get(self, request: HttpRequest, **path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
-        return self.render(selectors.invoice_to_pay(self.actor, path["invoice_id"]))
+    def form_arguments(self) -> dict[str, Any]:
+        """Return all that is left to pay."""
+        return {"initial": {"amount": self.context()["left"]}}
 
-    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:
-        """Pay what is left of it."""
-        by_card = request.POST.get("by") == "card"
+    def context(self) -> dict[str, Any]:
+        """Return what is left to pay, and what could pay it."""
+        return selectors.invoice_to_pay(self.actor, self.kwargs["invoice_id"], now=self.now)
+
+    def act(self, form: Any) -> HttpResponse:
+        """Pay the amount as the button says."""
+        common: dict[str, Any] = {
+            "actor": self.actor,
+            "organization": self.organization,
+            "invoice_id": self.kwargs["invoice_id"],
+            "amount": form.cleaned_data["amount"],
+            "now": self.now,
+        }
+        by = self.request.POST.get("by")
+        if by == "credit":
+            payment = payments.pay_invoice_from_credit(**common)
+            return HttpResponseRedirect(self.url("payment", payment_id=payment.id))
         payment = payments.start_invoice_payment(
-            actor=self.actor,
-            organization=self.organization,
-            invoice_id=path["invoice_id"],
-            by_card=by_card,
+            by_card=by == "card",
             success_url=_absolute(self.url("payment-returned")),
             cancel_url=_absolute(reverse("invoice-to-pay", kwargs=self.kwargs)),
-            now=self.now,
+            **common,
         )
         try:
             payment = payments.pay(payment_id=payment.id, now=self.now)
         except CardRefused as refusal:
-            shown = selectors.invoice_to_pay(self.actor, path["invoice_id"])
-            return self.render({**shown, "problem": str(refusal)}, status=402)
+            return self.render({"form": form, **self.context(), "problem": str(refusal)}, status=402)
         if payment.checkout_url and payment.is_live:
             return HttpResponseRedirect(payment.checkout_url)
         return HttpResponseRedirect(self.url("payment", payment_id=payment.id))

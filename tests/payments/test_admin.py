@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 from django.contrib.messages.storage.cookie import CookieStorage
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
+from django.urls import reverse
 from django.utils import timezone
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from apps.identity import services as identity
+from apps.identity.models import MfaDevice
+from apps.invoices.models import InvoiceState
+from apps.notifications.models import Mail
+from apps.notifications.rendering import render
 from apps.payments import models
 from apps.payments import services as payments
 from apps.payments.models import Difference, DifferenceKind, EventState, Refund, RefundState, StripeEvent
@@ -36,6 +45,20 @@ def act(rf):
         return [str(message) for message in get_messages(request)]
 
     return run
+
+
+@pytest.fixture
+def staff(db):
+    """Return a verified browser of staff with every right."""
+    user, _secret = identity.create_staff(
+        email="ada@example.com", password="correct horse battery", now=timezone.now()
+    )
+    browser = Client()
+    browser.force_login(user)
+    session = browser.session
+    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
+    session.save()
+    return browser
 
 
 @pytest.mark.parametrize(
@@ -92,3 +115,84 @@ def test_a_difference_is_resolved_with_a_reason(act):
 
     row = Difference.objects.get()
     assert (row.resolved_by, row.reason) == ("ada@example.com", "sold a mug")
+
+
+@pytest.fixture
+def difference(db):
+    now = timezone.now()
+    return Difference.objects.create(
+        kind=DifferenceKind.NOT_HERE, object_id="pi_mug", detail="700 USD", found_at=now, seen_at=now
+    )
+
+
+def test_the_report_lists_differences_until_staff_say_why(staff, difference):
+    address = reverse("admin:payments_reconciliation_report")
+    home = staff.get(reverse("admin:index")).content.decode()
+    assert "Differences with Stripe" in home
+    assert "pi_mug" in staff.get(address).content.decode()
+
+    staff.post(address, {"difference": difference.pk, "reason": " "})
+    difference.refresh_from_db()
+    assert difference.resolved_at is None
+
+    staff.post(address, {"difference": difference.pk, "reason": "Sold a mug"})
+    difference.refresh_from_db()
+    assert (difference.resolved_by, difference.reason) == ("ada@example.com", "Sold a mug")
+    again = staff.post(address, {"difference": difference.pk, "reason": "Sold two"}, follow=True)
+    assert "resolved already" in again.content.decode()
+    page = again.content.decode()
+    assert "Stripe and the books agree." in page
+    assert "Sold a mug" in page
+
+
+def test_only_staff_who_may_resolve_differences(staff, difference):
+    user = MfaDevice.objects.get().user
+    user.is_superuser = False
+    user.save()
+    address = reverse("admin:payments_reconciliation_report")
+
+    assert staff.get(address).status_code == 403
+    user.user_permissions.add(Permission.objects.get(codename="view_reconciliation"))
+    assert staff.get(address).status_code == 200
+    assert staff.post(address, {"difference": difference.pk, "reason": "x"}).status_code == 403
+    difference.refresh_from_db()
+    assert difference.resolved_at is None
+
+
+def test_the_operator_hears_of_differences_once_a_day(staff, difference, settings):
+    now = timezone.now()
+    assert [payments.tell_operator(now=now), payments.tell_operator(now=now)] == [True, True]
+    settings.OPERATOR_EMAILS = ["money@operator.example"]
+    payments.tell_operator(now=now + timedelta(days=1))
+
+    first, second = Mail.objects.filter(template="payments/mail/reconciliation").order_by("pk")
+    assert (first.recipient, second.recipient) == ("ada@example.com", "money@operator.example")
+    mail = render(first.template, first.context)
+    assert f"{now:%Y-%m-%d}" in mail.subject
+    assert "pi_mug: Stripe has it, we do not. 700 USD" in mail.text
+    assert "/admin/payments/reconciliation/report" in mail.text
+
+    payments.resolve_difference(actor=build.actor(), difference_id=difference.id, reason="a mug", now=now)
+    assert not payments.tell_operator(now=now + timedelta(days=2))
+
+
+def test_money_at_the_bank_is_recorded_in_parts(staff, db):
+    april = datetime(2026, 4, 10, tzinfo=UTC)
+    lab = build.organization("lab", billing_email="money@lab.example", now=april)
+    build.price_book({"unit_price": "2.50"})
+    build.usage(lab, april, april + timedelta(hours=4))
+    invoice = build.closed(lab, "2026-04").invoice
+    payments.collect_due(now=timezone.now())
+    address = reverse("admin:payments_collection_receipt", args=[models.Collection.objects.get().pk])
+
+    assert (
+        "Record a bank transfer"
+        in staff.get(reverse("admin:payments_collection_changelist")).content.decode()
+    )
+    said = staff.post(address, {"amount": "4", "reference": "wire 1"}, follow=True).content.decode()
+    assert "6.00 USD are left to pay" in said
+    assert "recorded before" in staff.post(address, {"amount": "4", "reference": "wire 1"}).content.decode()
+    staff.post(address, {"reference": "wire 2"})
+
+    invoice.refresh_from_db()
+    assert invoice.state == InvoiceState.PAID

@@ -10,6 +10,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from apps.core.errors import Conflict, NotFound, ValidationFailed
+from apps.core.permissions import Role
 from apps.invoices.models import InvoiceState
 from apps.notifications.models import Mail
 from apps.payments import gateway
@@ -195,6 +196,80 @@ def test_money_that_came_to_the_bank_counts_once(old_lab, invoice):
 
     assert books(old_lab) == {"bank": -8_000_000, "receivable": -2_000_000, "revenue": 10_000_000}
     assert failing() == []
+
+
+@pytest.fixture
+def credit_and_debt(stripe, old_lab):
+    """An open invoice of 10.00, and 25.00 of paid credit that a bank gave back after it."""
+    paid(stripe, old_lab)
+    charge = next(stripe.store.newest("charge"))
+    dispute = stripe.act("dispute", charge=charge["id"])
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    build.price_book({"unit_price": "2.50"})
+    build.usage(old_lab, APRIL, APRIL + timedelta(hours=4))
+    invoice = build.closed(old_lab, "2026-04").invoice
+    stripe.act("end-dispute", dispute=dispute["id"], won=True)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    return invoice
+
+
+def test_an_invoice_is_paid_from_credit_in_parts_and_no_further(old_lab, credit_and_debt):
+    def from_credit(amount=None):
+        return payments.pay_invoice_from_credit(
+            actor=build.actor(old_lab),
+            organization=old_lab,
+            invoice_id=credit_and_debt.id,
+            amount=amount,
+            now=timezone.now(),
+        )
+
+    part = from_credit(Decimal("4.00"))
+    assert (part.state, part.amount_minor, part.paid_with) == (PaymentState.SUCCEEDED, 400, "Credit")
+    assert payments.outstanding_minor(credit_and_debt) == 600
+    with pytest.raises(ValidationFailed):
+        from_credit(Decimal("6.01"))
+    from_credit()
+
+    credit_and_debt.refresh_from_db()
+    assert credit_and_debt.state == InvoiceState.PAID
+    assert books(old_lab) == {"clearing": -25_000_000, "paid_lot": 15_000_000, "revenue": 10_000_000}
+    assert [payments.refundable_minor(payment) for payment in Payment.objects.filter(kind="invoice")] == [
+        0,
+        0,
+    ]
+    with pytest.raises(collecting.InvoiceNotOpen):
+        from_credit()
+    assert failing() == []
+
+
+def test_without_paid_credit_nothing_is_written(old_lab, invoice):
+    with pytest.raises(collecting.NoPaidCredit):
+        payments.pay_invoice_from_credit(
+            actor=build.actor(old_lab), organization=old_lab, invoice_id=invoice.id, now=timezone.now()
+        )
+
+    assert not Payment.objects.exists()
+
+
+def test_the_pay_page_and_the_pay_route_take_credit(old_lab, credit_and_debt):
+    owner = build.member(old_lab, Role.OWNER)
+    page = build.browser(owner)
+    path = f"/app/lab/invoices/{credit_and_debt.id}/pay"
+
+    assert b"25.00 USD of paid credit" in page.get(path).content
+    assert page.post(path, {"amount": "10.01", "by": "credit"}).status_code == 422
+    assert page.post(path, {"amount": "4", "by": "credit"}).status_code == 302
+    answer = build.client(build.api_key(old_lab)).post(
+        f"/api/v1/billing/invoices/{credit_and_debt.id}/pay",
+        {"by": "credit"},
+        format="json",
+        headers={"X-Idempotency-Key": "pay-the-rest-1"},
+    )
+
+    assert answer.status_code == 201, answer.content
+    assert (answer.json()["state"], answer.json()["amount"]) == ("succeeded", "6.00")
+    credit_and_debt.refresh_from_db()
+    assert credit_and_debt.state == InvoiceState.PAID
 
 
 # --- Automatic top-up ---

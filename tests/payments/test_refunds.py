@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,13 +12,14 @@ from apps.audit.models import AuditEvent
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import NotFound, ValidationFailed
 from apps.core.ids import uuid7
+from apps.invoices import services as invoices
 from apps.payments import gateway
 from apps.payments import services as payments
 from apps.payments.models import Dispute, Refund, RefundDestination, RefundState
 from apps.payments.services import attempts, refunds
 from tests import build
 from tests.money import books, failing, lots
-from tests.payments.paid import paid, refunded
+from tests.payments.paid import card, paid, refunded
 
 pytestmark = pytest.mark.django_db
 
@@ -176,6 +177,43 @@ def test_a_refund_made_at_stripe_is_taken_over_once_and_what_was_spent_is_owed_a
 
     assert books(lab) == {"clearing": -10_000_000, "receivable": -10_000_000, "revenue": 20_000_000}
     assert Refund.objects.get().state == RefundState.SUCCEEDED
+    assert failing() == []
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_a_credit_note_gave_back_goes_to_the_card_that_paid_the_invoice(stripe, db, refused):
+    start = datetime(2026, 4, 10, tzinfo=UTC)
+    lab = build.organization("lab", billing_email="money@lab.example", now=start)
+    build.price_book({"unit_price": "2.50"})
+    build.usage(lab, start, start + timedelta(hours=4))
+    invoice = build.closed(lab, "2026-04").invoice
+    card(stripe, lab, "4000000000005126" if refused else "4242424242424242")
+    started = payments.start_invoice_payment(
+        actor=build.actor(lab), organization=lab, invoice_id=invoice.id, by_card=True, now=timezone.now()
+    )
+    payment = payments.pay(payment_id=started.id, now=timezone.now())
+    assert payments.refundable_minor(payment) == 0
+    invoice.refresh_from_db()
+    invoices.credit_invoice(
+        actor=staff(), invoice=invoice, reason="It stood still", amount_minor=600, now=timezone.now()
+    )
+    assert payments.refundable_minor(payment) == 600
+
+    refund = decide(ask(payment))
+    assert (refund.amount_minor, refund.lot_micros) == (600, 0)
+    assert books(lab) == {"clearing": -4_000_000, "revenue": 4_000_000}
+    payments.send_refund(refund_id=refund.id, now=timezone.now())
+    for event in stripe.events():
+        if event["type"] == "refund.failed":
+            payments.sync_refund(event["data"]["object"]["id"], now=timezone.now())
+
+    refund.refresh_from_db()
+    if refused:
+        assert refund.state == RefundState.FAILED
+        assert books(lab) == {"clearing": -10_000_000, "paid_lot": 6_000_000, "revenue": 4_000_000}
+    else:
+        assert refund.state == RefundState.SUCCEEDED
+        assert payments.refundable_minor(payment) == 0
     assert failing() == []
 
 

@@ -15,6 +15,7 @@ from apps.billing import selectors
 from apps.billing.burning import LotState
 from apps.billing.models import BillingProgress, ChargeKey, CreditLot, Pot
 from apps.billing.services.credit import count_receipt, open_lot
+from apps.billing.services.guarding import settle_state
 from apps.core.ids import uuid7
 from apps.core.periods import floor_hour
 from apps.ledger import selectors as ledger_balances
@@ -105,10 +106,11 @@ def pay_from_credit(
     cause: str,
     reference: str,
     now: datetime,
+    batch_id: UUID | None = None,
 ) -> None:
     """Move paid credit in force to another account, in burn order; there must be enough of it.
 
-    cause: completed by the number of each transfer.
+    cause: completed by the number of each transfer. batch_id: what the transfers share.
     """
     postings: list[Posting] = []
     for lot in _paid_lots(book.wallet.organization_id, now):
@@ -128,7 +130,38 @@ def pay_from_credit(
             )
         )
     assert not amount_micros, "the caller looked at the credit under the wallet's lock"
-    ledger.post_transfers(book=book, postings=postings, now=now)
+    ledger.post_transfers(book=book, postings=postings, now=now, batch_id=batch_id)
+
+
+@transaction.atomic
+def settle_from_credit(
+    *, book: Book, invoice_id: UUID, amount_micros: int, batch_id: UUID, reference: str, now: datetime
+) -> None:
+    """Pay an open invoice, or a part of it, out of paid credit in force, under the wallet's lock.
+
+    amount_micros: no more than is left of either. batch_id: of the transfers, so that it cannot be posted twice.
+    """
+    organization_id = book.wallet.organization_id
+    allocate = import_string(settings.RECEIPT_ALLOCATOR)
+    taken: int = allocate(
+        organization_id=organization_id,
+        amount_micros=amount_micros,
+        batch_id=batch_id,
+        first_invoice_id=invoice_id,
+        now=now,
+    )
+    assert taken == amount_micros, "the caller looked at what is left to pay under the wallet's lock"
+    pay_from_credit(
+        book=book,
+        amount_micros=amount_micros,
+        to=AccountKind.RECEIVABLE,
+        kind=TransferKind.INVOICE_PAYMENT,
+        cause=f"credit-payment:{batch_id}",
+        reference=reference,
+        batch_id=batch_id,
+        now=now,
+    )
+    settle_state(organization_id=organization_id, now=now)
 
 
 @transaction.atomic

@@ -20,12 +20,13 @@ from apps.payments.services.collecting import (
     collect,
     collect_due,
     outstanding_minor,
+    pay_invoice_from_credit,
     record_bank_receipt,
     start_invoice_payment,
 )
 from apps.payments.services.disputes import sync_dispute
 from apps.payments.services.inbox import Unverifiable, process_events, receive, replay
-from apps.payments.services.reconciling import reconcile, report, resolve_difference
+from apps.payments.services.reconciling import Report, reconcile, report, resolve_difference, tell_operator
 from apps.payments.services.refunds import (
     decide_refund,
     queue_abandoned_refunds,
@@ -37,6 +38,7 @@ from apps.payments.services.refunds import (
 from apps.payments.services.top_up import open_checkout, start_top_up
 
 __all__ = [
+    "Report",
     "Unverifiable",
     "charge_card",
     "collect",
@@ -47,6 +49,7 @@ __all__ = [
     "open_checkout",
     "outstanding_minor",
     "pay",
+    "pay_invoice_from_credit",
     "process_events",
     "queue_abandoned",
     "queue_abandoned_refunds",
@@ -74,5 +77,6 @@ __all__ = [
     "sync_session",
     "sync_setup_session",
     "tell_expiring",
+    "tell_operator",
     "turn_off_auto_top_up",
 ]

@@ -163,6 +163,12 @@ def _succeed(payment: Payment, intent: Intent, receipt: Receipt | None, *, now: 
     _move(payment, PaymentState.SUCCEEDED, now=now)
 
 
+def end_paid_from_credit(payment: Payment, *, now: datetime) -> None:
+    """End an attempt that credit has paid, in the transaction that wrote it."""
+    payment.settled_minor, payment.succeeded_at, payment.paid_with = payment.amount_minor, now, _("Credit")
+    _move(payment, PaymentState.SUCCEEDED, now=now)
+
+
 @transaction.atomic
 def _end(payment_id: UUID, state: PaymentState, *, now: datetime) -> Payment:
     payment = _lock(payment_id, now=now)

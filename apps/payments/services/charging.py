@@ -50,6 +50,8 @@ def pay(*, payment_id: UUID, now: datetime) -> Payment:
     Raises CardRefused when the card does not pay, and says when its bank wants to hear from the holder.
     """
     payment = Payment.objects.get(pk=payment_id)
+    if payment.state == PaymentState.SUCCEEDED:
+        return payment
     if payment.method_id is None:
         return open_checkout(payment_id=payment_id, now=now)
     payment = charge_card(payment_id=payment_id, now=now)

@@ -30,7 +30,7 @@ from apps.payments.models import (
     PaymentMethod,
     PaymentState,
 )
-from apps.payments.services import mails
+from apps.payments.services import applying, mails
 from apps.payments.services.attempts import AMOUNT_MINOR_MAX, checked_minor, checked_return
 from apps.payments.services.top_up import record_start
 
@@ -44,6 +44,13 @@ class InvoiceNotOpen(Conflict):
     default_message = gettext_lazy("Nothing is left to pay on this invoice.")
 
 
+class NoPaidCredit(Conflict):
+    """There is no paid credit that the invoice could be paid from."""
+
+    code = "no_paid_credit"
+    default_message = gettext_lazy("There is no paid credit left. Pay with a card instead.")
+
+
 class PaymentUnderWay(Conflict):
     """The invoice is being paid already."""
 
@@ -53,11 +60,13 @@ class PaymentUnderWay(Conflict):
 
 def outstanding_minor(invoice: Invoice) -> int:
     """Return what is left to pay on an open invoice, in minor units."""
-    paid = invoice.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"]
-    due_micros = money.minor_to_micros(invoice.due_minor, invoice.currency)
     # A payment may settle a fraction of a minor unit; what can be charged is the whole ones, rounded up.
-    unit = money.micros_per_minor(invoice.currency)
-    return int(-((paid - due_micros) // unit))
+    return -(-_outstanding_micros(invoice) // money.micros_per_minor(invoice.currency))
+
+
+def _outstanding_micros(invoice: Invoice) -> int:
+    paid = invoice.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"]
+    return money.minor_to_micros(invoice.due_minor, invoice.currency) - int(paid)
 
 
 @transaction.atomic
@@ -79,14 +88,7 @@ def start_invoice_payment(
     PaymentUnderWay, ValidationFailed.
     """
     invoice = _locked_invoice(organization.id, invoice_id, now=now)
-    left = outstanding_minor(invoice)
-    if amount is None:
-        wanted = min(left, AMOUNT_MINOR_MAX)
-    else:
-        wanted = checked_minor(amount, invoice.currency, minimum=1)
-        if wanted > left:
-            message = _("Only %(left)s is left to pay.") % {"left": mails.amount(left, invoice.currency)}
-            raise ValidationFailed(fields=[FieldError(path="amount", code="range", message=message)])
+    wanted = _wanted_minor(amount, outstanding_minor(invoice), invoice.currency)
     live = Payment.objects.live().filter(invoice=invoice).first()
     if live is not None:
         if live.method_id is None and live.state in {PaymentState.CREATED, PaymentState.OPEN}:
@@ -103,6 +105,51 @@ def start_invoice_payment(
         cancel_url=checked_return(cancel_url, path="cancel_url"),
         now=now,
     )
+
+
+@transaction.atomic
+def pay_invoice_from_credit(
+    *,
+    actor: Actor,
+    organization: Organization,
+    invoice_id: UUID,
+    amount: Decimal | None = None,
+    now: datetime,
+) -> Payment:
+    """Pay an open invoice out of paid credit, as far as that goes or an amount in major units of it.
+
+    What a page that is still open pays later becomes credit. Raises NotFound, InvoiceNotOpen, PaymentUnderWay while a
+    card is being charged, NoPaidCredit, ValidationFailed.
+    """
+    invoice = _locked_invoice(organization.id, invoice_id, now=now)
+    if Payment.objects.live().filter(invoice=invoice, method__isnull=False).exists():
+        raise PaymentUnderWay
+    credit = billing.paid_credit_micros(organization_id=organization.id, now=now)
+    left = min(outstanding_minor(invoice), credit // money.micros_per_minor(invoice.currency))
+    if left <= 0:
+        raise NoPaidCredit
+    wanted = _wanted_minor(amount, left, invoice.currency)
+    payment = _start(actor, invoice, wanted, method=None, is_off_session=False, now=now)
+    billing.settle_from_credit(
+        book=ledger.open_book(organization_id=organization.id, currency=invoice.currency, now=now),
+        invoice_id=invoice.id,
+        amount_micros=min(money.minor_to_micros(wanted, invoice.currency), _outstanding_micros(invoice)),
+        batch_id=payment.id,
+        reference=invoice.number or "",
+        now=now,
+    )
+    applying.end_paid_from_credit(payment, now=now)
+    return payment
+
+
+def _wanted_minor(amount: Decimal | None, most: int, currency: str) -> int:
+    if amount is None:
+        return min(most, AMOUNT_MINOR_MAX)
+    wanted = checked_minor(amount, currency, minimum=1)
+    if wanted > most:
+        message = _("At most %(most)s can be paid so.") % {"most": mails.amount(most, currency)}
+        raise ValidationFailed(fields=[FieldError(path="amount", code="range", message=message)])
+    return wanted
 
 
 def _start(

@@ -33,6 +33,7 @@ _RANKS = {
     "prevented": 6,
 }
 _CLOSED_RANK = 6
+TO_ANSWER = ("warning_needs_response", "needs_response")
 
 
 def sync_dispute(stripe_id: str, *, now: datetime) -> Dispute | None:

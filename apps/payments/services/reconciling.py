@@ -9,13 +9,17 @@ from functools import partial
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.db import transaction
+from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from apps.audit import services as audit
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
+from apps.identity.models import User
+from apps.notifications import services as notifications
 from apps.outbox import services as outbox
 from apps.payments import gateway
 from apps.payments.gateway import DisputeAnswer, Gateway, Intent, RefundAnswer
@@ -38,6 +42,7 @@ logger = structlog.get_logger(__name__)
 EVENTS_BACK = timedelta(hours=72)
 SETTLES_WITHIN = timedelta(minutes=5)  # What is younger may still be on its way to us.
 _BY_ITSELF = "reconciliation"
+_MAILED_MAX = 20
 
 
 class DifferenceResolved(Conflict):
@@ -246,6 +251,39 @@ def resolve_difference(*, actor: Actor, difference_id: UUID, reason: str, now: d
     return row
 
 
+@transaction.atomic
+def tell_operator(*, now: datetime) -> bool:
+    """Mail the day's report if it asks for somebody, once a day; return whether it does."""
+    found = report()
+    if not found.asks_for_somebody:
+        return False
+    facts = [
+        ngettext("%(n)d difference with Stripe", "%(n)d differences with Stripe", found.open_differences),
+        ngettext("%(n)d event given up", "%(n)d events given up", found.dead_events),
+        ngettext("%(n)d dispute to answer", "%(n)d disputes to answer", found.open_disputes),
+    ]
+    numbers = (found.open_differences, found.dead_events, found.open_disputes)
+    rows = Difference.objects.filter(resolved_at=None).order_by("-found_at", "-id")[:_MAILED_MAX]
+    notifications.queue_mail(
+        template="payments/mail/reconciliation",
+        to=settings.OPERATOR_EMAILS or _superusers(),
+        context={
+            "day": f"{now:%Y-%m-%d}",
+            "facts": [fact % {"n": number} for fact, number in zip(facts, numbers, strict=True) if number],
+            "differences": [f"{row.object_id}: {row.get_kind_display()}. {row.detail}" for row in rows],
+            "url": f"{settings.PUBLIC_URL}{reverse('admin:payments_reconciliation_report')}",
+        },
+        cause=f"payments.reconciliation:{now:%Y-%m-%d}",
+        now=now,
+    )
+    return True
+
+
+def _superusers() -> list[str]:
+    rows = User.objects.filter(is_active=True, is_staff=True, is_superuser=True).order_by("pk")
+    return list(rows.values_list("email", flat=True))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """How Stripe and we stand: for the staff's page and the daily mail."""
@@ -254,7 +292,13 @@ class Report:
     open_differences: int
     waiting_events: int
     dead_events: int
+    open_disputes: int
     pending_refunds: int
+
+    @property
+    def asks_for_somebody(self) -> bool:
+        """Whether there is something that only people can settle; a refund's asker is mailed elsewhere."""
+        return bool(self.open_differences or self.dead_events or self.open_disputes)
 
 
 def report() -> Report:
@@ -264,5 +308,6 @@ def report() -> Report:
         open_differences=Difference.objects.filter(resolved_at=None).count(),
         waiting_events=StripeEvent.objects.filter(state=EventState.RECEIVED).count(),
         dead_events=StripeEvent.objects.filter(state=EventState.DEAD).count(),
+        open_disputes=Dispute.objects.filter(status__in=disputes.TO_ANSWER).count(),
         pending_refunds=Refund.objects.filter(state=RefundState.REQUESTED).count(),
     )

@@ -14,10 +14,12 @@ from django.utils.translation import gettext_lazy
 
 from apps.audit import services as audit
 from apps.billing import services as billing
-from apps.billing.models import Pot
+from apps.billing.models import CreditLot, Pot
 from apps.core import failpoints, jobs, money
 from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.errors import Conflict, FieldError, NotFound, PermissionDenied, ValidationFailed
+from apps.invoices.models import Invoice, InvoicePayment
+from apps.ledger import selectors as ledger_state
 from apps.ledger import services as ledger
 from apps.ledger.services import TransferKind
 from apps.outbox import services as outbox
@@ -69,16 +71,37 @@ class SecondPersonNeeded(PermissionDenied):
 
 
 def refundable_minor(payment: Payment) -> int:
-    """Return what can go back to the card of a payment, in minor units: paid, unspent, not refunded, not disputed."""
-    if payment.state != PaymentState.SUCCEEDED or payment.lot_id is None:
+    """Return what can go back to the card of a payment, in minor units: paid, unspent, not refunded, not disputed.
+
+    Unspent is what is left of the credit that it became, and of the credit that credit notes gave for invoices that
+    it paid.
+    """
+    if payment.state != PaymentState.SUCCEEDED or payment.intent_id is None:
         return 0
     if payment.disputes.filter(closed_at=None).exists():
         return 0
     asked = payment.refunds.filter(state=RefundState.REQUESTED, destination=RefundDestination.CARD).aggregate(
         sum=Sum("amount_minor", default=0)
     )["sum"]
-    left = billing.lot_balance_micros(payment.lot_id) // money.micros_per_minor(payment.currency)
+    left = sum(lot.account.balance_micros for lot in _lots_of(payment)) // money.micros_per_minor(
+        payment.currency
+    )
     return max(0, min(int(left), payment.amount_minor - _refunded_minor(payment)) - int(asked))
+
+
+def _lots_of(payment: Payment) -> list[CreditLot]:
+    """Return the credit that a payment became, then what credit notes gave for the invoices that it paid."""
+    paid = InvoicePayment.objects.filter(organization_id=payment.organization_id, batch_id=payment.id)
+    notes = Invoice.objects.filter(corrects__in=paid.values("invoice_id")).values_list("pk", flat=True)
+    given = ledger_state.transfers_of(payment.organization_id).filter(
+        kind=TransferKind.CREDIT_NOTE, reference__in=[str(note) for note in notes]
+    )
+    rows = CreditLot.objects.filter(
+        Q(pk=payment.lot_id) | Q(account__in=given.values("credit_id"), pot=Pot.PAID, expired_at=None),
+        organization_id=payment.organization_id,
+    )
+    found = rows.select_related("account").order_by("created_at", "id")
+    return sorted(found, key=lambda lot: lot.pk != payment.lot_id)
 
 
 def _refunded_minor(payment: Payment) -> int:
@@ -110,7 +133,7 @@ def request_refund(
         asked = payment.refunds.filter(state=RefundState.REQUESTED).aggregate(
             sum=Sum("amount_minor", default=0)
         )
-        is_paid = payment.state == PaymentState.SUCCEEDED
+        is_paid = payment.state == PaymentState.SUCCEEDED and payment.intent_id is not None
         most = payment.amount_minor - _refunded_minor(payment) - asked["sum"] if is_paid else 0
     if most <= 0:
         raise NothingToRefund
@@ -152,25 +175,35 @@ def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, 
         return _become(actor, refund, RefundState.REJECTED, now=now, reason=reason)
     if refund.destination == RefundDestination.CREDIT:
         return _give_credit(actor, refund, reason=reason, now=now)
-    payment = refund.payment
-    if payment.lot_id is None or payment.disputes.filter(closed_at=None).exists():
+    if refund.payment.disputes.filter(closed_at=None).exists():
         raise NothingToRefund
-    try:
+    _take_credit(refund, now=now)
+    refund = _become(actor, refund, RefundState.APPROVED, now=now, reason=reason)
+    jobs.enqueue("payments.send_refund", refund_id=refund.id)
+    return refund
+
+
+def _take_credit(refund: Refund, *, now: datetime) -> None:
+    """Take a refund's money out of the payment's credit, under the wallet's lock, or raise NothingToRefund."""
+    left = _micros(refund)
+    for number, lot in enumerate(_lots_of(refund.payment), start=1):
+        share = min(left, lot.account.balance_micros)
+        if not share:
+            continue
         billing.take_from_lot(
-            lot_id=payment.lot_id,
-            amount_micros=_micros(refund),
+            lot_id=lot.id,
+            amount_micros=share,
             kind=TransferKind.REFUND,
-            cause=f"refund:{refund.id}:1",
+            cause=f"refund:{refund.id}:{number}",
             reason=refund.reason[:255],
             reference=str(refund.id),
             now=now,
         )
-    except billing.NotEnoughLeft as error:
-        raise NothingToRefund from error
-    refund.lot_micros = _micros(refund)
-    refund = _become(actor, refund, RefundState.APPROVED, now=now, reason=reason)
-    jobs.enqueue("payments.send_refund", refund_id=refund.id)
-    return refund
+        left -= share
+        if lot.pk == refund.payment.lot_id:
+            refund.lot_micros = share
+    if left:
+        raise NothingToRefund
 
 
 def _give_credit(actor: Actor, refund: Refund, *, reason: str, now: datetime) -> Refund:
