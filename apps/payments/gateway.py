@@ -198,6 +198,7 @@ class EventNote:
 class Gateway(Protocol):
     """What payments ask of Stripe."""
 
+    def account(self) -> str: ...
     def create_customer(self, *, name: str, email: str, reference: str, key: Key) -> str: ...
     def create_payment_session(
         self, *, customer_id: str, reference: str, description: str, amount_minor: int, currency: str,
@@ -233,6 +234,11 @@ class Gateway(Protocol):
     def events(self, *, since: datetime, types: Sequence[str]) -> Iterator[EventNote]: ...
 
 
+def is_live_key(key: str) -> bool:
+    """Return whether a key moves real money."""
+    return key.startswith(("sk_live_", "rk_live_"))
+
+
 def current() -> Gateway:
     """Return the gateway of the settings, or raise PaymentsOff."""
     if not settings.STRIPE_SECRET_KEY:
@@ -256,6 +262,10 @@ class StripeGateway:
             http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
             base_addresses={"api": api_base} if api_base else {},
         ).v1
+
+    def account(self) -> str:
+        """Return the id of the account that the key is of."""
+        return str(_asked(self._api.accounts.retrieve_current).id)
 
     # --- Customers ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -25,6 +26,28 @@ class Card:
     @property
     def last4(self) -> str:
         return self.number[-4:]
+
+    @property
+    def spaced(self) -> str:
+        """The number as it stands on a card."""
+        return " ".join(re.findall(r".{1,4}", self.number))
+
+    @property
+    def does(self) -> str:
+        """What happens with the card, in words."""
+        asks = (
+            "Asks its bank, always"
+            if self.always_authenticates
+            else "Asks its bank"
+            if self.authenticates
+            else ""
+        )
+        refused = f"Refused: {self.decline.replace('_', ' ')}" if self.decline else ""
+        if refused and self.attaches:
+            refused += ", once it is saved"
+        disputed = "Paid, then disputed" if self.dispute else ""
+        refund = {"pending": "Paid; refunds take time", "failed": "Paid; refunds fail"}.get(self.refund, "")
+        return "; then ".join(filter(None, (asks, refused, disputed, refund))) or "Paid"
 
 
 _CARDS = (

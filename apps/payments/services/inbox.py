@@ -17,7 +17,7 @@ from apps.core import failpoints, jobs
 from apps.core.actor import Actor
 from apps.core.errors import InvalidRequest
 from apps.outbox import services as outbox
-from apps.payments import signatures
+from apps.payments import gateway, signatures
 from apps.payments.gateway import EventNote, NotAtStripe
 from apps.payments.models import EventState, StripeEvent
 from apps.payments.services import applying, cards, disputes, refunds
@@ -91,7 +91,7 @@ def _read(body: bytes) -> EventNote:
         raise Unverifiable from None
     if sent.object != "event" or not isinstance(object_id, str) or "\x00" in sent.id + sent.type + object_id:
         raise Unverifiable
-    if sent.livemode != settings.STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_")):
+    if sent.livemode != gateway.is_live_key(settings.STRIPE_SECRET_KEY):
         raise Unverifiable
     if settings.STRIPE_ACCOUNT and sent.account not in (None, settings.STRIPE_ACCOUNT):
         raise Unverifiable
