@@ -64,8 +64,8 @@ class CreditEnd:
 def credit_by_month(*, now: datetime) -> list[CreditMonth]:
     """Return the last twelve months of all organizations together, newest first, of every pot that ever had credit.
 
-    A transfer belongs to the month in which it took effect, as on the customers' statements, so late usage changes an
-    earlier month. Two queries.
+    A transfer belongs to the month in which it was posted, so a month that is over never changes: what late usage costs
+    stands in the month in which it came in. Months in which a pot had nothing are left out. Two queries.
     """
     labels = [label_of(now, "UTC")]
     while len(labels) < MONTHS:
@@ -80,16 +80,17 @@ def credit_by_month(*, now: datetime) -> list[CreditMonth]:
         for label in labels:
             columns = moved[label, currency, pot]
             opening = closing - sum(columns.values())
-            found.append(
-                CreditMonth(
-                    label=label,
-                    currency=currency,
-                    pot=pot,
-                    opening_micros=opening,
-                    moved=columns,
-                    closing_micros=closing,
+            if opening or closing or any(columns.values()):
+                found.append(
+                    CreditMonth(
+                        label=label,
+                        currency=currency,
+                        pot=pot,
+                        opening_micros=opening,
+                        moved=columns,
+                        closing_micros=closing,
+                    )
                 )
-            )
             closing = opening
     return found
 

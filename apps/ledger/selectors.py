@@ -82,17 +82,17 @@ def credit_totals() -> list[tuple[str, str, int]]:
 
 
 def credit_movements(*, since: datetime) -> Iterable[Mapping[str, Any]]:
-    """Return month (UTC), currency, pot, kind and signed micros of all that moved any lot since a moment, added up."""
+    """Return month (UTC), currency, pot, kind and signed micros of all that was posted to any lot since a moment."""
     into, out_of = Q(credit__kind__in=LOT_KINDS), Q(debit__kind__in=LOT_KINDS)
     own = Case(When(into, then=F("credit__kind")), default=F("debit__kind"))
     signed = Case(
         When(into, then=F("amount_micros")), default=-F("amount_micros"), output_field=BigIntegerField()
     )
     return (
-        Transfer.objects.filter(into | out_of, occurred_at__gte=since)
+        Transfer.objects.filter(into | out_of, created_at__gte=since)
         .annotate(own=own)
         .annotate(
-            month=TruncMonth("occurred_at", tzinfo=UTC),
+            month=TruncMonth("created_at", tzinfo=UTC),
             pot=Case(*(When(Q(own=kind), then=Value(pot)) for kind, pot in _POTS.items())),
         )
         .values("month", "currency", "pot", "kind")

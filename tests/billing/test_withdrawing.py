@@ -167,7 +167,7 @@ def test_the_report_carries_each_month_to_the_next(prices, lab):
 
     months = reports.credit_by_month(now=at(12))
 
-    told = {(row.label, row.pot): row for row in months if row.label >= "2026-03"}
+    told = {(row.label, row.pot): row for row in months}
     may = told["2026-05", "paid"]
     assert (may.opening_micros, may.closing_micros) == (100_000_000, 98_200_000)
     assert {name: micros for name, micros in may.moved.items() if micros} == {
@@ -177,7 +177,8 @@ def test_the_report_carries_each_month_to_the_next(prices, lab):
     assert (promo.opening_micros, promo.moved["expired"], promo.closing_micros) == (
         7_000_000, -7_000_000, 3_000_000,
     )  # fmt: skip
-    assert (told["2026-04", "paid"].opening_micros, told["2026-03", "promo"].closing_micros) == (0, 0)
+    assert told["2026-04", "paid"].opening_micros == 0
+    assert len(months) == 4, "nothing before there was anything"
     assert [(end.label, end.pot, end.lots, end.micros) for end in reports.credit_ending(now=at(12))] == [
         ("2026-08", "promo", 1, 3_000_000)
     ]
@@ -190,4 +191,4 @@ def test_the_report_carries_each_month_to_the_next(prices, lab):
     assert all(
         set(row) == {"month", "currency", "pot", "opening", *reports.COLUMNS, "closing"} for row in rows
     )
-    assert len(rows) == 2 * reports.MONTHS
+    assert [row["closing"] for row in rows[:1]] == ["98.20"]
