@@ -142,7 +142,7 @@ def set_password(lab, ada):
         (end_membership, {"key": 401, "access": 404, "session": 404, "refresh": 404}),
         (let_membership_expire, {"key": 401, "access": 404, "session": 404, "refresh": 404}),
         (delete_user, {"key": 401, "access": 401, "session": 302, "refresh": 401}),
-        (delete_organization, {"key": 404, "access": 404, "session": 404, "refresh": 404}),
+        (delete_organization, {"key": 401, "access": 404, "session": 404, "refresh": 404}),
         (suspend_organization, {"key": 403, "access": 403, "session": 403, "refresh": 403}),
         (disable_key, {"key": 401, "access": 200, "session": 200, "refresh": 200}),
         (revoke_key, {"key": 401, "access": 200, "session": 200, "refresh": 200}),
