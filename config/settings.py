@@ -203,6 +203,7 @@ METRICS_COLLECTORS = [
     "apps.metering.metrics.UsageCollector",
     "apps.notifications.metrics.MailCollector",
     "apps.audit.metrics.AuditCollector",
+    "apps.outbox.metrics.OutboxCollector",
 ]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
 LIMIT_CHECK = "apps.quotas.services.check"

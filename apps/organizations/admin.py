@@ -7,18 +7,20 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Model, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError
-from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor
+from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor, take_step
 from apps.organizations import services
-from apps.organizations.forms import OrganizationForm
+from apps.organizations.forms import OrganizationForm, TimeZoneForm
 from apps.organizations.models import (
     BillingPeriod,
     Invite,
@@ -139,6 +141,37 @@ class OrganizationAdmin(ReadOnlyAdmin):
         rows: QuerySet[Organization] = super().get_queryset(request)
         return rows.annotate(member_count=Count("memberships", distinct=True))
 
+    def get_urls(self) -> list[Any]:
+        step = self.admin_site.admin_view(self.change_time_zone)
+        return [
+            path("<uuid:organization_id>/time-zone/", step, name="organizations_change_time_zone"),
+            *super().get_urls(),
+        ]
+
+    def change_time_zone(self, request: HttpRequest, organization_id: Any) -> HttpResponse:
+        """Ask for the zone and why, then let the coming months end there."""
+        if not self.has_decide_permission(request):
+            raise PermissionDenied
+        organization = get_object_or_404(Organization, pk=organization_id)
+        form = TimeZoneForm(request.POST or None, initial={"timezone": organization.timezone})
+
+        def step() -> str:
+            changed = services.change_timezone(
+                actor=staff_actor(request), organization=organization, now=timezone.now(), **form.cleaned_data
+            )
+            told = {"name": organization, "zone": changed.timezone}
+            return _("The months of %(name)s end in the time zone %(zone)s.") % told
+
+        return take_step(
+            self,
+            request,
+            row=organization,
+            row_url=reverse("admin:organizations_organization_change", args=[organization.pk]),
+            title=str(_("Change the time zone")),
+            form=form,
+            step=step,
+        )
+
     def has_decide_permission(self, request: HttpRequest) -> bool:
         """Whoever may change organizations may block and restore them."""
         return admin.ModelAdmin.has_change_permission(self, request)
@@ -195,6 +228,11 @@ class OrganizationAdmin(ReadOnlyAdmin):
                 '<a href="{}">{}</a>', reverse("admin:billing_grant_credit", args=[pk]), _("Grant credit")
             ),
             list_link("billing_creditlot", str(_("Credit")), organization__id__exact=pk),
+            format_html(
+                '<a href="{}">{}</a>',
+                reverse("admin:organizations_change_time_zone", args=[pk]),
+                _("Time zone"),
+            ),
             list_link("quotas_limitoverride", str(_("Limits")), organization__id__exact=pk),
             list_link("credentials_apikey", str(_("API keys")), organization__id__exact=pk),
             list_link("organizations_billingperiod", str(_("Periods")), organization__id__exact=pk),

@@ -253,3 +253,16 @@ class DeletionForm(forms.Form):
         if typed != self._name:
             raise forms.ValidationError(_("This is not the name. Type %(name)s.") % {"name": self._name})
         return typed
+
+
+class TimeZoneForm(forms.Form):
+    """Another time zone of an organization, and why staff change it."""
+
+    timezone = forms.ChoiceField(
+        label=_("Time zone"),
+        choices=lambda: [(name, name) for name in sorted(periods.zone_names())],
+        help_text=_(
+            "Months that are over keep their ends; a running one whose new end is past keeps its own."
+        ),
+    )
+    reason = forms.CharField(label=_("Reason"), max_length=500, widget=forms.Textarea(attrs={"rows": 2}))

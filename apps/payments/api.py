@@ -230,8 +230,8 @@ class PaymentMethodDetail(OrganizationView):
 
     @extend_schema(request=DefaultInput, responses=PaymentMethodOutput)
     def patch(self, request: Request, **path: Any) -> Response:
-        body = DefaultInput.parse(request)
         method = selectors.method_by_id(self.actor, path["method_id"])
+        body = DefaultInput.parse(request)
         if body["is_default"]:
             method = payments.make_default(actor=self.actor, method_id=method.id)
         return Response(selectors.method_row(method))

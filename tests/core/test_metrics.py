@@ -17,6 +17,9 @@ from apps.audit import services as audit
 from apps.credentials.models import ApiKey
 from apps.notifications import services as notifications
 from apps.notifications.models import Mail, MailState
+from apps.outbox import metrics as outbox_metrics
+from apps.outbox import services as outbox
+from apps.outbox.models import OutboxEvent
 from tests import build
 
 pytestmark = pytest.mark.django_db
@@ -156,6 +159,29 @@ def test_audit_events_that_wait_to_be_sealed():
     assert unsealed() == "countinghouse_audit_unsealed 0.0"
     audit.record(actor=build.actor(), action="thing.done")
     assert unsealed() == "countinghouse_audit_unsealed 1.0"
+
+
+def test_the_outbox_tells_how_much_waits(monkeypatch):
+    secret = build.integration(["metrics:read"])
+    OutboxEvent.objects.all().delete()
+
+    def told():
+        answer = build.client(secret).get("/metrics").content.decode()
+        lines = [line for line in answer.splitlines() if line.startswith("countinghouse_outbox_")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    assert set(told().values()) == {0}
+    for _event in "123":
+        outbox.publish("tests.happened", {})
+    OutboxEvent.objects.filter(pk=OutboxEvent.objects.earliest("pk").pk).update(
+        created_at=timezone.now() - timedelta(hours=2)
+    )
+    found = told()
+
+    assert (found["countinghouse_outbox_waiting"], found["countinghouse_outbox_recent"]) == (3, 2)
+    assert 7_200 <= found["countinghouse_outbox_oldest_seconds"] < 7_300
+    monkeypatch.setattr(outbox_metrics, "COUNTED_MAX", 1)
+    assert told()["countinghouse_outbox_waiting"] >= 2, "an estimate, but never less than was counted"
 
 
 def test_one_process_tells_the_counts_of_all(tmp_path):

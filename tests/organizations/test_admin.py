@@ -153,3 +153,20 @@ def test_staff_suspend_with_a_reason(staff, rows):
     assert (event.reason, event.actor_kind) == ("fraud", "staff")
     staff.post(changelist, chosen | {"action": "resume_selected", "reason": "cleared"})
     assert build.person_client(owner).get("/orgs/lab").status_code == 200
+
+
+def test_staff_change_the_time_zone_with_a_reason(staff, rows):
+    url = reverse("admin:organizations_change_time_zone", args=[rows.pk])
+    page = reverse("admin:organizations_organization_change", args=[rows.pk])
+    assert url in staff.get(page).text
+
+    staff.post(url, {"timezone": "Europe/Berlin", "reason": ""})
+    staff.post(url, {"timezone": "Nowhere/Land", "reason": "moved"})
+    assert Organization.objects.get(pk=rows.pk).timezone == "UTC"
+    done = staff.post(url, {"timezone": "Europe/Berlin", "reason": "They moved."})
+
+    assert done.headers["Location"] == page
+    assert Organization.objects.get(pk=rows.pk).timezone == "Europe/Berlin"
+    event = AuditEvent.objects.get(action="organization.timezone_changed")
+    assert (event.actor_label, event.reason) == ("staff@example.com", "They moved.")
+    assert event.diff == {"timezone": ["UTC", "Europe/Berlin"]}

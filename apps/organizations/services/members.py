@@ -172,7 +172,8 @@ def choose_default(*, actor: Actor, user_id: UUID, organization: Organization, n
     own = list(Membership.objects.filter(user_id=user_id).select_for_update(no_key=True).order_by("pk"))
     chosen = next((row for row in own if row.organization_id == organization.pk), None)
     if chosen is None or not Membership.objects.in_force(now).filter(pk=chosen.pk).exists():
-        raise NotFound
+        # The words of a name that nobody has: whether somebody else has it stays untold.
+        raise NotFound(_("There is no organization of this name."))
     if not chosen.is_default:
         Membership.objects.filter(user_id=user_id, is_default=True).update(is_default=False)
         chosen.is_default = True

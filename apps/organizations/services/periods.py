@@ -26,9 +26,9 @@ class PeriodsFinal(Conflict):
 
 @transaction.atomic
 def change_timezone(
-    *, actor: Actor, organization: Organization, timezone: str, now: datetime
+    *, actor: Actor, organization: Organization, timezone: str, reason: str = "", now: datetime
 ) -> Organization:
-    """Change the zone in which an organization's months end.
+    """Change the zone in which an organization's months end; staff say why.
 
     Only ends that are not past yet move. A period whose new end would be past already keeps its old one, so
     that the change begins with the next period.
@@ -55,6 +55,7 @@ def change_timezone(
         target=organization,
         organization_id=organization.id,
         diff={"timezone": [before, timezone]},
+        reason=reason,
     )
     outbox.publish(
         "organizations.organization_updated",
