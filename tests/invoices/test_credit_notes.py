@@ -223,8 +223,9 @@ def test_a_note_is_printed_and_valid_and_names_what_it_corrects(lab, invoice):
         said = content_of(Invoice.objects.get(pk=credit(invoice, **what).pk))
         assert broken_rules(einvoice.xml_of(said)) == []
         text = printed(pdf_of(said, None))
-        for words in ("Credit note", "INV-2026-000001", "An outage of our side", "credited"):
+        for words in ("Credit note", "INV-2026-000001", "Why", "An outage of our side", "credited"):
             assert words in text
+        assert "How to pay" not in text
 
 
 # --- cancellation

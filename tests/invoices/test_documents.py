@@ -59,6 +59,11 @@ def broken_rules(xml: bytes) -> list[str]:
     ]
 
 
+PACKAGES = {
+    "meter": "egress_gb", "model": "package", "package_size": "100", "package_price": "1.1", "free_units": "10",
+}  # fmt: skip
+
+
 @pytest.fixture
 def lab(db):
     build.seller(terms="Without deduction.")
@@ -76,6 +81,7 @@ def lab(db):
         {"unit_price": "2.4949"},
         {"sku": "tiered", "model": "graduated", "tiers": TIERS},
         {"sku": "free", "unit_price": "0"},
+        PACKAGES,
         currency="EUR",
     )
     return lab
@@ -412,3 +418,16 @@ def test_credit_notes_are_listed_apart_from_invoices(lab, client):
     assert client.get(f"/api/v1/billing/credit-notes/{note['id']}/pdf").content.startswith(b"%PDF-")
     lines = client.get(f"/api/v1/billing/credit-notes/{note['id']}/lines").json()["data"]
     assert [line["amount"] for line in lines] == ["4.33", "-19.96"]
+
+
+def test_packages_are_told_with_their_number_size_and_price(lab):
+    event = build.usage_event(lab, APRIL, APRIL + HOUR, sku="net", meter="egress_gb", quantity="777.5")
+    for name in ("started_at", "ended_at", "gpus"):
+        del event["data"][name]
+    build.events(event | {"time": (APRIL + HOUR).isoformat()})
+
+    text = printed(pdf_of(content(lab), None))
+
+    # 777.5 less 10 free ones need 8 packages: 8 × 1.10 = 8.80.
+    assert "10.00 × 0.00 = 0.00" in text
+    assert "767.50 in packages of 100: 8 × 1.10 = 8.80" in text

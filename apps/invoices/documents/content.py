@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,10 +19,10 @@ from apps.invoices.parties import Buyer, Seller
 from apps.invoices.tax.terms import spread
 from apps.pricing import rating
 from apps.pricing import selectors as pricing
-from apps.pricing.rating import PriceTerms
+from apps.pricing.rating import PriceTerms, TierShare
 
 MICROSECOND = timedelta(microseconds=1)
-VERSION = 1  # Of this shape; a change that moves a printed word counts it up.
+VERSION = 2  # Of this shape; a change that moves a printed word counts it up.
 
 
 def content_of(invoice: Invoice) -> dict[str, Any]:
@@ -141,9 +142,21 @@ def _tiers(line: InvoiceLine, terms: PriceTerms) -> list[dict[str, Any]]:
             "unit_price": None if share.unit_price is None else money.plain(share.unit_price, decimals_min=2),
             "flat_fee": money.plain(share.flat_fee, decimals_min=2) if share.flat_fee else None,
             "amount": f"{rating.round_half_up(share.amount, 6):f}",
+            "packages": _packages(share, terms) if share.unit_price is None else None,
         }
         for share in rating.breakdown(terms, line.quantity)
     ]
+
+
+def _packages(share: TierShare, terms: PriceTerms) -> dict[str, str]:
+    """Return how many packages a share needs, their size and their price; each counts whole from its first unit."""
+    assert terms.package_size is not None, "packages have a size"
+    assert terms.package_price is not None, "and a price"
+    return {
+        "count": str(-(-share.quantity // Fraction(terms.package_size))),
+        "size": money.plain(terms.package_size),
+        "price": money.plain(terms.package_price, decimals_min=2),
+    }
 
 
 def _projects(lines: Sequence[InvoiceLine], currency: str, sign: int) -> list[dict[str, str]]:

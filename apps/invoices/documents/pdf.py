@@ -140,7 +140,7 @@ def _page(content: Mapping[str, Any]) -> dict[str, Any]:
             for row in content["taxes"]
         ],
         "notes": list(dict.fromkeys(row["note"] for row in content["taxes"] if row["note"])),
-        "payment_title": _("How to pay"),
+        "payment_title": _("Why") if is_note else _("How to pay"),
         "payment": _payment(content),
         "footer": _footer(content["seller"]),
         "page_of": _("Page %(page)s of %(pages)s") % {"page": "{page}", "pages": "{pages}"},
@@ -205,11 +205,14 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
         )
     details = []
     for tier in line["tiers"]:
-        price = (
-            f"{_quantity(tier['quantity'])}{unit} × {_number(tier['unit_price'])}"
-            if tier["unit_price"] is not None
-            else f"{_quantity(tier['quantity'])}{unit}"
-        )
+        price = f"{_quantity(tier['quantity'])}{unit}"
+        if tier["packages"]:
+            price = _("%(quantity)s in packages of %(size)s: %(count)s × %(price)s") % {
+                "quantity": price,
+                **tier["packages"],
+            }
+        else:
+            price += f" × {_number(tier['unit_price'])}"
         fee = f" + {_number(tier['flat_fee'])}" if tier["flat_fee"] else ""
         details.append(f"{price}{fee} = {_number(money.plain(Decimal(tier['amount']), decimals_min=2))}")
     return {
