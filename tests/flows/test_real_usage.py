@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import zipfile
 from collections import defaultdict
 from decimal import Decimal
 from io import StringIO
@@ -14,6 +15,7 @@ from typing import Any
 from django.core.management import call_command
 
 from apps.billing.models import ChargeHour
+from apps.invoices import verifier
 from apps.invoices.models import Invoice
 from apps.ledger.models import Transfer
 from tests import build
@@ -90,6 +92,27 @@ def test_imported_usage_gives_the_known_invoices_and_the_second_time_changes_not
     assert bill() == EXPECTED
     assert counts() == before
     assert failing() == []
+    for month in MONTHS:
+        proves_itself(month, tmp_path / f"{month}.zip")
+
+
+def proves_itself(month: str, path: Path) -> None:
+    """Assert that the month's bundle is accepted as it is, and with a cent more in any document is not."""
+    call_command("export_invoices", period=month, bundle=path, stdout=StringIO())
+    with zipfile.ZipFile(path) as bundle:
+        files = {name: bundle.read(name) for name in bundle.namelist()}
+        documents, wrong = verifier.check_bundle(bundle)
+    said = json.loads(files["documents.json"])
+    assert (documents, wrong) == (len(said), [])
+    for document in said:
+        total = document["total"]
+        document["total"] = f"{Decimal(total) + Decimal('0.01')}"
+        with zipfile.ZipFile(path, "w") as changed:
+            for name, content in (files | {"documents.json": json.dumps(said).encode()}).items():
+                changed.writestr(name, content)
+        with zipfile.ZipFile(path) as changed:
+            assert len(verifier.check_bundle(changed)[1]) == 1
+        document["total"] = total
 
 
 def test_usage_sent_twice_in_shuffled_batches_gives_the_known_invoices(db):
