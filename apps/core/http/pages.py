@@ -74,8 +74,9 @@ class Page(View):
             response = self._answer(rule, *args, **kwargs)
         except StepUpRequired:
             response = _named("SESSION_STEP_UP")(self.request)
-        except NotFound as error:
-            raise Http404(str(error)) from error
+        except (NotFound, Http404):
+            # Answered here, so that the development run shows the page that customers see.
+            response = self.render(template="404.html", status=404)
         except DomainError as error:
             response = self.refused(error)
         add_never_cache_headers(response)
