@@ -10,6 +10,8 @@ from io import StringIO
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.billing import explorer
 from apps.billing.models import Pot
@@ -121,6 +123,24 @@ def test_the_overview_costs_the_same_however_much_was_used(client, lab, django_a
         page = client.get("/app/lab")
 
     assert "Now, per hour 2.49" in words(page)
+
+
+def test_the_heaviest_grouping_reads_hours_and_no_events(client, lab):
+    build.events(
+        started("box-2", at(12), organization="lab", gpus=1),
+        heartbeat("box-2", at(12.49), organization="lab"),
+        now=at(12.5),
+    )
+    build.metered(lab, until=at(12.5))
+
+    with CaptureQueriesContext(connection) as asked:
+        page = client.get("/app/lab/usage?first=2026-05-14&last=2026-05-15&group=resource&interval=hour")
+
+    # Session, user, memberships; periods, what is not posted; four of prices; charge keys and hours; the sums; the
+    # banner's guard.
+    assert len(asked) == 13
+    assert not any("metering_usageevent" in query["sql"] for query in asked)
+    assert "box-2 GPU-hours 0.50 1.25" in words(page)
 
 
 def test_credit_that_ends_next_is_told(client, lab):
