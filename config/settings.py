@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import secrets
 import sys
 from email.utils import formataddr
@@ -268,16 +269,16 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.limits.middleware.RateLimitMiddleware",
     "apps.core.http.limits.BodyLimitMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "apps.core.http.pages_only.PageSession",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django_otp.middleware.OTPMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "apps.core.http.pages_only.PageUser",
+    "apps.core.http.pages_only.PageOTP",
+    "apps.core.http.pages_only.PageMessages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "django_htmx.middleware.HtmxMiddleware",
+    "apps.core.http.pages_only.PageHtmx",
     "django_structlog.middlewares.RequestMiddleware",
 ]
 
@@ -533,7 +534,11 @@ _shared_processors: list[Any] = [
     redact,
 ]
 structlog.configure(
-    processors=[*_shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    processors=[
+        structlog.stdlib.filter_by_level,  # First: what nobody logs costs nothing.
+        *_shared_processors,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
     logger_factory=structlog.stdlib.LoggerFactory(),
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
@@ -572,5 +577,8 @@ LOGGING = {
     },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = (
+    logging.DEBUG
+)  # One line for each request: the one that knows its end.
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False  # It believes X-Forwarded-For; our own address is bound instead.
 DJANGO_STRUCTLOG_USER_ID_FIELD = None

@@ -4,39 +4,83 @@ on answering it."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
+from django.db import connection
 from django.db.models import Model, QuerySet
+from django.db.models.query import get_related_populators
 
 
 class CompiledQuery[M: Model]:
     """A query for one row whose SQL is written at its first use in a process and kept.
 
-    make: builds the query from its parameters. It must not follow `select_related`.
+    make: builds the query from its parameters. It may follow `select_related`.
     examples: for each parameter a value of its type that occurs nowhere else in the query; they mark its places.
     """
 
     def __init__(self, make: Callable[..., QuerySet[M]], **examples: Any) -> None:
         self._make = make
         self._examples = examples
-        self._compiled: tuple[type[M], str, list[Any]] | None = None
+        self._compiled: _Compiled | None = None
 
     def find(self, **values: Any) -> M | None:
-        """Return the first row, with all its fields and annotations, or None."""
-        model, sql, places = self._compiled or self._compile()
-        parameters = [values[place] if isinstance(place, _Place) else place for place in places]
-        return next(iter(model._default_manager.raw(sql, parameters)), None)
+        """Return the first row, with all its fields, related objects and annotations, or None."""
+        compiled = self._compiled or self._compile()
+        parameters = [values[place] if isinstance(place, _Place) else place for place in compiled.places]
+        with connection.cursor() as cursor:
+            cursor.execute(compiled.sql, parameters)
+            row = cursor.fetchone()
+        return None if row is None else cast("M", compiled.build(list(row)))
 
-    def _compile(self) -> tuple[type[M], str, list[Any]]:
+    def _compile(self) -> _Compiled:
         query = self._make(**self._examples)
-        sql, parameters = query.query.sql_with_params()
+        compiler: Any = query.query.get_compiler(connection=connection)
+        sql, parameters = compiler.as_sql()
         names = {example: _Place(name) for name, example in self._examples.items()}
         places = [names.get(parameter, parameter) for parameter in parameters]
         assert {place for place in places if isinstance(place, _Place)} == set(names.values()), (
             "every parameter has its place in the SQL"
         )
-        self._compiled = query.model, sql, places
+        mode = query._fetch_mode  # type: ignore[attr-defined]
+        own = compiler.klass_info["select_fields"]
+        columns = slice(own[0], own[-1] + 1)
+        names_of_own = [column.target.attname for column, _sql, _alias in compiler.select[columns]]
+        self._compiled = _Compiled(
+            sql=sql,
+            places=places,
+            converters=list(compiler.get_converters([part[0] for part in compiler.select]).items()),
+            columns=columns,
+            make=partial(query.model.from_db, query.db, names_of_own, fetch_mode=mode),
+            related=get_related_populators(compiler.klass_info, compiler.select, query.db, mode),
+            annotations=list(compiler.annotation_col_map.items()),
+        )
         return self._compiled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compiled:
+    """SQL with the places of its parameters, and how a row of it becomes an object: as Django's ModelIterable does."""
+
+    sql: str
+    places: list[Any]
+    converters: list[tuple[int, tuple[list[Any], Any]]]
+    columns: slice
+    make: Callable[..., Model]
+    related: list[Any]
+    annotations: list[tuple[str, int]]
+
+    def build(self, row: list[Any]) -> Model:
+        for at, (converters, expression) in self.converters:
+            for convert in converters:
+                row[at] = convert(row[at], expression, connection)
+        found = self.make(row[self.columns])
+        for populator in self.related:
+            populator.populate(row, found)
+        for name, at in self.annotations:
+            setattr(found, name, row[at])
+        return found
 
 
 class _Place(str):

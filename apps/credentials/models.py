@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import FilteredRelation, OuterRef, Q, Subquery
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +19,7 @@ from apps.core.ids import uuid7
 from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import secrets
 from apps.organizations.models import Membership, Organization, Project
+from apps.organizations.places import Place
 
 
 class Credential(models.Model):
@@ -93,17 +94,11 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
     def with_creator_in_force(self, now: datetime) -> Self:
-        """Annotate `creator_role`, what the maker of the key is now, and `creator_in_force`, whether they could act.
-
-        A key that no member made has no role and is always in force.
-        """
+        """Annotate `creator_role`, what the maker of the key is now; `ApiKey.creator_in_force` reads it."""
         membership = Membership.objects.in_force(now).filter(
             organization=OuterRef("organization"), user=OuterRef("created_by")
         )
-        return self.annotate(
-            creator_role=Subquery(membership.values("role")[:1]),
-            creator_in_force=Q(created_by__isnull=True) | Q(creator_role__isnull=False),
-        )
+        return self.annotate(creator_role=Subquery(membership.values("role")[:1]))
 
 
 class ApiKey(Credential):
@@ -147,6 +142,20 @@ class ApiKey(Credential):
         indexes = [
             models.Index(fields=["organization", "-created_at", "-id"], name="credentials_apikey_created")
         ]
+
+    @property
+    def creator_in_force(self) -> bool:
+        """Whether the maker of the key could act; a key that no member made is always in force.
+
+        The key comes from `with_creator_in_force`.
+        """
+        role: str | None = self.creator_role  # type: ignore[attr-defined]
+        return self.created_by_id is None or role is not None
+
+    @property
+    def place(self) -> Place:
+        """The organization that the key is of, for a request that it authenticates."""
+        return Place(organization=self.organization)
 
     def actor(self, address: str) -> Actor:
         """Return the actor that this key is, at an address: its scopes, as far as its maker still has them."""
@@ -236,6 +245,16 @@ class SigningKey(models.Model):
         return self.kid
 
 
+class TokenFamilyQuerySet(models.QuerySet["TokenFamily"]):
+    """Reads of logins over REST."""
+
+    def with_place(self, memberships: models.QuerySet[Membership]) -> Self:
+        """Read the person along, and with its organization the first of some memberships that is theirs."""
+        first = Q(user__memberships__pk=Subquery(memberships.values("pk")[:1]))
+        part = FilteredRelation("user__memberships", condition=first)
+        return self.annotate(part=part).select_related("user", "part__organization")
+
+
 class TokenFamily(models.Model):
     """One login of a person over REST: all tokens that came of it live and die together.
 
@@ -255,6 +274,8 @@ class TokenFamily(models.Model):
     expires_at = models.DateTimeField(_("expires"))
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
 
+    objects = TokenFamilyQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("login over REST")
         verbose_name_plural = _("logins over REST")
@@ -266,6 +287,15 @@ class TokenFamily(models.Model):
     def knows_password(self) -> bool:
         """Return whether the person's password still is the one of this login."""
         return constant_time_compare(self.password_stamp, self.user.get_session_auth_hash())
+
+    @property
+    def place(self) -> Place | None:
+        """The organization that the request names and the person's part in it, if `with_place` found one."""
+        membership: Membership | None = getattr(self, "part", None)
+        if membership is None:
+            return None
+        membership.user = self.user
+        return Place(organization=membership.organization, membership=membership)
 
 
 class RefreshToken(models.Model):

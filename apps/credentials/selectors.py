@@ -65,7 +65,7 @@ def state_of(key: ApiKey, *, now: datetime) -> State:
         return State(word=_("expired"))
     if not key.is_active:
         return State(word=_("off"))
-    if not getattr(key, "creator_in_force", True):
+    if not key.creator_in_force:
         return State(word=_("blocked with its maker"), tone="danger")
     if key.expires_at is not None and key.expires_at - now < EXPIRES_SOON:
         return State(word=_("expires soon"), tone="caution")

@@ -198,6 +198,15 @@ class Membership(models.Model):
     def __str__(self) -> str:
         return f"{self.user} · {self.organization}"
 
+    def is_in_force(self, now: datetime) -> bool:
+        """Return what the query `in_force` selects, of a row that is here with its user and organization."""
+        return (
+            (self.expires_at is None or now < self.expires_at)
+            and self.suspended_at is None
+            and self.user.is_active
+            and self.organization.status != OrganizationStatus.DELETED
+        )
+
 
 class OwnershipOffer(models.Model):
     """The offer of an owner to hand the organization to another member; it ends with either's membership."""

@@ -109,9 +109,14 @@ def find_organization_ids(references: Collection[str]) -> dict[str, UUID]:
     return found
 
 
+def id_in(reference: str) -> UUID | None:
+    """Return the id that a reference is, None if it can only be a slug."""
+    return UUID(reference) if _ID.fullmatch(reference) else None
+
+
 def _parted(references: Collection[str]) -> tuple[list[str], dict[str, UUID]]:
     """Return the references that may be slugs, and those that are ids."""
-    ids = {reference: UUID(reference) for reference in references if _ID.fullmatch(reference)}
+    ids = {reference: pk for reference in references if (pk := id_in(reference))}
     # PostgreSQL takes no NUL; no slug has one.
     return [reference for reference in references if reference not in ids and "\x00" not in reference], ids
 

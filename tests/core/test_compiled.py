@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Upper
 
 from apps.core.compiled import CompiledQuery
-from apps.organizations.models import Organization
+from apps.organizations.models import Organization, OrganizationSlug
 from tests import build
 
 
@@ -29,6 +30,24 @@ def test_finds_the_first_row_with_all_its_fields(db, by_name, django_assert_num_
         found = by_name.find(name="Same", status="suspended")
     assert found.slug == "one" != second.slug
     assert found.created_at == first.created_at
+
+
+def test_related_objects_and_annotations_come_along(db, django_assert_num_queries):
+    organization = build.organization("one")
+    slugs = CompiledQuery(
+        lambda slug: (
+            OrganizationSlug.objects.filter(slug=slug)
+            .select_related("organization")
+            .annotate(shown=Upper("organization__name"))
+        ),
+        slug="example",
+    )
+    Organization.objects.update(name="First")
+
+    with django_assert_num_queries(1):
+        found = slugs.find(slug="one")
+        assert (found.organization, found.organization.name, found.shown) == (organization, "First", "FIRST")
+    assert found.organization.created_at == organization.created_at
 
 
 def test_the_query_is_built_once(db):

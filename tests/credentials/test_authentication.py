@@ -195,7 +195,7 @@ def test_the_last_use_is_written_once_a_minute(django_assert_num_queries):
     first = ApiKey.objects.get()
     assert (first.last_used_address, first.last_used_at is not None) == ("198.51.100.7", True)
 
-    with django_assert_num_queries(2):  # The key with its creator, then its organization.
+    with django_assert_num_queries(1):  # The key with its creator's role and its organization.
         client.get("/api/v1/me")
 
     assert ApiKey.objects.get().last_used_at == first.last_used_at

@@ -25,6 +25,7 @@ from django_otp.oath import TOTP
 from apps.audit.models import AuditEvent
 from apps.core.permissions import Role
 from apps.credentials.models import KeyState, RefreshToken, SigningKey, TokenFamily
+from apps.credentials.services import signing
 from apps.credentials.services.signing import private_pem
 from apps.identity import services as identity
 from apps.organizations.models import Membership, Organization
@@ -308,7 +309,7 @@ def test_tokens_of_other_making_are_refused(ada):
     assert code(answer) == (401, "token_invalid")
 
 
-def test_rotated_signing_keys_go_on_verifying_for_a_while(ada, capsys):
+def test_rotated_signing_keys_go_on_verifying_for_a_while(ada, capsys, monkeypatch):
     token = build.tokens(ada).access_token
     published = build.client().get("/.well-known/jwks.json")
     kids = [key["kid"] for key in published.json()["keys"]]
@@ -324,6 +325,7 @@ def test_rotated_signing_keys_go_on_verifying_for_a_while(ada, capsys):
     SigningKey.objects.filter(state=KeyState.RETIRED).update(
         retired_at=timezone.now() - timedelta(minutes=16)
     )
+    monkeypatch.setattr(signing, "KEY_KEPT", timedelta(0))  # What the process kept of the key is old by now.
     assert me(token).status_code == 401
     assert kids[0] not in [key["kid"] for key in build.client().get("/.well-known/jwks.json").json()["keys"]]
     assert "PRIVATE" not in str(list(SigningKey.objects.values()))
@@ -354,12 +356,66 @@ def test_a_key_logs_nobody_out(ada):
     assert code(client.post("/auth/step-up", {"otp": "1"})) == (403, "insufficient_permissions")
 
 
-def test_a_request_with_an_access_token_costs_four_queries(ada, django_assert_num_queries):
+def test_a_request_with_an_access_token_costs_one_query_wherever_it_goes(ada, django_assert_num_queries):
+    lab, other = build.organization("lab", owner=ada), build.organization("other", owner=ada)
+    client = build.client(build.tokens(ada).access_token)
+    assert client.get("/orgs/lab").status_code == 200  # Now the process knows the signing key.
+    default = ada.memberships.get(is_default=True).organization.slug
+
+    for path, headers, slug in (
+        ("/api/v1/orgs/other", {}, "other"),
+        ("/api/v1/orgs/other", {"X-Org-Slug": str(other.id)}, "other"),
+        (f"/api/v1/orgs/{lab.id}", {"X-Owner-ID": str(lab.id)}, "lab"),
+    ):
+        with django_assert_num_queries(1):  # Login, person, membership, organization.
+            assert client.get(path, headers=headers).json()["slug"] == slug
+    for headers, slug in (
+        ({"X-Org-Slug": "other"}, "other"),
+        ({"X-Owner-ID": str(lab.id)}, "lab"),
+        ({}, default),
+    ):
+        with django_assert_num_queries(2):  # And the rows.
+            (row,) = client.get("/api/v1/audit/events", {"limit": 1}, headers=headers).json()["data"]
+        assert slug in str(row), (headers, row)
+    with django_assert_num_queries(2):  # Nothing names an organization that she has a part in.
+        assert client.get("/api/v1/orgs/nobodys").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suspended_at": timezone.now()},
+        {"expires_at": timezone.now()},
+        {"user__is_active": False},
+        {"organization__status": "deleted"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_membership_out_of_force_opens_nothing_however_it_was_read(ada, change):
     build.organization("lab", owner=ada)
     client = build.client(build.tokens(ada).access_token)
+    mine = Membership.objects.filter(user=ada, organization__slug="lab")
+    assert client.get("/orgs/lab").status_code == 200
+    assert mine.get().is_in_force(timezone.now())
 
-    with django_assert_num_queries(4):  # Signing key, login and person, slug, membership.
-        assert client.get("/orgs/lab").status_code == 200
+    ((path, value),) = change.items()
+    *related, field = path.split("__")
+    row = getattr(mine.get(), related[0]) if related else mine.get()
+    type(row).objects.filter(pk=row.pk).update(**{field: value})
+
+    assert client.get("/orgs/lab").status_code == (401 if path == "user__is_active" else 404)
+    assert not mine.get().is_in_force(timezone.now())
+    assert not mine.in_force(timezone.now()).exists()
+
+
+def test_a_retired_slug_still_finds_the_organization(ada):
+    build.organization("lab", owner=ada)
+    client = build.client(build.tokens(ada).access_token)
+    renamed = client.patch("/orgs/lab", {"slug": "labs"}, content_type="application/json")
+    assert renamed.status_code == 200, renamed.json()
+
+    assert client.get("/orgs/lab").json()["slug"] == "labs"
+    assert client.get("/orgs/labs", headers={"X-Org-Slug": "lab"}).status_code == 200
 
 
 def test_roles_come_from_the_row_not_from_the_token(ada):

@@ -74,6 +74,7 @@ class OrganizationResolver(Protocol):
         path: str | None,
         header: str | None,
         owner: str | None,
+        place: Any = None,
         memberships: Sequence[Any] = (),
     ) -> tuple[Any, Actor] | None: ...
 
@@ -212,6 +213,7 @@ class ApiView(APIView):
             path=path,
             header=headers.get("X-Org-Slug") or None,
             owner=headers.get("X-Owner-ID") or None,
+            place=getattr(self.request.auth, "place", None),
         )
         if found is not None:
             self.organization, actor = found

@@ -35,7 +35,9 @@ _INTEGRATION = CompiledQuery(
     lambda public_id: Integration.objects.filter(public_id=public_id), public_id="example"
 )
 _API_KEY = CompiledQuery(
-    lambda public_id, now: ApiKey.objects.with_creator_in_force(now).filter(public_id=public_id),
+    lambda public_id, now: (
+        ApiKey.objects.with_creator_in_force(now).filter(public_id=public_id).select_related("organization")
+    ),
     public_id="example",
     now=_EXAMPLE_MOMENT,
 )
@@ -277,7 +279,7 @@ def authenticate_secret(secret: str, *, address: str, now: datetime) -> tuple[An
         raise _refused("expired", TokenExpired())
     if not credential.works(now):
         raise _refused("revoked_or_inactive", TokenInvalid())
-    if not getattr(credential, "creator_in_force", True):
+    if isinstance(credential, ApiKey) and not credential.creator_in_force:
         raise _refused("creator_not_in_force", TokenInvalid())
     if not credential.allows(address):
         raise _refused("address_not_allowed", AddressNotAllowed())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +31,20 @@ from apps.credentials.models import KeyState, SigningKey
 RSA_BITS = 2048
 # A token of a retired key may still be on its way; it lives ten minutes.
 RETIRED_VERIFIES = timedelta(minutes=15)
+KEY_KEPT = timedelta(minutes=1)
 _LOCK = 0x6A776B73  # "jwks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """The public half of a signing key, as it was when it was read."""
+
+    key: RSAPublicKey
+    retired_at: datetime | None
+    read_at: datetime
+
+
+_kept: dict[str, _Kept] = {}
 
 
 def active_key(now: datetime) -> SigningKey:
@@ -62,13 +76,21 @@ def published(now: datetime) -> list[dict[str, Any]]:
 
 
 def verifying_key(kid: str, now: datetime) -> RSAPublicKey | None:
-    """Return the public key of an id, if tokens of it are accepted."""
-    found = _verifying(now).exclude(state=KeyState.NEXT).filter(kid=kid).first()
-    if found is None:
+    """Return the public key of an id, if tokens of it are accepted; asked for once a minute by each process.
+
+    A retirement is therefore heeded up to a minute late, well within the time for which retired keys verify anyway.
+    """
+    kept = _kept.get(kid)
+    if kept is None or not kept.read_at <= now < kept.read_at + KEY_KEPT:
+        found = SigningKey.objects.exclude(state=KeyState.NEXT).filter(kid=kid).first()
+        if found is None:
+            return None
+        key = RSAAlgorithm.from_jwk(json.dumps(found.public_jwk))
+        assert isinstance(key, RSAPublicKey), "only public halves are published"
+        kept = _kept[kid] = _Kept(key=key, retired_at=found.retired_at, read_at=now)
+    if kept.retired_at is not None and now >= kept.retired_at + RETIRED_VERIFIES:
         return None
-    key = RSAAlgorithm.from_jwk(json.dumps(found.public_jwk))
-    assert isinstance(key, RSAPublicKey), "only public halves are published"
-    return key
+    return kept.key
 
 
 def private_pem(key: SigningKey) -> bytes:

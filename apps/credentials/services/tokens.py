@@ -14,13 +14,14 @@ import jwt
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.core import metrics
 from apps.core.actor import Actor, ActorKind
+from apps.core.compiled import CompiledQuery
 from apps.core.errors import FieldError, NotFound, Unauthenticated, ValidationFailed
 from apps.core.http.address import limiting_address
 from apps.core.ids import uuid7
@@ -34,12 +35,28 @@ from apps.identity import services as identity
 from apps.identity.models import User
 from apps.limits import services as limits
 from apps.notifications import services as notifications
+from apps.organizations import selectors as organizations
+from apps.organizations.models import Membership
 from apps.outbox import services as outbox
 
 ACCESS_LASTS = timedelta(minutes=10)
 ABSOLUTE_MAX = timedelta(days=30)
 AUDIENCE = "countinghouse-api"
 TYPE = "at+jwt"
+_EXAMPLE = {"sid": UUID(int=1), "sub": UUID(int=2)}
+
+
+def _login(sid: UUID, sub: UUID, **place: Any) -> QuerySet[TokenFamily]:
+    memberships = Membership.objects.filter(user_id=sub, **place)
+    return TokenFamily.objects.with_place(memberships).filter(pk=sid, user_id=sub)
+
+
+# A login with its person and their part in their default organization, or in the one that the request names.
+_IN_DEFAULT = CompiledQuery(lambda sid, sub: _login(sid, sub, is_default=True), **_EXAMPLE)
+_BY_ID = CompiledQuery(lambda sid, sub, pk: _login(sid, sub, organization_id=pk), pk=UUID(int=3), **_EXAMPLE)
+_BY_SLUG = CompiledQuery(
+    lambda sid, sub, slug: _login(sid, sub, organization__slugs__slug=slug), slug="example", **_EXAMPLE
+)
 
 
 class LoginRefused(Unauthenticated):
@@ -196,15 +213,17 @@ def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: 
         _tell(found, "token.stepped_up", address)
 
 
-def authenticate_access_token(token: str, *, address: str, now: datetime) -> tuple[TokenFamily, Actor]:
+def authenticate_access_token(
+    token: str, *, address: str, now: datetime, organization: str = ""
+) -> tuple[TokenFamily, Actor]:
     """Return the login behind an access token, and the person; TokenInvalid or TokenExpired.
+
+    organization: the id or slug that the request names, if it does; the login brings the person's place there along.
 
     The row of the login decides at each request: revoked, inactive, or a changed password end the token at once.
     """
     claims = _claims(token, now)
-    family = (
-        TokenFamily.objects.select_related("user").filter(pk=claims["sid"], user_id=claims["sub"]).first()
-    )
+    family = _find(claims, organization)
     if family is None or not _holds(family, now):
         raise _refused("login_ended", TokenInvalid())
     return family, Actor(
@@ -215,6 +234,14 @@ def authenticate_access_token(token: str, *, address: str, now: datetime) -> tup
         address=address,
         stepped_up_at=family.stepped_up_at,
     )
+
+
+def _find(claims: dict[str, UUID], organization: str) -> TokenFamily | None:
+    if not organization:
+        return _IN_DEFAULT.find(**claims)
+    if pk := organizations.id_in(organization):
+        return _BY_ID.find(pk=pk, **claims)
+    return _BY_SLUG.find(slug=organization.replace("\x00", ""), **claims)
 
 
 def _claims(token: str, now: datetime) -> dict[str, UUID]:

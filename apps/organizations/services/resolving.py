@@ -13,6 +13,7 @@ from apps.core.errors import InvalidRequest, NotFound, PermissionDenied
 from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.identity import selectors as identity
 from apps.organizations.models import Membership, Organization, OrganizationStatus
+from apps.organizations.places import Place
 from apps.organizations.selectors import find_organizations
 
 
@@ -51,26 +52,28 @@ def resolve_for_actor(
     path: str | None,
     header: str | None,
     owner: str | None,
+    place: Place | None = None,
     memberships: Sequence[Membership] = (),
 ) -> tuple[Organization, Actor] | None:
     """Return the organization of a request and the actor inside it, or None if nothing names one.
 
     path, header, owner: what the path, X-Org-Slug and X-Owner-ID say. The order is path, the key's own,
     header, owner, the user's default. An organization that the actor has no part in is NotFound.
+    place: what was read along with the actor's credential; it saves queries and changes no answer.
     memberships: those in force of the person that the actor is, where they were loaded for this request.
     """
+    places = (
+        [place] if place else [Place(organization=row.organization, membership=row) for row in memberships]
+    )
     own = str(actor.organization_id) if actor.organization_id else None
-    reference = path or own or header or owner or _default_reference(actor)
+    reference = path or own or header or owner or _default_reference(actor, places)
     if reference is None:
         return None
-    held = {membership.organization.slug: membership for membership in memberships}
-    found: Mapping[str, Organization] = {slug: membership.organization for slug, membership in held.items()}
-    if not {name for name in (reference, header, owner) if name} <= found.keys():
-        found = find_organizations({name for name in (reference, header, owner) if name})
+    found = _find({name for name in (reference, header, owner) if name}, places)
     organization = found.get(reference)
     if organization is None or organization.status == OrganizationStatus.DELETED:
         raise NotFound
-    membership, permissions = _part_in(organization, actor, held.get(organization.slug))
+    membership, permissions = _part_in(organization, actor, places)
     if header and found.get(header) != organization:
         if path:
             raise OrganizationMismatch
@@ -87,29 +90,44 @@ def resolve_for_actor(
     return organization, replace(actor, organization_id=organization.id, permissions=permissions)
 
 
-def _default_reference(actor: Actor) -> str | None:
+def _find(names: set[str], places: Sequence[Place]) -> dict[str, Organization]:
+    found = {name: place.organization for name in names for place in places if place.is_named(name)}
+    unknown = names - found.keys()
+    return found | find_organizations(unknown) if unknown else found
+
+
+def _default_reference(actor: Actor, places: Sequence[Place]) -> str | None:
     if actor.kind != ActorKind.USER or actor.id is None:
         return None
+    for place in places:
+        if place.membership and place.membership.is_default:
+            return str(place.organization.pk)
     membership = Membership.objects.filter(user_id=actor.id, is_default=True).first()
     return str(membership.organization_id) if membership else None
 
 
 def _part_in(
-    organization: Organization, actor: Actor, known: Membership | None
+    organization: Organization, actor: Actor, places: Sequence[Place]
 ) -> tuple[Membership | None, frozenset[str]]:
-    """Return a person's membership and what the actor may do in an organization; NotFound if that is not theirs.
-
-    known: the person's membership in it, if it was loaded.
-    """
+    """Return a person's membership and what the actor may do in an organization; NotFound if that is not theirs."""
     if actor.kind == ActorKind.USER:
-        in_force = Membership.objects.in_force(timezone.now()).select_related("user")
-        found = known or in_force.filter(organization=organization, user_id=actor.person_id).first()
-        if found is None:
+        membership = _membership(organization, actor, places)
+        if membership is None:
             raise NotFound
-        return found, frozenset(ROLE_PERMISSIONS[Role(found.role)])
+        return membership, frozenset(ROLE_PERMISSIONS[Role(membership.role)])
     if actor.kind == ActorKind.API_KEY and actor.organization_id != organization.id:
         raise NotFound
     return None, actor.permissions
+
+
+def _membership(organization: Organization, actor: Actor, places: Sequence[Place]) -> Membership | None:
+    """Return a person's membership if it is in force."""
+    now = timezone.now()
+    for place in places:
+        if place.membership and place.organization.pk == organization.pk:
+            return place.membership if place.membership.is_in_force(now) else None
+    in_force = Membership.objects.in_force(now).select_related("user")
+    return in_force.filter(organization=organization, user_id=actor.person_id).first()
 
 
 def _lacks_second_factor(organization: Organization, membership: Membership) -> bool:
