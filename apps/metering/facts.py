@@ -1,13 +1,14 @@
 """Reading events for counting: only what can matter from a moment on, never more than a part of it at a time.
 
 However many events wait, a process holds those of one resource, and of a resource with very many only some hours'
-worth: an instant is decided by what lies around it (ADR 45).
+worth, or a part of an hour's: an instant is decided by what lies around it (ADR 45, ADR 46).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +18,7 @@ from uuid import UUID
 from django.db import connection
 
 from apps.metering import intervals
-from apps.metering.intervals import Fact, Usage, from_ms, to_ms
+from apps.metering.intervals import HOUR_MS, Fact, Usage, from_ms, to_ms
 
 END_OF_TIME = to_ms(datetime(9999, 1, 1, tzinfo=UTC))
 # A resource with more events than this is counted some hours at a time.
@@ -41,17 +42,31 @@ _WANTED = """
                AS given (resource_id, since, until)
     )
 """
-# Nothing before the last stop lasts until now. Of heartbeats only the last tells something: any other lies between two
-# events. After a window the next stop says how far its runs go, or else the last event of all. A billing period starts
-# at midnight of some time zone, so on a quarter of an hour: readings of one are added up by PostgreSQL.
+# Nothing before the last stop lasts until now, and of what is open at the beginning the latest start wins, with the
+# last size. Of heartbeats only the last tells something: any other lies between two events. After a window the next
+# stop says how far its runs go, or else the last event of all. Of finished intervals that last all the window long one
+# wins all of it. A billing period starts at midnight of some time zone, so on a quarter of an hour: readings of one are
+# added up by PostgreSQL.
 _FACTS = f"""
     {_WANTED}
     SELECT {_COLUMNS} FROM wanted JOIN metering_usageevent event
         ON event.resource_id = wanted.resource_id
        AND event.type IN ('allocation.started', 'allocation.resized', 'allocation.stopped')
-       AND event.time >= wanted.stopped AND event.time < wanted.until
+       AND event.time >= wanted.since AND event.time < wanted.until
     UNION ALL
     SELECT {_COLUMNS} FROM wanted CROSS JOIN LATERAL (
+        (SELECT * FROM metering_usageevent start
+          WHERE start.resource_id = wanted.resource_id AND start.type = 'allocation.started'
+            AND start.type IN ('allocation.started', 'allocation.resized', 'allocation.stopped')
+            AND start.time >= wanted.stopped AND start.time < wanted.since
+          ORDER BY start.time DESC FETCH FIRST ROW WITH TIES)
+        UNION ALL
+        (SELECT * FROM metering_usageevent size
+          WHERE size.resource_id = wanted.resource_id AND size.type = 'allocation.resized'
+            AND size.type IN ('allocation.started', 'allocation.resized', 'allocation.stopped')
+            AND size.time >= wanted.stopped AND size.time < wanted.since
+          ORDER BY size.time DESC, size.event_id COLLATE "C" DESC LIMIT 1)
+        UNION ALL
         (SELECT * FROM metering_usageevent beat
           WHERE beat.resource_id = wanted.resource_id AND beat.type = 'allocation.heartbeat'
           ORDER BY beat.time DESC LIMIT 1)
@@ -70,6 +85,14 @@ _FACTS = f"""
     SELECT {_COLUMNS} FROM wanted JOIN metering_usageevent event
         ON event.resource_id = wanted.resource_id AND event.type = 'usage.recorded' AND event.meter = ''
        AND coalesce(event.ended_at, event.time) >= wanted.since AND event.started_at < wanted.until
+       AND (event.started_at > wanted.since OR event.ended_at < wanted.until)
+    UNION ALL
+    SELECT {_COLUMNS} FROM wanted CROSS JOIN LATERAL (
+        SELECT * FROM metering_usageevent around
+         WHERE around.resource_id = wanted.resource_id AND around.type = 'usage.recorded' AND around.meter = ''
+           AND coalesce(around.ended_at, around.time) >= wanted.until AND around.started_at <= wanted.since
+         ORDER BY around.started_at DESC, around.gpus DESC, around.event_id COLLATE "C" DESC LIMIT 1
+    ) event
     UNION ALL
     SELECT wanted.resource_id, '', 'usage.recorded', (extract(epoch FROM max(event.time)) * 1000)::bigint, 0,
            event.sku, event.region, event.project_id, event.credential_id, event.meter,
@@ -82,21 +105,31 @@ _FACTS = f"""
               date_bin('15 minutes', event.time, 'epoch'), event.time <= %(cutoff)s
     ORDER BY 1
 """  # noqa: S608  Only the constants above are put in.
-# How many events that are read one by one lie in each hour.
-_HOURS = f"""
-    {_WANTED}
-    SELECT (extract(epoch FROM date_trunc('hour', moment, 'UTC')) * 1000)::bigint, count(*)
-      FROM (
+# The moments, beginning inside some time, by which events that are read one by one matter.
+_MOMENTS = f"""
+    {_WANTED}, moments AS (
         SELECT event.time AS moment FROM wanted JOIN metering_usageevent event
             ON event.resource_id = wanted.resource_id
            AND event.type IN ('allocation.started', 'allocation.resized', 'allocation.stopped')
-           AND event.time >= wanted.stopped AND event.time < wanted.until
+           AND event.time >= wanted.since AND event.time < wanted.until
         UNION ALL
-        SELECT event.ended_at FROM wanted JOIN metering_usageevent event
+        SELECT bound FROM wanted JOIN metering_usageevent event
             ON event.resource_id = wanted.resource_id AND event.type = 'usage.recorded' AND event.meter = ''
            AND coalesce(event.ended_at, event.time) >= wanted.since AND event.started_at < wanted.until
-      ) found
-     GROUP BY 1 ORDER BY 1
+          CROSS JOIN LATERAL unnest(ARRAY[event.started_at, event.ended_at]) AS bound
+         WHERE bound >= wanted.since AND bound < wanted.until
+    )
+"""  # noqa: S608
+_HOURS = f"""
+    {_MOMENTS}
+    SELECT (extract(epoch FROM date_trunc('hour', moment, 'UTC')) * 1000)::bigint, count(*)
+      FROM moments GROUP BY 1 ORDER BY 1
+"""  # noqa: S608
+_EVERY = f"""
+    {_MOMENTS}
+    SELECT DISTINCT (extract(epoch FROM moment) * 1000)::bigint
+      FROM (SELECT moment, row_number() OVER (ORDER BY moment) AS place FROM moments) placed
+     WHERE place %% %(every)s = 0 ORDER BY 1
 """  # noqa: S608
 
 
@@ -131,6 +164,14 @@ def count_usage(wanted: Mapping[UUID, int], cutoff: int, until: int = END_OF_TIM
         yield from _large(resource_id, rest.pop(resource_id), until, cutoff)
     for resource_id, since in rest.items():
         yield Window(resource_id, intervals.claims((), cutoff), since, until, is_last=True)
+
+
+def facts_in(resource_ids: Iterable[UUID], since: int, until: int) -> dict[UUID, list[Fact] | None]:
+    """Return what of the events of some resources matters in [since, until), whole UTC hours in milliseconds.
+
+    None for a resource with more than `FACTS_MAX` of them. One query.
+    """
+    return dict(_of_resources(dict.fromkeys(resource_ids, since), until, until))
 
 
 def load_facts(resource_ids: Iterable[UUID], cutoff: int) -> dict[UUID, list[Fact]]:
@@ -172,26 +213,49 @@ def _rows(wanted: Mapping[UUID, int], until: int, cutoff: int) -> Iterator[tuple
 
 
 def _large(resource_id: UUID, since: int, until: int, cutoff: int) -> Iterator[Window]:
-    with connection.cursor() as cursor:
-        cursor.execute(_HOURS, _parameters({resource_id: since}, until, cutoff))
-        hours = cursor.fetchall()
-    ends = [*_cuts(hours, since), until]
-    for end in ends:
+    live_until: int | None = None
+    hour = intervals.HourInParts()
+    for end in _cuts(resource_id, since, until, cutoff):
         with connection.cursor() as cursor:
             cursor.execute(_FACTS, _parameters({resource_id: since}, end, cutoff))
             facts = [_fact(row)[1] for row in cursor]
-        yield Window(resource_id, intervals.claims(facts, cutoff), since, end, is_last=end == until)
+        usage = intervals.claims(facts, cutoff)
+        live_until = max(
+            (known for known in (live_until, usage.live_until) if known is not None), default=None
+        )
+        usage = replace(usage, live_until=live_until)
+        if end % HOUR_MS or since % HOUR_MS:
+            hour.add(usage, since, end)
+            usage = hour.usage()
+        if end % HOUR_MS == 0:
+            begin = since - since % HOUR_MS
+            yield Window(resource_id, usage, begin, end, is_last=end == until)
+            hour = intervals.HourInParts()
         since = end
 
 
-def _cuts(hours: Sequence[tuple[int, int]], since: int) -> Iterator[int]:
-    """Yield where to cut the time so that each part has about `FACTS_MAX` events, hours being indivisible."""
-    count = 0
+def _cuts(resource_id: UUID, since: int, until: int, cutoff: int) -> Iterator[int]:
+    """Yield where to cut the time so that each part has about `FACTS_MAX` events: between hours, and inside those that
+    have more; the end is the last.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_HOURS, _parameters({resource_id: since}, until, cutoff))
+        hours = cursor.fetchall()
+    count, last = 0, since
     for hour, events in hours:
-        if count and count + events > FACTS_MAX and hour > since:
+        if count and count + events > FACTS_MAX and hour > last:
             yield hour
-            count = 0
+            count, last = 0, hour
         count += events
+        if events <= FACTS_MAX:
+            continue
+        parameters = _parameters({resource_id: hour}, hour + HOUR_MS, cutoff) | {"every": FACTS_MAX}
+        with connection.cursor() as cursor:
+            cursor.execute(_EVERY, parameters)
+            yield from (moment for (moment,) in cursor.fetchall() if moment > hour)
+        yield hour + HOUR_MS
+        count, last = 0, hour + HOUR_MS
+    yield until
 
 
 def _parameters(wanted: Mapping[UUID, int], until: int, cutoff: int) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 STARTED = "allocation.started"
@@ -27,6 +27,8 @@ INSTANCE_HOURS = "instance_hours"
 # Without a stop, a run is believed for this long after its last event.
 SILENCE_MS = 60_000
 HOUR_MS = 3_600_000
+# No piece of an hour begins between two of these: a billing period starts at midnight of some time zone.
+QUARTER_MS = HOUR_MS // 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _TURN_ORDER = {STOPPED: 0, STARTED: 1, RESIZED: 2, HEARTBEAT: 3}
@@ -87,6 +89,36 @@ class Usage:
     ignored: tuple[str, ...]
     live_until: int | None
     running_until: int | None
+
+
+class HourInParts:
+    """The usage of one hour, put together from parts of it without holding their segments: its sums are the same."""
+
+    def __init__(self) -> None:
+        self._used: dict[tuple[int, tuple[Any, ...]], int] = {}
+        self._readings: list[Fact] = []
+        self._last: Usage | None = None
+
+    def add(self, usage: Usage, since: int, until: int) -> None:
+        """Add what a usage says about a part of the hour."""
+        for segment in usage.segments:
+            start, end = max(segment.start, since), min(segment.end, until)
+            while start < end:
+                stop = min(end, start - start % QUARTER_MS + QUARTER_MS)
+                what = (start - start % QUARTER_MS, segment[2:-1])
+                self._used[what] = self._used.get(what, 0) + stop - start
+                start = stop
+        self._readings += [fact for fact in usage.readings if since <= fact.time < until]
+        self._last = usage
+
+    def usage(self) -> Usage:
+        """Return all that was added; in each quarter what was used alike comes in one piece."""
+        assert self._last is not None, "a part was added"
+        segments: list[Segment] = []
+        for (quarter, what), milliseconds in sorted(self._used.items(), key=lambda item: item[0][0]):
+            start = max(quarter, segments[-1].end) if segments else quarter
+            segments.append(Segment._make((start, start + milliseconds, *what, ())))
+        return replace(self._last, segments=tuple(segments), readings=tuple(self._readings), ignored=())
 
 
 class HourKey(NamedTuple):

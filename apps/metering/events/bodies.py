@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from itertools import batched
@@ -24,6 +26,9 @@ LINES = frozenset({"application/x-ndjson", "application/ndjson"})
 CHUNK_EVENTS = 1_000
 # An array up to here is decoded to types at once, in C; of a larger one only where each event begins and ends is kept.
 _AT_ONCE_BYTES_MAX = 512 * 1024
+_SPACE = re.compile(r"[ \t\r\n]*")
+_MARK = re.compile(r"[ \t\r\n]*[],][ \t\r\n]*")
+_LENIENT = json.JSONDecoder(parse_float=str, parse_int=str)
 _EVENTS = msgspec.json.Decoder(list[CloudEvent])
 _RAW = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -61,7 +66,7 @@ def _split(body: bytes, content_type: str, events_max: int) -> Iterable[Any]:
         return _lines(body)
     if kind not in ONE_OR_MANY | ONE | MANY:
         raise UnsupportedContentType
-    events = _split_json(body, kind)
+    events = _split_json(body, kind, events_max)
     _limit(len(events), events_max)
     return events
 
@@ -77,7 +82,7 @@ def _limit(count: int, events_max: int) -> None:
         )
 
 
-def _split_json(body: bytes, kind: str) -> Sequence[Any]:
+def _split_json(body: bytes, kind: str, events_max: int) -> Sequence[Any]:
     """Return the events of one JSON text: typed if it is small and all of them can be, else each still to be read."""
     start = body.lstrip()[:1]
     if start not in {b"{", b"["}:
@@ -96,7 +101,29 @@ def _split_json(body: bytes, kind: str) -> Sequence[Any]:
         except msgspec.ValidationError:
             return _RAW.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        events = lenient(body)
-        if events is None:
+        try:
+            events = _split_array(body, events_max) if start == b"[" else [body]
+        except (ValueError, RecursionError):
+            events = []
+        if not events or (start == b"{" and lenient(body) is None):
             raise InvalidRequest(_("The body is not valid JSON: %(why)s.") % {"why": error}) from error
-        return events if isinstance(events, list) else [events]
+        return events
+
+
+def _split_array(body: bytes, events_max: int) -> list[bytes]:
+    """Return the elements of a JSON array, in which NaN and its like may stand; ValueError if it is none even so.
+
+    Each element is made and dropped again to find where it ends, so that never two are here as objects.
+    """
+    text = body.decode()
+    found: list[bytes] = []
+    mark = _SPACE.match(text, text.index("[") + 1)
+    while mark and "]" not in mark[0]:
+        start = mark.end()
+        end = _LENIENT.raw_decode(text, start)[1]
+        found.append(text[start:end].encode())
+        _limit(len(found), events_max)
+        mark = _MARK.match(text, end)
+    if mark is None or mark.end() != len(text):
+        raise ValueError
+    return found
