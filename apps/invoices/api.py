@@ -210,7 +210,8 @@ class InvoiceExplain(OrganizationView):
     """Why a line costs what it does: line → price version → hours → intervals → events.
 
     Without `line`, every line with its price and arithmetic. With `line`, its hours. With `line` and `hour`, the
-    resources of that hour with their intervals and the raw events behind them.
+    resources of that hour with their intervals and the raw events behind them, in pages by `limit` and `cursor`; one
+    with more intervals or events than are shown says so by `is_cut`.
     """
 
     permission = Permission.BILLING_READ
@@ -219,11 +220,15 @@ class InvoiceExplain(OrganizationView):
         parameters=[
             OpenApiParameter("line", UUID, description="Id of a line."),
             OpenApiParameter("hour", str, description="An hour of the line, as its list of hours names it."),
+            OpenApiParameter(
+                "limit", int, description="Resources on a page of an hour, 1 to 100; 50 if unset."
+            ),
+            OpenApiParameter("cursor", str, description="`next_cursor` of the hour's page before."),
         ],
         responses={200: OpenApiTypes.OBJECT},
     )
     def get(self, request: Request, **path: Any) -> Response:
-        refuse_unknown_parameters(request, {"line", "hour"})
+        refuse_unknown_parameters(request, {"line", "hour", "limit", "cursor"})
         invoice = selectors.invoice_by_id(self.actor, path["invoice_id"])
         wanted = explain.Wanted.parse(request.query_params)
         return Response(explain.explain(invoice, wanted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from apps.billing.models import Burn, ChargeHour
 from apps.core import money
 from apps.core.errors import InvalidRequest, NotFound
+from apps.core.http.pagination import page_of
 from apps.invoices import selectors
 from apps.invoices.models import Invoice, InvoiceLine
 from apps.ledger.selectors import transfers_of
@@ -26,10 +27,11 @@ from apps.pricing import selectors as pricing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """How deep to look: all lines, one line's hours, or one hour's events."""
+    """How deep to look: all lines, one line's hours, or one hour's events, a page of resources at a time."""
 
     line_id: UUID | None = None
     hour: datetime | None = None
+    page: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str]) -> Self:
@@ -47,7 +49,10 @@ class Wanted:
             raise InvalidRequest(
                 _("`hour` is a moment such as 2026-05-01T00:00:00Z, together with `line`."), parameter="hour"
             )
-        return cls(line_id=line_id, hour=moment)
+        page = {name: parameters[name] for name in ("limit", "cursor") if name in parameters}
+        if page and moment is None:
+            raise InvalidRequest(_("`limit` and `cursor` go with `hour`."), parameter=min(page))
+        return cls(line_id=line_id, hour=moment, page=page)
 
 
 def explain(invoice: Invoice, wanted: Wanted) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def explain(invoice: Invoice, wanted: Wanted) -> dict[str, Any]:
         raise NotFound
     if wanted.hour is None:
         return head | {"line": _line(line) | {"hours": _hours(line)}}
-    return head | {"line": _line(line) | {"hour": _hour(line, wanted.hour)}}
+    return head | {"line": _line(line) | {"hour": _hour(line, wanted.hour, wanted.page)}}
 
 
 def _line(line: InvoiceLine) -> dict[str, Any]:
@@ -130,13 +135,14 @@ def _hours(line: InvoiceLine) -> list[dict[str, Any]]:
     return hours
 
 
-def _hour(line: InvoiceLine, hour: datetime) -> dict[str, Any]:
-    """Return what paid an hour, and the resources, intervals and events that make up its quantity."""
+def _hour(line: InvoiceLine, hour: datetime, page: Mapping[str, str]) -> dict[str, Any]:
+    """Return what paid an hour, and a page of the resources, intervals and events that make up its quantity."""
     key = line.key
     row = ChargeHour.objects.filter(key=key, hour=hour).first()
     if row is None:
         raise NotFound
-    evidence = metering.events_behind(key.organization_id, key.meter, key.sku, key.region, hour)
+    slot = metering.hours_in_slot(key.organization_id, key.meter, key.sku, key.region, hour)
+    rows, next_cursor = page_of(slot, page, ("resource__source", "resource__subject", "id"))
     burns = Burn.objects.filter(key=key, hour=hour).select_related("lot").order_by("id")
     causes = dict(
         transfers_of(key.organization_id)
@@ -185,7 +191,10 @@ def _hour(line: InvoiceLine, hour: datetime) -> dict[str, Any]:
                     }
                     for event in item.events
                 ],
+                "is_cut": item.is_cut,
             }
-            for item in evidence
+            for item in metering.events_behind(rows)
         ],
+        "has_more": next_cursor is not None,
+        "next_cursor": next_cursor,
     }

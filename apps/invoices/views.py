@@ -130,7 +130,7 @@ class LinePage(OrganizationPage):
 
     def get(self, request: HttpRequest, invoice_id: UUID, line_id: UUID, **_path: Any) -> HttpResponse:
         invoice = selectors.invoice_by_id(self.actor, invoice_id)
-        wanted = explain.Wanted.parse({"line": str(line_id), "hour": request.GET.get("hour", "")})
+        wanted = explain.Wanted.parse(request.GET.dict() | {"line": str(line_id)})
         found = explain.explain(invoice, wanted)
         shown = {"invoice": found, "line": found["line"], "unit": found["line"]["arithmetic"]["divided_by"]}
         return self.render(shown, template="invoices/hour.html" if wanted.hour else self.template_name)

@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, Min, OuterRef, Sum
+from django.db.models import Exists, Min, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMonth
 
 from apps.core.periods import HOUR, floor_hour
 from apps.metering import intervals
-from apps.metering.facts import count_usage, load_facts
+from apps.metering.facts import count_usage, facts_in, load_facts
 from apps.metering.intervals import HOUR_MS, Fact, Segment, Usage, from_ms, to_ms
 from apps.metering.models import (
     DirtyBatch,
@@ -42,6 +42,9 @@ _COLUMNS: Mapping[str, str] = {
     "credential": "credential_id",
     "resource": "resource_id",
 }
+# Beyond so many, an explanation says that it leaves some out.
+EVENTS_SHOWN_MAX = 1_000
+_TIMED = frozenset({intervals.GPU_HOURS, intervals.INSTANCE_HOURS})
 _TRUNCATIONS = {"hour": TruncHour, "day": TruncDay, "month": TruncMonth}
 
 
@@ -101,11 +104,13 @@ class Evidence:
 
     segments: the intervals, cut to the piece. readings: ids of meter events in it. events: all that these rest on,
     in order of time: those named as causes, those in the piece, and the next one, which proves that it ran on.
+    is_cut: whether there are more than are here.
     """
 
     row: UsageHour
     segments: Sequence[Segment]
     events: Sequence[UsageEvent]
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,23 +337,54 @@ def intervals_of(resource: Resource, cutoff: datetime) -> Usage:
     return intervals.claims([_fact(event) for event in events], to_ms(cutoff))
 
 
-def events_behind(organization_id: UUID, meter: str, sku: str, region: str, hour: datetime) -> list[Evidence]:
-    """Return, for each resource with usage in the slot, its intervals in the piece and the events behind them."""
-    rows = list(
-        UsageHour.objects.filter(
-            organization_id=organization_id, meter=meter, sku=sku, region=region, hour=hour
-        )
-        .counted()
-        .select_related("resource", "project", "credential")
-        .order_by("resource__source", "resource__subject", "pk")
+def hours_in_slot(
+    organization_id: UUID, meter: str, sku: str, region: str, hour: datetime
+) -> QuerySet[UsageHour]:
+    """Return the usage of each resource in a slot of hourly usage."""
+    slot = UsageHour.objects.filter(
+        organization_id=organization_id, meter=meter, sku=sku, region=region, hour=hour
     )
-    events: dict[UUID, list[UsageEvent]] = defaultdict(list)
-    for event in UsageEvent.objects.of_resources({row.resource_id for row in rows}).order_by(
-        "time", "event_id"
-    ):
-        events[event.resource_id].append(event)
-    end = _piece_end(organization_id, hour)
-    return [_evidence(row, events[row.resource_id], to_ms(hour), to_ms(end)) for row in rows]
+    return slot.counted().select_related("resource", "project", "credential")
+
+
+def events_behind(rows: Sequence[UsageHour]) -> list[Evidence]:
+    """Return, for each of some rows of one slot, its intervals in the piece and the events behind them.
+
+    As many queries for one row as for many; at most `EVENTS_SHOWN_MAX` events of the piece, of all rows together.
+    """
+    if not rows:
+        return []
+    first = rows[0]
+    since, end = floor_hour(first.hour), _piece_end(first.organization_id, first.hour)
+    ids = {row.resource_id for row in rows}
+    facts = facts_in(ids, to_ms(since), to_ms(since + HOUR))
+    segments = {row.pk: _segments(row, facts.get(row.resource_id, ()), to_ms(end)) for row in rows}
+    causes = {cause for found in segments.values() for segment in found or () for cause in segment.causes}
+    inside = _events_inside(ids, first, end)
+    shown = {event.pk: event for event in inside[:EVENTS_SHOWN_MAX]}
+    named = UsageEvent.objects.of_resources(ids).filter(
+        source__in={row.resource.source for row in rows}, event_id__in=sorted(causes)[:EVENTS_SHOWN_MAX]
+    )
+    shown |= {event.pk: event for event in named}
+    shown |= {event.pk: event for event in _next_events(ids, end)} if first.meter in _TIMED else {}
+    by_resource: dict[UUID, list[UsageEvent]] = defaultdict(list)
+    for event in sorted(shown.values(), key=lambda event: (event.time, event.event_id)):
+        by_resource[event.resource_id].append(event)
+    return [
+        Evidence(
+            row=row,
+            segments=list(segments[row.pk] or ())[:EVENTS_SHOWN_MAX],
+            events=[
+                event
+                for event in by_resource[row.resource_id]
+                if event.type != EventType.RECORDED or event.meter or _is_cause(event, segments[row.pk])
+            ],
+            is_cut=len(inside) > EVENTS_SHOWN_MAX
+            or segments[row.pk] is None
+            or len(causes) > EVENTS_SHOWN_MAX,
+        )
+        for row in rows
+    ]
 
 
 def backlog() -> int:
@@ -418,26 +454,49 @@ def _piece_end(organization_id: UUID, hour: datetime) -> datetime:
     return cut or end
 
 
-def _evidence(row: UsageHour, events: Sequence[UsageEvent], start: int, end: int) -> Evidence:
-    usage = intervals.claims([_fact(event) for event in events], end)
-    segments = [
+def _segments(row: UsageHour, facts: Sequence[Fact] | None, end: int) -> list[Segment] | None:
+    """Return the intervals of a row's resource that count for it, cut to its piece; None if the facts are too many."""
+    if facts is None:
+        return None
+    start = to_ms(row.hour)
+    return [
         segment._replace(start=max(segment.start, start), end=min(segment.end, end))
-        for segment in usage.segments
+        for segment in intervals.claims(facts, end).segments
         if segment.end > start
         and (segment.sku, segment.region, segment.project, segment.credential)
         == (row.sku, row.region, row.project_id, row.credential_id)
     ]
-    causes = {cause for segment in segments for cause in segment.causes}
-    causes |= {
-        reading.id for reading in usage.readings if reading.meter == row.meter and start <= reading.time < end
-    }
-    if row.meter in {intervals.GPU_HOURS, intervals.INSTANCE_HOURS}:
-        turns = [event for event in events if event.type != EventType.RECORDED]
-        causes |= {event.event_id for event in turns if start <= to_ms(event.time) < end}
-        causes |= {event.event_id for event in [e for e in turns if to_ms(e.time) >= end][:1]}
-    return Evidence(
-        row=row, segments=segments, events=[event for event in events if event.event_id in causes]
+
+
+def _is_cause(event: UsageEvent, segments: Sequence[Segment] | None) -> bool:
+    return any(event.event_id in segment.causes for segment in segments or ())
+
+
+def _events_inside(resource_ids: Collection[UUID], row: UsageHour, end: datetime) -> list[UsageEvent]:
+    """Return the first events that happened in a row's piece and can matter to its meter, one more than are shown."""
+    events = UsageEvent.objects.of_resources(resource_ids).filter(time__gte=row.hour, time__lt=end)
+    if row.meter not in _TIMED:
+        readings = events.filter(type=EventType.RECORDED, meter=row.meter)
+        return list(readings.order_by("time", "pk")[: EVENTS_SHOWN_MAX + 1])
+    turns = events.filter(type__in=[EventType.STARTED, EventType.RESIZED, EventType.STOPPED])
+    beats = events.filter(type=EventType.HEARTBEAT)
+    found = [list(part.order_by("time", "pk")[: EVENTS_SHOWN_MAX + 1]) for part in (turns, beats)]
+    return sorted(chain(*found), key=lambda event: (event.time, event.pk))
+
+
+def _next_events(resource_ids: Collection[UUID], moment: datetime) -> list[UsageEvent]:
+    """Return of each resource the first event of a run from a moment on, which proves that it ran until there."""
+    later = UsageEvent.objects.filter(resource=OuterRef("pk"), time__gte=moment).order_by("time", "event_id")
+    turns = later.filter(type__in=[EventType.STARTED, EventType.RESIZED, EventType.STOPPED])
+    beats = later.filter(type=EventType.HEARTBEAT)
+    rows = Resource.objects.filter(pk__in=resource_ids).values_list(
+        Subquery(turns.values("pk")[:1]), Subquery(beats.values("pk")[:1])
     )
+    events = UsageEvent.objects.filter(pk__in=[pk for row in rows for pk in row if pk is not None])
+    first: dict[UUID, UsageEvent] = {}
+    for event in events.order_by("time", "event_id"):
+        first.setdefault(event.resource_id, event)
+    return list(first.values())
 
 
 def recount(

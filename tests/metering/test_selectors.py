@@ -73,6 +73,40 @@ def test_usage_adds_up_by_what_is_asked(lab):
     assert selectors.usage_rows(lab.pk, NOW, NOW + minutes(60)) == []
 
 
+def behind(lab, meter, sku, region):
+    return selectors.events_behind(
+        list(selectors.hours_in_slot(lab.pk, meter, sku, region, EARLIER).order_by("pk"))
+    )
+
+
+def test_an_explanation_reads_the_events_of_its_hour_only_and_says_when_it_is_cut(
+    lab, monkeypatch, django_assert_num_queries
+):
+    days = [minutes(60 * number) for number in range(24)]
+    for name in ("a", "b", "c"):
+        send(
+            started(name, EARLIER - minutes(90)),
+            *(heartbeat(name, EARLIER - minutes(80) + day) for day in days[:2]),
+            *(heartbeat(name, EARLIER + minutes(number)) for number in range(3)),
+            stopped(name, EARLIER + minutes(130)),
+        )
+    tick(lab.pk)
+    rows = list(selectors.hours_in_slot(lab.pk, "gpu_hours", "h100", "eu", EARLIER).order_by("pk"))
+
+    for page in (rows[:1], rows):
+        with django_assert_num_queries(7):  # Period, facts, turns, beats, causes, next of each, those events.
+            found = selectors.events_behind(page)
+    assert [[event.type.removeprefix("allocation.") for event in item.events] for item in found] == [
+        ["started", "heartbeat", "heartbeat", "heartbeat", "stopped"]
+    ] * 3
+    assert not any(item.is_cut for item in found)
+
+    monkeypatch.setattr(selectors, "EVENTS_SHOWN_MAX", 2)
+    (one,) = selectors.events_behind(rows[:1])
+    assert one.is_cut
+    assert len(one.events) == 4  # Two of the hour, the cause before it and the proof after it.
+
+
 def test_an_hour_is_explained_by_its_intervals_and_events(lab):
     send(
         started("a", EARLIER - minutes(30)),
@@ -84,7 +118,7 @@ def test_an_hour_is_explained_by_its_intervals_and_events(lab):
     )
     tick(lab.pk)
 
-    (evidence,) = selectors.events_behind(lab.pk, "gpu_hours", "h100", "eu", EARLIER)
+    (evidence,) = behind(lab, "gpu_hours", "h100", "eu")
 
     assert evidence.row.quantity == 30 * 60 * 8 + 30 * 60 * 4
     assert [
@@ -106,7 +140,7 @@ def test_a_reading_is_explained_by_its_event(lab):
     send(reading(EARLIER, "egress_gb", "1.5"), reading(EARLIER + minutes(1), "requests", 7))
     tick(lab.pk)
 
-    (evidence,) = selectors.events_behind(lab.pk, "egress_gb", "", "", EARLIER)
+    (evidence,) = behind(lab, "egress_gb", "", "")
 
     assert evidence.segments == []
     assert [event.quantity for event in evidence.events] == [Decimal("1.5")]

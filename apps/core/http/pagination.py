@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,12 +36,8 @@ class CursorPagination(BasePagination):
 
         order: names of columns that are never NULL, `-` for descending; together they are unique.
         """
-        limit = _limit(request)
-        if cursor := request.query_params.get("cursor"):
-            queryset = queryset.filter(_after(order, _read(cursor, order)))
-        rows = list(queryset.order_by(*order)[: limit + 1])
-        self._next = _write(rows[limit - 1], order) if len(rows) > limit else None
-        return rows[:limit]
+        rows, self._next = page_of(queryset, request.query_params, order)
+        return rows
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"data": data, "has_more": self._next is not None, "next_cursor": self._next})
@@ -84,7 +80,7 @@ class OffsetOrCursorPagination(CursorPagination):
             raise InvalidRequest(
                 _("`offset` is a number from 0 to %(most)d.") % {"most": OFFSET_MAX}, parameter="offset"
             )
-        start, limit = int(text), _limit(request)
+        start, limit = int(text), _limit(request.query_params)
         rows = list(queryset.order_by(*order)[start : start + limit + 1])
         self._next = _write(rows[limit - 1], order) if len(rows) > limit else None
         return rows[:limit]
@@ -92,6 +88,20 @@ class OffsetOrCursorPagination(CursorPagination):
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         offset = {"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}
         return [*super().get_schema_operation_parameters(view), _parameter("offset", offset)]
+
+
+def page_of(
+    queryset: QuerySet[Any], parameters: Mapping[str, str], order: Sequence[str]
+) -> tuple[list[Any], str | None]:
+    """Return the rows that `limit` and `cursor` of a query string ask for, and the cursor of the next page, if any.
+
+    order: as for `CursorPagination.page`.
+    """
+    limit = _limit(parameters)
+    if cursor := parameters.get("cursor"):
+        queryset = queryset.filter(_after(order, _read(cursor, order)))
+    rows = list(queryset.order_by(*order)[: limit + 1])
+    return rows[:limit], _write(rows[limit - 1], order) if len(rows) > limit else None
 
 
 def sort_order(request: Request, view: Any) -> tuple[str, ...]:
@@ -107,8 +117,8 @@ def sort_order(request: Request, view: Any) -> tuple[str, ...]:
     return tuple(_reversed(key) for key in order) if wanted.startswith("-") else tuple(order)
 
 
-def _limit(request: Request) -> int:
-    text = request.query_params.get("limit") or str(LIMIT_DEFAULT)
+def _limit(parameters: Mapping[str, str]) -> int:
+    text = parameters.get("limit") or str(LIMIT_DEFAULT)
     limit = int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else 0
     if not 1 <= limit <= LIMIT_MAX:
         raise InvalidRequest(_("`limit` is a number from 1 to 100."), parameter="limit")
