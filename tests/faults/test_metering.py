@@ -55,11 +55,35 @@ while services.meter_organization(organization_id=UUID(sys.argv[2]), until=until
 """
 
 
+# A process that takes in each line that it is given, as a web worker would each body.
+TAKER = """
+import json, sys
+from django.conf import settings
+settings.DATABASES["default"]["NAME"] = sys.argv[1]
+settings.DEBUG = True
+import django
+django.setup()
+from datetime import datetime
+from apps.metering import services
+from tests.metering.events import provisioner
+now = datetime.fromisoformat(sys.argv[2])
+print("ready", flush=True)
+for line in sys.stdin:
+    found = services.ingest_body(actor=provisioner(), body=line.encode(), content_type="application/json", now=now)
+    told = [found.accepted, found.duplicates, [[error.id, error.code] for error in found.errors]]
+    print(json.dumps(told), flush=True)
+"""
+
+
 def start_worker(organization_id: UUID, *, fail_at: str = "") -> subprocess.Popen[str]:
     """Start a worker that has loaded everything and waits for a line to begin."""
-    database = connection.settings_dict["NAME"]
+    return start(WORKER, str(organization_id), NOW.isoformat(), fail_at=fail_at)
+
+
+def start(program: str, *arguments: str, fail_at: str = "") -> subprocess.Popen[str]:
+    """Start a program on the test's database; it is ready when this returns."""
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, database, str(organization_id), NOW.isoformat()],
+        [sys.executable, "-c", program, connection.settings_dict["NAME"], *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -71,8 +95,8 @@ def start_worker(organization_id: UUID, *, fail_at: str = "") -> subprocess.Pope
     return worker
 
 
-def finish(worker: subprocess.Popen[str]) -> int:
-    worker.communicate("go\n", timeout=60)
+def finish(worker: subprocess.Popen[str], words: str = "go\n") -> int:
+    worker.communicate(words, timeout=60)
     return worker.returncode
 
 
@@ -200,6 +224,47 @@ def test_the_same_events_in_many_batches_at_once_are_taken_once_without_deadlock
     for turn in range(rounds):
         assert sum(answer[turn][0] for answer in answers) == 200
         assert all(sum(answer[turn]) == 200 and answer[turn][2] == 0 for answer in answers)
+
+
+def test_batches_of_several_processes_at_once_end_with_one_row_for_each_id(lab):
+    processes, rounds, size = 2, 4, 150
+    takers = [start(TAKER, NOW.isoformat()) for _number in range(processes)]
+    told: list[list[tuple[int, int, dict[str, str]]]] = []
+    for turn in range(rounds):
+        for number, taker in enumerate(takers):
+            # Every third event says something else in each process, and each has an order of its own.
+            batch = [
+                recorded(
+                    f"r{at % 20}",
+                    EARLIER,
+                    EARLIER + minutes(5),
+                    id=f"{turn}-{at}",
+                    gpus=1 + number * (at % 3 == 0),
+                )
+                for at in range(size)
+            ]
+            batch = batch[number * 50 :] + batch[: number * 50]
+            assert taker.stdin is not None
+            taker.stdin.write(json.dumps(batch[:: 1 - 2 * (number % 2)]) + "\n")
+            taker.stdin.flush()
+        answers = []
+        for taker in takers:
+            assert taker.stdout is not None
+            accepted, duplicates, errors = json.loads(taker.stdout.readline())
+            answers.append((accepted, duplicates, dict(errors)))
+        told.append(answers)
+    assert [finish(taker, "") for taker in takers] == [0] * processes
+
+    stored = dict(UsageEvent.objects.values_list("event_id", "gpus"))
+    assert len(stored) == UsageEvent.objects.count() == rounds * size
+    for turn, answers in enumerate(told):
+        disputed = {f"{turn}-{at}" for at in range(0, size, 3)}
+        assert sum(accepted for accepted, _duplicates, _errors in answers) == size
+        for number, (accepted, duplicates, errors) in enumerate(answers):
+            # It conflicts wherever another process was first, and nowhere else.
+            lost = {name for name in disputed if stored[name] != 1 + number}
+            assert errors == dict.fromkeys(lost, "conflict")
+            assert accepted + duplicates == size - len(lost)
 
 
 def test_two_contents_of_one_identity_at_once_are_one_acceptance_and_one_conflict(lab):
