@@ -32,6 +32,10 @@ urlpatterns = [
     path("healthz", health.Healthz.as_view()),
     path("readyz", health.Readyz.as_view()),
     path("metrics", prometheus.Metrics.as_view(), name="metrics"),
+    *(
+        path(f"{prefix}monitoring/health/detailed", health.DetailedHealth.as_view())
+        for prefix in ("", "v1/", "api/v1/")
+    ),
     path("api/v1/openapi.json", openapi.Document.as_view(), name="openapi"),
     path("api/docs", openapi.docs, name="api-docs"),
     path("api/v1/", include((api_urlpatterns, "api"), namespace="api")),

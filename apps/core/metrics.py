@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from typing import cast
 
 from django.conf import settings
@@ -40,11 +41,29 @@ def count_failed_authentication(who: str, reason: str) -> None:
 
 def render(now: datetime) -> bytes:
     """Return the metrics in Prometheus's text format."""
+    return generate_latest(_asked(now)) + generate_latest(_kept_by_processes())
+
+
+def figures(now: datetime) -> dict[str, str]:
+    """Return what apps read from the database now as decimals, by name; labels in braces, as Prometheus writes them."""
+    return {
+        sample.name + _labels(sample.labels): f"{Decimal(str(sample.value)).normalize():f}"
+        for family in _asked(now).collect()
+        for sample in family.samples
+    }
+
+
+def _asked(now: datetime) -> CollectorRegistry:
     asked = CollectorRegistry(auto_describe=False)
     for name in settings.METRICS_COLLECTORS:
         collector = cast("Callable[[datetime], Collector]", import_string(name))
         asked.register(collector(now))
-    return generate_latest(asked) + generate_latest(_kept_by_processes())
+    return asked
+
+
+def _labels(labels: dict[str, str]) -> str:
+    parts = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return f"{{{parts}}}" if parts else ""
 
 
 def _kept_by_processes() -> CollectorRegistry:

@@ -208,3 +208,34 @@ def test_one_process_tells_the_counts_of_all(tmp_path):
         return float(line.rsplit(" ", 1)[1])
 
     assert [run(), run()] == [1, 2]
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1", "/api/v1"])
+def test_detailed_health_tells_each_part_and_the_backlogs(prefix, monkeypatch):
+    path = f"{prefix}/monitoring/health/detailed"
+    prometheus = build.client(build.integration(["metrics:read"]))
+
+    assert build.client().get(path).status_code == 401
+    assert build.client(build.integration(["usage:write"])).get(path).status_code == 403
+    answer = prometheus.get(path)
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["status"] == "ok"
+    assert {name: part["status"] for name, part in found["checks"].items()} == {
+        "database": "ok",
+        "broker": "ok",
+        "valkey": "ok",
+    }
+    assert all(part["milliseconds"] >= 0 for part in found["checks"].values())
+    assert found["figures"]["countinghouse_charging_backlog"] == "0"
+
+    monkeypatch.setattr("apps.core.http.health._valkey_answers", lambda: False)
+    assert (prometheus.get(path).status_code, prometheus.get(path).json()["status"]) == (200, "degraded")
+    monkeypatch.setattr("apps.core.http.health._broker_answers", lambda: False)
+    assert (prometheus.get(path).status_code, prometheus.get(path).json()["status"]) == (503, "down")
+
+
+def test_detailed_health_is_for_everybody_where_metrics_are(settings):
+    settings.METRICS_PUBLIC = True
+
+    assert build.client().get("/v1/monitoring/health/detailed").status_code == 200

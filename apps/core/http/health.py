@@ -1,20 +1,28 @@
-"""Whether this process lives, and whether it can work."""
+"""Whether this process lives, whether it can work, and how everything keeps up."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
+import redis
 from celery import current_app
+from django.conf import settings
 from django.db import DatabaseError, connection
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core import metrics
 from apps.core.errors import Unavailable
-from apps.core.http.views import PUBLIC, ApiView, RateClass
+from apps.core.http.views import PUBLIC, ApiView, RateClass, Rule
+from apps.core.permissions import IntegrationScope
 
-_BROKER_SECONDS_MAX = 2
+_SECONDS_MAX = 2
 
 
 @extend_schema(exclude=True)
@@ -48,6 +56,37 @@ class Readyz(ApiView):
         return Response({"status": "ok", "checks": dict.fromkeys(checks, "ok")})
 
 
+@extend_schema(exclude=True)
+class DetailedHealth(ApiView):
+    """Each part with how long its answer took, and the figures of the backlogs: 503 where what is needed is down.
+
+    `valkey` is not needed: without it the limits of rates are counted by each process alone.
+    """
+
+    permission = IntegrationScope.METRICS_READ
+    rate_class = RateClass.EXEMPT
+
+    def rule_for(self, method: str) -> Rule:
+        return PUBLIC if settings.METRICS_PUBLIC else super().rule_for(method)
+
+    def get(self, request: Request) -> Response:  # noqa: ARG002
+        checks = {"database": _timed(_database_answers), "broker": _timed(_broker_answers)}
+        status = "ok" if all(check["status"] == "ok" for check in checks.values()) else "down"
+        if settings.REDIS_URL:
+            checks["valkey"] = _timed(_valkey_answers)
+            if status == "ok" and checks["valkey"]["status"] == "down":
+                status = "degraded"
+        figures = metrics.figures(timezone.now()) if checks["database"]["status"] == "ok" else {}
+        content = {"status": status, "checks": checks, "figures": figures}
+        return Response(content, status=503 if status == "down" else 200)
+
+
+def _timed(answers: Callable[[], bool]) -> dict[str, Any]:
+    started = time.perf_counter()
+    status = "ok" if answers() else "down"
+    return {"status": status, "milliseconds": round((time.perf_counter() - started) * 1000)}
+
+
 def _database_answers() -> bool:
     try:
         with connection.cursor() as cursor:
@@ -60,7 +99,19 @@ def _database_answers() -> bool:
 def _broker_answers() -> bool:
     try:
         with closing(current_app.connection_for_write()) as broker:
-            broker.ensure_connection(max_retries=1, interval_start=0, timeout=_BROKER_SECONDS_MAX)
+            broker.ensure_connection(max_retries=1, interval_start=0, timeout=_SECONDS_MAX)
     except Exception:  # noqa: BLE001  Each transport has its own exceptions; any of them means down.
         return False
     return True
+
+
+def _valkey_answers() -> bool:
+    client = redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=_SECONDS_MAX, socket_connect_timeout=_SECONDS_MAX
+    )
+    try:
+        return bool(client.ping())
+    except (redis.RedisError, OSError):
+        return False
+    finally:
+        client.close()
