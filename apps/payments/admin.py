@@ -16,6 +16,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -156,7 +157,7 @@ class DisputeAdmin(_Staff):
 @admin.register(StripeEvent)
 class StripeEventAdmin(_Staff):
     list_display = (
-        "received_at", "event_type", "state", "object_id", "attempts", "source", "processed_at", "last_error",
+        "received_at", "event_type", "state", "error", "attempts", "object_id", "source", "processed_at",
     )  # fmt: skip
     list_filter = ("state", "source", "event_type")
     search_fields = ("id", "object_id")
@@ -171,6 +172,10 @@ class StripeEventAdmin(_Staff):
     def has_replay_permission(self, request: HttpRequest) -> bool:
         """Return whether the staff user may process events again."""
         return self.has_own_permission(request, "replay_stripeevent")
+
+    @admin.display(description=gettext_lazy("Last error"))
+    def error(self, event: StripeEvent) -> str:
+        return Truncator(event.last_error).chars(60)
 
     @admin.display(description=gettext_lazy("As it came"))
     def as_it_came(self, event: StripeEvent) -> str:
