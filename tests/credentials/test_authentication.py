@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.contrib.auth import hashers
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.core.errors import PermissionDenied, ValidationFailed
@@ -199,6 +203,41 @@ def test_the_last_use_is_written_once_a_minute(django_assert_num_queries):
         client.get("/api/v1/me")
 
     assert ApiKey.objects.get().last_used_at == first.last_used_at
+
+
+@pytest.mark.parametrize("kind", ["known", "another secret", "unknown"])
+def test_authenticating_costs_one_indexed_query_and_no_slow_hash(monkeypatch, kind):
+    organization = build.organization()
+    now = timezone.now()
+    own = build.api_key(
+        organization, actor=build.user_actor(build.member(organization, Role.OWNER), organization)
+    )
+    services.authenticate_secret(own, address="192.0.2.7", now=now)  # Notes the use, at most once a minute.
+    public_id = ApiKey.objects.get().public_id
+    other = secrets.generate("live", public_id if kind == "another secret" else None).text
+    compared = []
+    compare = secrets.matches
+    monkeypatch.setattr(secrets, "matches", lambda *pair: compared.append(pair) or compare(*pair))
+    for slow in ("pbkdf2_hmac", "scrypt"):
+        monkeypatch.setattr(hashlib, slow, None)
+    for hasher in (hashers.BasePasswordHasher, hashers.MD5PasswordHasher):
+        monkeypatch.setattr(hasher, "encode", None)
+
+    with CaptureQueriesContext(connection) as queries:
+        if kind == "known":
+            services.authenticate_secret(own, address="192.0.2.7", now=now)
+        else:
+            with pytest.raises(services.TokenInvalid):
+                services.authenticate_secret(other, address="192.0.2.7", now=now)
+
+    (query,) = queries.captured_queries
+    assert len(compared) == (0 if kind == "unknown" else 1)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {query['sql']}")
+        plan = "\n".join(row for (row,) in cursor.fetchall())
+    assert "Index Scan using credentials_apikey_public_id" in plan
+    assert "Seq Scan" not in plan
 
 
 def test_a_rotated_secret_works_beside_the_old_one_for_the_overlap():

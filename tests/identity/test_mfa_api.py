@@ -335,3 +335,13 @@ def test_one_code_in_two_threads_has_one_success(transactional_db, kind):
     answers = at_once(*[partial(login, otp=code)] * 2)
 
     assert sorted(answer.status_code for answer in answers) == [200, 401]
+
+
+def test_one_code_at_two_doors_at_once_has_one_success(transactional_db):
+    ada, secret = services.create_staff(email=ADA, password=PASSWORD, now=timezone.now())
+    page, rest = _login_page(ada), _rest_login(ada)
+    code = code_at(secret, timezone.now())
+
+    answers = at_once(partial(page, code), partial(rest, f"{code[:3]} {code[3:]}"))
+
+    assert sorted(answers) == [False, True]
