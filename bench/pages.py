@@ -1,7 +1,7 @@
 """How long the overview and the explorer take for a customer with a month of a hundred machines, among 500 others.
 
 The rows of the month are made by SQL as metering writes them; what the measured organization used is then charged as in
-production. It runs all of its machines all of the time, each other organization each of its own for sixty hours.
+production. It runs all of its machines all of the time, each other organization each of its own for a day.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from apps.pricing import services as pricing
 from bench import world
 
 HOURS = 720
-HOURS_OF_OTHERS = 60
+HOURS_OF_OTHERS = 24
 RESOURCES = 100
 RUNNING = 20
 SKUS, PROJECTS = 8, 4
@@ -65,7 +65,7 @@ def measure(count: int) -> dict[str, float]:
         f"{group} by {interval}": _ms(
             browser,
             f"{page}/usage?group={group}&interval={interval}&first={last - timedelta(days=days - 1)}&last={last}",
-            shows=b"gpu_hours",
+            shows=b"<tbody><tr>",
         )
         for group, (interval, days) in product(GROUPS, INTERVALS.items())
     }
