@@ -206,7 +206,7 @@ def _charge(organization: Organization, now: datetime) -> None:
         )
     moment = timezone.now()
     for body in world.running_bodies(
-        organization, RUNNING, sku="h100-1", region="eu-1", since=now - HOUR, until=moment
+        organization, RUNNING, sku="h100-1", region=world.REGION, since=now - HOUR, until=moment
     ):
         outcome = metering.ingest_body(
             actor=world.ACTOR, body=body, content_type="application/cloudevents-batch+json", now=moment

@@ -108,7 +108,7 @@ def test_the_statement_runs_from_the_opening_to_the_closing_balance(lab):
         ("usage", -6_000_000, 99_000_000, 3),
     ]
     assert (found.earlier, found.later) == ("2026-04", "")
-    assert "Usage 14 May Paid credit −6.00 99.00" in words(may)
+    assert "Usage 14 May · Paid credit 14 May Paid credit −6.00 99.00" in words(may)
     assert april.context["statement"].closing_micros == 100_000_000
     assert (april.context["statement"].earlier, april.context["statement"].later) == ("", "2026-05")
     assert nonsense.context["statement"].label == "2026-05"

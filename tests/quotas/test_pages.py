@@ -33,9 +33,8 @@ def test_limits_stand_beside_what_is_used(lab, client):
 
     shown = text_of(answer)
     assert "on the plan Free" in shown
-    assert "Members limit reached 1 1" in shown
-    assert re.search(r"Members limit reached 1 1 .*? your own", shown)
-    assert "Projects 0 none your own" in shown
+    assert re.search(r"Members limit reached your own 1 1 .*? your own", shown)
+    assert "Projects your own 0 none your own" in shown
     assert "GPU-hours a month 0.00 10" in shown
     assert "projects" not in [value for value, _label in answer.context["form"].fields["quota"].choices]
 
