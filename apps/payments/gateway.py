@@ -6,6 +6,7 @@ call that names none; here each of these is said.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -249,6 +250,10 @@ def current() -> Gateway:
 @cache
 def _gateway(secret_key: str, api_base: str) -> StripeGateway:
     return StripeGateway(secret_key=secret_key, api_base=api_base)
+
+
+# A forked worker that went on with its parent's connections would read the answers to its siblings' questions.
+os.register_at_fork(after_in_child=_gateway.cache_clear)
 
 
 class StripeGateway:
