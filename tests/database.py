@@ -25,6 +25,7 @@ def make_template() -> str:
     """Return the name of a migrated database that nobody is connected to, making it where there is none."""
     name = PREFIX + _digest()
     with connection.creation._nodb_cursor() as cursor:
+        cursor.execute("SET lock_timeout = 0")  # Whoever comes second waits for all migrations.
         cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         cursor.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [PREFIX])
         found = {database for (database,) in cursor.fetchall()}
