@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 from django.db.models import Sum
 
 from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey
@@ -269,6 +270,20 @@ def test_charging_in_small_steps_gives_the_same_as_at_once(lab):
     # 8 hours of 3.33 and six micros in all, ten of it from credit.
     assert books(lab) == {"bank": -10_000_000, "receivable": -16_640_006, "revenue": 26_640_006}
     assert failing() == []
+
+
+def test_a_step_takes_no_more_than_its_limit_whatever_plan_the_database_picks(lab):
+    build.price_book({"unit_price": "2.49"})
+    build.usage(lab, at(2), at(10))
+    meter_organization(organization_id=lab.id, until=NOW, now=NOW)
+
+    with connection.cursor() as cursor:
+        # Without these the claim's plan is a nested loop, in which PostgreSQL may run a subquery once per row.
+        cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+        cursor.execute("SET LOCAL enable_sort = off; SET LOCAL enable_hashagg = off")
+        cursor.execute("SET LOCAL enable_material = off; SET LOCAL enable_memoize = off")
+
+    assert charge_organization(organization_id=lab.id, now=NOW, limit=3).hours == 3
 
 
 def test_unpriced_usage_is_kept_and_billed_once_a_price_is_added(lab):

@@ -18,12 +18,14 @@ def claim_changes(*, organization_id: UUID, before: datetime, limit: int) -> tup
     meanwhile stays for the next claim; they come back if the caller's transaction fails.
     """
     with connection.cursor() as cursor:
+        # An array is built once. `IN (SELECT … LIMIT … FOR UPDATE)` may be run again for each row of a nested loop, and
+        # skips what this very statement has deleted, so that it would take more than the limit.
         cursor.execute(
             """
-            DELETE FROM metering_usagechange WHERE id IN (
+            DELETE FROM metering_usagechange WHERE id = ANY(ARRAY(
                 SELECT id FROM metering_usagechange WHERE organization_id = %s AND hour < %s
                 ORDER BY hour, id LIMIT %s FOR UPDATE
-            ) RETURNING meter, sku, region, hour
+            )) RETURNING meter, sku, region, hour
             """,
             [organization_id, before, limit],
         )
