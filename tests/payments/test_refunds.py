@@ -9,10 +9,12 @@ import pytest
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
+from apps.billing.models import BillingTransition, CreditLot
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import NotFound, ValidationFailed
 from apps.core.ids import uuid7
 from apps.invoices import services as invoices
+from apps.ledger.models import Transfer
 from apps.payments import gateway
 from apps.payments import services as payments
 from apps.payments.models import Dispute, Refund, RefundDestination, RefundState
@@ -211,9 +213,35 @@ def test_what_a_credit_note_gave_back_goes_to_the_card_that_paid_the_invoice(str
     if refused:
         assert refund.state == RefundState.FAILED
         assert books(lab) == {"clearing": -10_000_000, "paid_lot": 6_000_000, "revenue": 4_000_000}
+        assert CreditLot.objects.get(pk=refund.id).source == "refund_failed"
     else:
         assert refund.state == RefundState.SUCCEEDED
         assert payments.refundable_minor(payment) == 0
+    assert failing() == []
+
+
+def test_a_refund_out_of_several_lots_is_one_batch_and_one_change_of_the_billing_state(stripe, db):
+    start = datetime(2026, 4, 10, tzinfo=UTC)
+    lab = build.organization("lab", billing_email="money@lab.example", now=start)
+    build.price_book({"unit_price": "2.50"})
+    build.usage(lab, start, start + timedelta(hours=4))
+    invoice = build.closed(lab, "2026-04").invoice
+    payment = paid(stripe, lab)
+    invoice.refresh_from_db()
+    invoices.credit_invoice(
+        actor=staff(), invoice=invoice, reason="It stood still", amount_minor=600, now=timezone.now()
+    )
+    before = BillingTransition.objects.count()
+
+    refund = decide(ask(payment))
+
+    assert (refund.amount_minor, refund.lot_micros) == (2_100, 15_000_000)
+    taken = (
+        Transfer.objects.filter(batch_id=refund.id).order_by("cause").values_list("amount_micros", flat=True)
+    )
+    assert list(taken) == [15_000_000, 6_000_000]
+    assert lots(lab) == [("paid", 0), ("paid", 0)]
+    assert BillingTransition.objects.count() == before + 1
     assert failing() == []
 
 

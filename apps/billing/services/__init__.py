@@ -48,11 +48,10 @@ from apps.billing.services.invoicing import (
 from apps.billing.services.payments import (
     NotEnoughLeft,
     give_back,
-    lot_balance_micros,
     owed_micros,
     receive_payment,
     take_back,
-    take_from_lot,
+    take_from_lots,
 )
 from apps.billing.services.tick import (
     meter_and_charge,
@@ -89,7 +88,6 @@ __all__ = [
     "give_back",
     "give_credit",
     "grant_credit",
-    "lot_balance_micros",
     "meter_and_charge",
     "open_lot",
     "owed_micros",
@@ -108,7 +106,7 @@ __all__ = [
     "settle_state",
     "suspend_spending",
     "take_back",
-    "take_from_lot",
+    "take_from_lots",
     "take_unbilled_receipts",
     "tell_expiring_credit",
     "unbill_receivable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 from uuid import UUID
@@ -14,11 +15,12 @@ from apps.billing.services.credit import Grant, open_lot, settle_receivable
 from apps.billing.services.guarding import settle_state
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
+from apps.core.ids import uuid7
 from apps.core.money import from_micros, plain
 from apps.core.periods import floor_hour
 from apps.ledger import selectors as ledger_balances
 from apps.ledger import services as ledger
-from apps.ledger.services import AccountKind, Book, Posting, TransferKind
+from apps.ledger.services import AccountKind, Posting, TransferKind
 from apps.outbox import services as outbox
 
 
@@ -96,30 +98,42 @@ def receive_payment(
 
 
 @transaction.atomic
-def take_from_lot(
+def take_from_lots(
     *,
-    lot_id: UUID,
+    organization_id: UUID,
+    currency: str,
+    lot_ids: Sequence[UUID],
     amount_micros: int,
     kind: TransferKind,
     cause: str,
+    batch_id: UUID,
     reason: str,
     reference: str,
     now: datetime,
-) -> None:
-    """Take credit out of a payment's lot, to go back to its payer; NotEnoughLeft when it is spent."""
-    book, lot = _lock_lot(lot_id, now=now)
-    if lot.account.balance_micros < amount_micros:
-        raise NotEnoughLeft(left=plain(from_micros(lot.account.balance_micros), decimals_min=2))
-    ledger.post_transfers(
-        book=book,
-        postings=[
-            _posting(
-                lot.account_id, book[AccountKind.CLEARING], amount_micros, kind, cause, reason, reference, now
-            )
-        ],
-        now=now,
+) -> dict[UUID, int]:
+    """Take credit out of lots, the first one first, to go back to its payer; return the micros that each gave.
+
+    Raises NotEnoughLeft, having taken nothing, when they have less together.
+    """
+    book = ledger.open_book(organization_id=organization_id, currency=currency, now=now)
+    lots = (
+        CreditLot.objects.filter(organization_id=organization_id).select_related("account").in_bulk(lot_ids)
     )
-    settle_state(organization_id=lot.organization_id, now=now)
+    left, shares = amount_micros, {}
+    for lot_id in lot_ids:
+        if share := min(left, lots[lot_id].account.balance_micros):
+            shares[lot_id] = share
+            left -= share
+    if left:
+        raise NotEnoughLeft(left=plain(from_micros(amount_micros - left), decimals_min=2))
+    clearing = book[AccountKind.CLEARING]
+    postings = [
+        _posting(lots[lot_id].account_id, clearing, share, kind, f"{cause}:{number}", reason, reference, now)
+        for number, (lot_id, share) in enumerate(shares.items(), start=1)
+    ]
+    ledger.post_transfers(book=book, postings=postings, now=now, batch_id=batch_id)
+    settle_state(organization_id=organization_id, now=now)
+    return shares
 
 
 @transaction.atomic
@@ -187,14 +201,16 @@ def give_back(
     amount_micros: int,
     kind: TransferKind,
     cause: str,
-    batch_id: UUID,
+    new_lot_id: UUID,
+    source: str,
     reason: str,
     reference: str,
     now: datetime,
 ) -> None:
-    """Post money that came back after `take_back`: what is still owed for it first, then the lot it came from.
+    """Post money that came back after it was taken: what is still owed for it first, then the lot it came from.
 
-    to_lot_micros: what the lot had given. What was owed and has been paid since becomes a paid lot of id `batch_id`.
+    to_lot_micros: what the lot had given. What was owed and has been paid since, or came from other lots, becomes a
+    paid lot of id `new_lot_id` that says `source`.
     """
     book = ledger.open_book(organization_id=organization_id, currency=currency, now=now)
     owed = amount_micros - to_lot_micros
@@ -230,40 +246,29 @@ def give_back(
                 now,
             )
         )
-    ledger.post_transfers(book=book, postings=postings, now=now)
+    batch_id = uuid7()
+    ledger.post_transfers(book=book, postings=postings, now=now, batch_id=batch_id)
     if paid_since := owed - still_owed:
         open_lot(
             book=book,
             pot=Pot.PAID,
             amount_micros=paid_since,
             effective_at=floor_hour(now),
-            source="dispute",
+            source=source,
             reason=reason,
             reference=reference,
             funded_by=AccountKind.CLEARING,
             kind=kind,
-            lot_id=batch_id,
+            batch_id=batch_id,
+            lot_id=new_lot_id,
             now=now,
         )
     settle_state(organization_id=organization_id, now=now)
 
 
-def lot_balance_micros(lot_id: UUID) -> int:
-    """Return what is left of a lot, in micros."""
-    lot = CreditLot.objects.select_related("account").get(pk=lot_id)
-    return int(lot.account.balance_micros)
-
-
 def owed_micros(organization_id: UUID) -> int:
     """Return what an organization owes, positive, in micros."""
     return -ledger_balances.balance_micros(organization_id, AccountKind.RECEIVABLE)
-
-
-def _lock_lot(lot_id: UUID, *, now: datetime) -> tuple[Book, CreditLot]:
-    """Lock the wallet of a lot and return both; the balance is read under the lock."""
-    found = CreditLot.objects.get(pk=lot_id)
-    book = ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
-    return book, CreditLot.objects.select_related("account").get(pk=lot_id)
 
 
 def _owe_again(organization_id: UUID, micros: int) -> None:

@@ -185,25 +185,22 @@ def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, 
 
 def _take_credit(refund: Refund, *, now: datetime) -> None:
     """Take a refund's money out of the payment's credit, under the wallet's lock, or raise NothingToRefund."""
-    left = _micros(refund)
-    for number, lot in enumerate(_lots_of(refund.payment), start=1):
-        share = min(left, lot.account.balance_micros)
-        if not share:
-            continue
-        billing.take_from_lot(
-            lot_id=lot.id,
-            amount_micros=share,
+    try:
+        shares = billing.take_from_lots(
+            organization_id=refund.organization_id,
+            currency=refund.currency,
+            lot_ids=[lot.id for lot in _lots_of(refund.payment)],
+            amount_micros=_micros(refund),
             kind=TransferKind.REFUND,
-            cause=f"refund:{refund.id}:{number}",
+            cause=f"refund:{refund.id}",
+            batch_id=refund.id,
             reason=refund.reason[:255],
             reference=str(refund.id),
             now=now,
         )
-        left -= share
-        if lot.pk == refund.payment.lot_id:
-            refund.lot_micros = share
-    if left:
-        raise NothingToRefund
+    except billing.NotEnoughLeft:
+        raise NothingToRefund from None
+    refund.lot_micros = sum(share for lot_id, share in shares.items() if lot_id == refund.payment.lot_id)
 
 
 def _give_credit(actor: Actor, refund: Refund, *, reason: str, now: datetime) -> Refund:
@@ -324,7 +321,8 @@ def _put_back(refund: Refund, *, now: datetime) -> None:
         amount_micros=_micros(refund),
         kind=TransferKind.REFUND,
         cause=f"refund-failed:{refund.id}",
-        batch_id=refund.id,
+        new_lot_id=refund.id,
+        source="refund_failed",
         reason=_("A refund that failed"),
         reference=refund.refund_id or str(refund.id),
         now=now,
