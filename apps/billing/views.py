@@ -16,7 +16,7 @@ from apps.billing.forms import BudgetChangeForm, BudgetForm, UsageForm
 from apps.billing.models import Budget, BudgetAction, BudgetScope
 from apps.billing.usage import UsageQuery, usage_with_amounts
 from apps.core.http.pages import FormMixin, OrganizationPage
-from apps.core.money import from_micros, plain, to_micros
+from apps.core.money import plain_micros, to_micros
 from apps.core.periods import is_label, label_of
 from apps.core.permissions import Permission
 from apps.core.spreadsheets import neutral
@@ -154,7 +154,7 @@ class ChangeBudget(FormMixin, _OneBudget):
         return {
             "initial": {
                 "name": budget.name,
-                "amount": plain(from_micros(budget.amount_micros), decimals_min=2),
+                "amount": plain_micros(budget.amount_micros),
                 "thresholds": ", ".join(str(percent) for percent in budget.thresholds),
                 "blocks": budget.action == BudgetAction.BLOCK_NEW,
             }

@@ -83,6 +83,11 @@ def plain(amount: Decimal, *, decimals_min: int = 0) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
+def plain_micros(micros: int) -> str:
+    """Return micros as a plain string of major units, exactly: at least two decimals, no zeros beyond them."""
+    return plain(from_micros(micros), decimals_min=2)
+
+
 def in_unit(quantity: Decimal, unit_seconds: int) -> str:
     """Return a counted quantity in its meter's unit with six decimals, rounded half up: for display only.
 

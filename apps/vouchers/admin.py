@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.core.spreadsheets import neutral
 from apps.core.staff import (
     ReadOnlyAdmin,
@@ -165,7 +165,7 @@ class CampaignAdmin(ServiceAdmin):
                     neutral(campaign.name),
                     campaign.currency,
                     *(getattr(campaign, name) for name in columns),
-                    *(plain(from_micros(getattr(campaign, name)), decimals_min=2) for name in amounts),
+                    *(plain_micros(getattr(campaign, name)) for name in amounts),
                 ]
             )
         return answer
@@ -321,7 +321,7 @@ class RedemptionAdmin(ReadOnlyAdmin):
 
 def _amount(micros: int) -> str:
     """Return micros as major units with thousands separated, exactly."""
-    whole, _point, fraction = plain(from_micros(micros), decimals_min=2).partition(".")
+    whole, _point, fraction = plain_micros(micros).partition(".")
     return f"{int(whole):,}.{fraction}"
 
 
@@ -331,6 +331,6 @@ def _codes_file(campaign: Campaign, made: list[str]) -> HttpResponse:
     writer = csv.writer(answer)
     writer.writerow(["code", "amount", "currency", "redeem_until"])
     until = campaign.ends_at.isoformat() if campaign.ends_at else ""
-    amount = plain(from_micros(campaign.amount_micros), decimals_min=2)
+    amount = plain_micros(campaign.amount_micros)
     writer.writerows([code, amount, campaign.currency, until] for code in made)
     return answer

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.billing import selectors as billing
 from apps.billing.credits import credit_of
 from apps.core.http.pages import FormMixin, OrganizationPage
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.core.permissions import Permission
 from apps.vouchers import services
 
@@ -59,7 +59,7 @@ class Credits(FormMixin, OrganizationPage):
             form.add_error("code", str(refusal))
             return self.render({"form": form, **self.context()}, status=422)
         message = _now("%(amount)s %(currency)s are in your account: %(campaign)s.") % {
-            "amount": plain(from_micros(made.lot.amount_micros), decimals_min=2),
+            "amount": plain_micros(made.lot.amount_micros),
             "currency": made.lot.currency,
             "campaign": made.campaign.name,
         }

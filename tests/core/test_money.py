@@ -44,6 +44,11 @@ def test_decimals_are_written_plainly():
     assert money.plain(Decimal("2.4900000000"), decimals_min=2) == "2.49"
     assert money.plain(Decimal("2.5"), decimals_min=2) == "2.50"
     assert money.plain(Decimal("1E-7")) == "0.0000001"
+    assert [money.plain_micros(micros) for micros in (5_000_000, -1, 12_345_600)] == [
+        "5.00",
+        "-0.000001",
+        "12.3456",
+    ]
     assert f"{money.from_minor(5, 'KWD'):f} {money.from_minor(-105, 'USD'):f}" == "0.005 -1.05"
 
 

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.billing import reports, services
 from apps.billing.forms import GrantForm, WithdrawForm
 from apps.billing.models import CreditLot, Pot
-from apps.core.money import from_micros, plain, to_micros
+from apps.core.money import from_micros, plain, plain_micros, to_micros
 from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor, take_step
 from apps.organizations.models import Organization
 
@@ -106,7 +106,7 @@ class CreditLotAdmin(ReadOnlyAdmin):
                 now=timezone.now(),
             )
             return _now("%(amount)s %(currency)s are taken back from %(name)s.") % {
-                "amount": plain(from_micros(taken), decimals_min=2),
+                "amount": plain_micros(taken),
                 "currency": lot.currency,
                 "name": lot.organization,
             }
@@ -182,7 +182,7 @@ class CreditLotAdmin(ReadOnlyAdmin):
 
 def _amount(micros: int) -> str:
     """Return micros as major units with thousands separated and a true minus, exactly."""
-    whole, _point, fraction = plain(from_micros(abs(micros)), decimals_min=2).partition(".")
+    whole, _point, fraction = plain_micros(abs(micros)).partition(".")
     return f"{'\N{MINUS SIGN}' if micros < 0 else ''}{int(whole):,}.{fraction}"
 
 
@@ -193,6 +193,6 @@ def _months_file(months: list[reports.CreditMonth]) -> HttpResponse:
     writer.writerow(["month", "currency", "pot", "opening", *reports.COLUMNS, "closing"])
     for month in months:
         micros = (month.opening_micros, *month.moved.values(), month.closing_micros)
-        amounts = [plain(from_micros(one), decimals_min=2) for one in micros]
+        amounts = [plain_micros(one) for one in micros]
         writer.writerow([month.label, month.currency, month.pot, *amounts])
     return answer

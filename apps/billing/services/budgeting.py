@@ -19,7 +19,7 @@ from apps.billing.models import AMOUNT_MICROS_MAX, Budget, BudgetAction, BudgetN
 from apps.billing.models.budgets import NAME_LENGTH_MAX
 from apps.core.actor import Actor
 from apps.core.errors import Conflict, FieldError, ValidationFailed
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.credentials.models import ApiKey
 from apps.notifications import services as notifications
 from apps.organizations import selectors as organization_state
@@ -173,7 +173,7 @@ def _notice(found: BudgetState, percent: int, *, now: datetime) -> None:
             "id": str(budget.id),
             "period": found.period.label,
             "percent": percent,
-            "spent": _major(found.spent_micros),
+            "spent": plain_micros(found.spent_micros),
             "blocks_new_usage": found.blocks,
         },
         organization_id=budget.organization_id,
@@ -192,9 +192,9 @@ def _mail(organization: Organization, found: BudgetState, percent: int, *, now: 
             "scope": budget.scope,
             "about": str(budget.project or budget.credential or ""),
             "percent": percent,
-            "spent": _major(found.spent_micros),
-            "amount": _major(budget.amount_micros),
-            "forecast": "" if forecast is None else _major(forecast),
+            "spent": plain_micros(found.spent_micros),
+            "amount": plain_micros(budget.amount_micros),
+            "forecast": "" if forecast is None else plain_micros(forecast),
             "currency": budget.currency,
             "period": found.period.label,
             "blocks": found.blocks,
@@ -250,7 +250,7 @@ def _facts(budget: Budget) -> dict[str, Any]:
         "scope": budget.scope,
         "project_id": str(budget.project_id) if budget.project_id else None,
         "api_key_id": str(budget.credential_id) if budget.credential_id else None,
-        "amount": _major(budget.amount_micros),
+        "amount": plain_micros(budget.amount_micros),
         "currency": budget.currency,
         "thresholds": list(budget.thresholds),
         "action": budget.action,
@@ -264,7 +264,3 @@ def _tell(actor: Actor, action: str, budget: Budget, diff: dict[str, Any]) -> No
         {**_facts(budget), "id": str(budget.id)},
         organization_id=budget.organization_id,
     )
-
-
-def _major(micros: int) -> str:
-    return plain(from_micros(micros), decimals_min=2)

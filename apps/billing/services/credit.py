@@ -18,7 +18,7 @@ from apps.billing.services.guarding import settle_state
 from apps.core.actor import Actor
 from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.core.ids import uuid7
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.core.periods import floor_hour, is_whole_hour
 from apps.ledger import selectors as ledger_balances
 from apps.ledger import services as ledger
@@ -105,8 +105,8 @@ def grant_credit(
         target=lot or organization,
         organization_id=organization_id,
         diff={
-            "amount": plain(from_micros(amount_micros), decimals_min=2),
-            "settled": plain(from_micros(settled), decimals_min=2),
+            "amount": plain_micros(amount_micros),
+            "settled": plain_micros(settled),
             "currency": organization.currency,
             "pot": str(pot),
             "expires_at": expires_at.isoformat() if expires_at else None,
@@ -119,7 +119,7 @@ def grant_credit(
             "organization_id": str(organization_id),
             "lot_id": str(lot.id) if lot else None,
             "pot": str(pot),
-            "amount": plain(from_micros(amount_micros), decimals_min=2),
+            "amount": plain_micros(amount_micros),
             "currency": organization.currency,
         },
         organization_id=organization_id,

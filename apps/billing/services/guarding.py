@@ -19,7 +19,7 @@ from apps.billing.selectors import Assessment
 from apps.billing.states import DATA_KEPT, POSTPAID_PLANS, Ladder, ladder_of, state_of
 from apps.core.actor import Actor, ActorKind, system_actor
 from apps.core.errors import Conflict, FieldError, ValidationFailed
-from apps.core.money import from_micros, from_minor, plain, round_micros_to_minor
+from apps.core.money import from_minor, plain_micros, round_micros_to_minor
 from apps.ledger import selectors as ledger_state
 from apps.ledger import services as ledger
 from apps.notifications import services as notifications
@@ -77,7 +77,10 @@ def set_credit_limit(
         raise NotPostpaid
     guard = _guard(actor, organization, now=now)
     before, guard.credit_limit_micros = guard.credit_limit_micros, credit_limit_micros
-    diff = {"credit_limit": [_major(before), _major(credit_limit_micros)], "currency": organization.currency}
+    diff = {
+        "credit_limit": [plain_micros(before), plain_micros(credit_limit_micros)],
+        "currency": organization.currency,
+    }
     return _decided(actor, guard, "credit_limit.changed", diff, reason=reason, now=now)
 
 
@@ -91,7 +94,10 @@ def set_warning(
         raise ValidationFailed(fields=[FieldError(path="warn_below", code="range", message=str(message))])
     guard = _guard(actor, organization, now=now)
     before, guard.warn_below_micros = guard.warn_below_micros, warn_below_micros
-    diff = {"warn_below": [_major(before), _major(warn_below_micros)], "currency": organization.currency}
+    diff = {
+        "warn_below": [plain_micros(before), plain_micros(warn_below_micros)],
+        "currency": organization.currency,
+    }
     return _decided(actor, guard, "credit_warning.changed", diff, reason=reason, now=now)
 
 
@@ -233,7 +239,7 @@ def _change(organization: Organization, found: Assessment, state: BillingState, 
         currency=found.balance.currency,
         occurred_at=now,
     )
-    available = _major(found.balance.available_micros)
+    available = plain_micros(found.balance.available_micros)
     ladder = _ladder(guard, found)
     audit.record(
         actor=system_actor("billing", organization.id),
@@ -337,10 +343,6 @@ def _tell(
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
-
-
-def _major(micros: int) -> str:
-    return plain(from_micros(micros), decimals_min=2)
 
 
 def _coins(micros: int, currency: str) -> str:

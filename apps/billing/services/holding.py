@@ -14,7 +14,7 @@ from apps.billing.entitlements import Entitlement, Launch
 from apps.billing.models import AMOUNT_MICROS_MAX, Hold, HoldRelease
 from apps.core.actor import Actor
 from apps.core.errors import DomainError, FieldError, PermissionDenied, ValidationFailed
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.ledger import selectors as ledger_state
 from apps.ledger import services as ledger
 from apps.ledger.services import Book
@@ -136,7 +136,7 @@ def release_hold(*, actor: Actor, hold: Hold, reason: str = "", now: datetime) -
             actor=actor,
             action="hold.released",
             target=hold,
-            diff={"amount": _major(hold.amount_micros)},
+            diff={"amount": plain_micros(hold.amount_micros)},
             reason=reason,
         )
     return hold
@@ -175,7 +175,7 @@ def _keep(actor: Actor, hold: Hold) -> None:
         action="hold.placed",
         target=hold,
         diff={
-            "amount": _major(hold.amount_micros),
+            "amount": plain_micros(hold.amount_micros),
             "currency": hold.currency,
             "expires_at": hold.expires_at,
         },
@@ -214,7 +214,9 @@ def _open_book(organization: Organization, amount_micros: int, *, now: datetime)
 
 def _insufficient(organization: Organization, available: int, wanted: int) -> InsufficientCredit:
     return InsufficientCredit(
-        available=_major(available), missing=_major(wanted - available), currency=organization.currency
+        available=plain_micros(available),
+        missing=plain_micros(wanted - available),
+        currency=organization.currency,
     )
 
 
@@ -246,12 +248,8 @@ def _as_event(hold: Hold) -> dict[str, str | None]:
         "id": str(hold.id),
         "source": hold.source,
         "subject": hold.subject,
-        "amount": _major(hold.amount_micros),
+        "amount": plain_micros(hold.amount_micros),
         "currency": hold.currency,
         "expires_at": hold.expires_at.isoformat(),
         "release": hold.release or None,
     }
-
-
-def _major(micros: int) -> str:
-    return plain(from_micros(micros), decimals_min=2)

@@ -16,7 +16,7 @@ from apps.billing.services.guarding import settle_state
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
 from apps.core.ids import uuid7
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.core.periods import floor_hour
 from apps.ledger import selectors as ledger_balances
 from apps.ledger import services as ledger
@@ -79,8 +79,8 @@ def receive_payment(
         )
     facts = {
         "payment_id": str(payment_id),
-        "amount": plain(from_micros(amount_micros), decimals_min=2),
-        "settled": plain(from_micros(settled), decimals_min=2),
+        "amount": plain_micros(amount_micros),
+        "settled": plain_micros(settled),
         "currency": currency,
         "reference": reference,
     }
@@ -125,7 +125,7 @@ def take_from_lots(
             shares[lot_id] = share
             left -= share
     if left:
-        raise NotEnoughLeft(left=plain(from_micros(amount_micros - left), decimals_min=2))
+        raise NotEnoughLeft(left=plain_micros(amount_micros - left))
     clearing = book[AccountKind.CLEARING]
     postings = [
         _posting(lots[lot_id].account_id, clearing, share, kind, f"{cause}:{number}", reason, reference, now)

@@ -15,7 +15,7 @@ from apps.billing.services.guarding import settle_state
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.core.ids import uuid7
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.ledger import selectors as ledger_state
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind, Posting, TransferKind
@@ -80,7 +80,7 @@ def withdraw_credit(
     left = next((one.balance_micros for one in stands.lots if one.id == lot.id), 0)
     taken = left if amount_micros is None else amount_micros
     if not 0 < taken <= left:
-        raise CreditSpent(left=_major(left))
+        raise CreditSpent(left=plain_micros(left))
     posting = Posting(
         debit_id=lot.account_id,
         credit_id=given.debit_id,
@@ -92,7 +92,12 @@ def withdraw_credit(
         reference=str(given.id),
     )
     ledger.post_transfers(book=book, postings=[posting], now=now, batch_id=attempt_id)
-    facts = {"amount": _major(taken), "left": _major(left - taken), "currency": lot.currency, "pot": lot.pot}
+    facts = {
+        "amount": plain_micros(taken),
+        "left": plain_micros(left - taken),
+        "currency": lot.currency,
+        "pot": lot.pot,
+    }
     audit.record(
         actor=actor,
         action="credit.taken_back",
@@ -108,7 +113,3 @@ def withdraw_credit(
     )
     settle_state(organization_id=lot.organization_id, now=now)
     return taken
-
-
-def _major(micros: int) -> str:
-    return plain(from_micros(micros), decimals_min=2)

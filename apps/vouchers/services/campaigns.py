@@ -94,7 +94,7 @@ def create_campaign(
         target=campaign,
         diff={
             "kind": kind,
-            "amount": money.plain(money.from_micros(amount_micros), decimals_min=2),
+            "amount": money.plain_micros(amount_micros),
             "currency": currency,
             "redemptions_max": redemptions_max,
             "organization_max": organization_max,

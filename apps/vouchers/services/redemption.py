@@ -103,7 +103,7 @@ def redeem(*, actor: Actor, organization: Organization, code: str, now: datetime
             "id": made.id,
             "campaign": campaign.id,
             "lot": lot.id,
-            "amount": money.plain(money.from_micros(campaign.amount_micros), decimals_min=2),
+            "amount": money.plain_micros(campaign.amount_micros),
             "currency": campaign.currency,
         },
         organization_id=organization.id,

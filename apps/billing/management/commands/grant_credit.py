@@ -10,7 +10,7 @@ from apps.billing.models import Pot
 from apps.core.actor import system_actor
 from apps.core.arguments import moment
 from apps.core.errors import DomainError, ValidationFailed
-from apps.core.money import from_micros, plain, to_micros
+from apps.core.money import plain_micros, to_micros
 from apps.organizations import services as organizations
 
 
@@ -55,10 +55,10 @@ class Command(BaseCommand):
         except DomainError as error:
             raise CommandError(str(error)) from error
         if grant.settled_micros:
-            settled = plain(from_micros(grant.settled_micros), decimals_min=2)
+            settled = plain_micros(grant.settled_micros)
             self.stdout.write(f"{settled} {row.currency} settled what {row.slug} owed.")
         if grant.lot:
-            credit = plain(from_micros(grant.lot.amount_micros), decimals_min=2)
+            credit = plain_micros(grant.lot.amount_micros)
             self.stdout.write(f"{row.slug} has {credit} {row.currency} more credit (lot {grant.lot.id}).")
 
 

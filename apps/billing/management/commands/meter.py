@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from apps.billing import services as billing
 from apps.core.arguments import moment
-from apps.core.money import from_micros, plain
+from apps.core.money import plain_micros
 from apps.organizations.models import Organization
 
 _BUSY = "the database did not answer in time; run the command again, it goes on where it stopped"
@@ -33,7 +33,7 @@ class Command(BaseCommand):
                 raise CommandError(f"{organization.slug}: {_BUSY} ({error})") from error
             hours += step.hours
             if step.hours:
-                amount = plain(from_micros(step.micros), decimals_min=2)
+                amount = plain_micros(step.micros)
                 self.stdout.write(
                     f"{organization.slug}: {step.hours:,} hours charged, {amount} {organization.currency}"
                 )
