@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -19,6 +20,10 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError, ValidationFailed
 from apps.core.http.address import client_address
+from apps.core.money import plain_micros
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 
 def staff_actor(request: HttpRequest) -> Actor:
@@ -53,6 +58,34 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except DomainError as error:
             self.message_user(request, str(error), messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
+
+
+class OrganizationLink:
+    """The column `organization_link` for rows with an organization, which `list_select_related` must name."""
+
+    @admin.display(description=_("Organization"), ordering="organization__slug")
+    def organization_link(self, row: Any) -> SafeString | str:
+        return link_to("organizations_organization", row.organization_id, row.organization.slug)
+
+
+def micros_column(field: str, description: StrOrPromise) -> Callable[[Any, Any], str]:
+    """Return a column that shows an amount and sorts by it.
+
+    field: the amount's ORM path, in micros, such as `account__balance_micros`; no amount is shown as 0.00.
+    """
+    micros_of = attrgetter(field.replace("__", "."))
+
+    @admin.display(description=description, ordering=field)
+    def column(_model_admin: Any, row: Any) -> str:
+        return grouped_micros(micros_of(row) or 0)
+
+    return column
+
+
+def grouped_micros(micros: int) -> str:
+    """Return micros as major units with thousands separated and a true minus, exactly."""
+    whole, _point, fraction = plain_micros(abs(micros)).partition(".")
+    return f"{'\N{MINUS SIGN}' if micros < 0 else ''}{int(whole):,}.{fraction}"
 
 
 class ReasonActionForm(ActionForm):

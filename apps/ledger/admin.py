@@ -6,12 +6,11 @@ from django.contrib import admin
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.money import from_micros
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link
+from apps.core.staff import ReadOnlyAdmin, grouped_micros, link_to, list_link, micros_column
 from apps.ledger.models import Account, Transfer, Wallet
 
 
-class OrganizationLink:
+class OrganizationColumn:
     """The ledger knows organizations as ids; the admin links to their pages all the same."""
 
     @admin.display(description=_("Organization"), ordering="organization_id")
@@ -21,7 +20,7 @@ class OrganizationLink:
 
 
 @admin.register(Wallet)
-class WalletAdmin(OrganizationLink, ReadOnlyAdmin):
+class WalletAdmin(OrganizationColumn, ReadOnlyAdmin):
     list_display = ("organization", "currency", "accounts", "transfers", "created_at")
     search_fields = ("organization_id",)
     list_filter = ("currency",)
@@ -39,15 +38,12 @@ class WalletAdmin(OrganizationLink, ReadOnlyAdmin):
 
 
 @admin.register(Account)
-class AccountAdmin(OrganizationLink, ReadOnlyAdmin):
+class AccountAdmin(OrganizationColumn, ReadOnlyAdmin):
     list_display = ("kind", "organization", "currency", "balance", "transfers", "created_at")
     search_fields = ("id", "organization_id")
     list_filter = ("kind", "currency")
     ordering = ("organization_id", "kind", "id")
-
-    @admin.display(description=_("Balance"), ordering="balance_micros")
-    def balance(self, account: Account) -> str:
-        return f"{from_micros(account.balance_micros):,f}"
+    balance = micros_column("balance_micros", _("Balance"))
 
     @admin.display(description=_("Transfers"))
     def transfers(self, account: Account) -> SafeString:
@@ -55,7 +51,7 @@ class AccountAdmin(OrganizationLink, ReadOnlyAdmin):
 
 
 @admin.register(Transfer)
-class TransferAdmin(OrganizationLink, ReadOnlyAdmin):
+class TransferAdmin(OrganizationColumn, ReadOnlyAdmin):
     list_display = ("occurred_at", "kind", "organization", "from_account", "to_account", "amount", "cause")
     list_select_related = ("debit", "credit")
     search_fields = ("cause", "reference", "organization_id", "debit__id", "credit__id", "batch_id")
@@ -74,4 +70,4 @@ class TransferAdmin(OrganizationLink, ReadOnlyAdmin):
 
     @admin.display(description=_("Amount"), ordering="amount_micros")
     def amount(self, transfer: Transfer) -> str:
-        return f"{from_micros(transfer.amount_micros):,f} {transfer.currency}"
+        return f"{grouped_micros(transfer.amount_micros)} {transfer.currency}"

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.money import plain
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link
+from apps.core.staff import OrganizationLink, ReadOnlyAdmin, link_to, list_link
 from apps.metering import selectors
 from apps.metering.intervals import from_ms
 from apps.metering.models import DirtyBatch, MeteringState, Resource, UsageChange, UsageEvent, UsageHour
@@ -37,15 +37,11 @@ class RunningFilter(admin.SimpleListFilter):
         return queryset
 
 
-class MeteringAdmin(ReadOnlyAdmin):
+class MeteringAdmin(OrganizationLink, ReadOnlyAdmin):
     """Tables of millions of rows: no count of all, no list of every organization as a filter."""
 
     show_full_result_count = False
     list_per_page = 50
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, row: Any) -> SafeString | str:
-        return link_to("organizations_organization", row.organization_id, row.organization.slug)
 
     @admin.display(description=_("Resource"))
     def resource_link(self, row: Any) -> SafeString | str:

@@ -22,7 +22,15 @@ from django.utils.translation import gettext_lazy
 
 from apps.core.errors import DomainError
 from apps.core.money import from_minor
-from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor, take_step
+from apps.core.staff import (
+    OrganizationLink,
+    ReadOnlyAdmin,
+    ReasonActionForm,
+    link_to,
+    list_link,
+    staff_actor,
+    take_step,
+)
 from apps.payments import services as payments
 from apps.payments.forms import BankReceiptForm
 from apps.payments.models import (
@@ -41,7 +49,7 @@ from apps.payments.models import (
 )
 
 
-class _Staff(ReadOnlyAdmin):
+class _Staff(OrganizationLink, ReadOnlyAdmin):
     """What the lists of payments have in common."""
 
     show_full_result_count = False
@@ -65,10 +73,6 @@ class _Staff(ReadOnlyAdmin):
     def has_own_permission(self, request: HttpRequest, name: str) -> bool:
         """Return whether the staff user holds a permission of this app."""
         return request.user.has_perm(f"payments.{name}")
-
-    @admin.display(description=gettext_lazy("Organization"), ordering="organization__slug")
-    def organization_link(self, row: Any) -> SafeString | str:
-        return link_to("organizations_organization", row.organization_id, row.organization.slug)
 
     @admin.display(description=gettext_lazy("Amount"), ordering="amount_minor")
     def amount(self, row: Any) -> str:

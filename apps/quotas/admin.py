@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.money import plain
 from apps.core.staff import (
+    OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
     ServiceAdmin,
@@ -144,7 +145,7 @@ class PlanAdmin(ServiceAdmin):
 
 
 @admin.register(LimitOverride)
-class LimitOverrideAdmin(ServiceAdmin):
+class LimitOverrideAdmin(OrganizationLink, ServiceAdmin):
     """Limits of single organizations are added and ended; a change is a new one that ends the one before it."""
 
     list_display = ("organization_link", "target", "limit", "state", "created_at", "expires_at", "reason")
@@ -207,10 +208,6 @@ class LimitOverrideAdmin(ServiceAdmin):
             )
             self.message_user(request, _now("%s is ended.") % override, messages.SUCCESS)
 
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, row: LimitOverride) -> SafeString | str:
-        return link_to("organizations_organization", row.organization_id, row.organization.slug)
-
     @admin.display(description=_("Quota"), ordering="quota")
     def target(self, row: LimitOverride) -> str:
         return str(row.target)
@@ -232,7 +229,7 @@ class LimitOverrideAdmin(ServiceAdmin):
 
 
 @admin.register(QuotaRequest)
-class QuotaRequestAdmin(ReadOnlyAdmin):
+class QuotaRequestAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
         "organization_link", "target", "limit_then", "requested", "state", "granted", "requested_by_label",
         "created_at", "steps",
@@ -297,10 +294,6 @@ class QuotaRequestAdmin(ReadOnlyAdmin):
             target=str(asked.target),
             **_comparison(asked.organization),
         )
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, row: QuotaRequest) -> SafeString | str:
-        return link_to("organizations_organization", row.organization_id, row.organization.slug)
 
     @admin.display(description=_("Quota"), ordering="quota")
     def target(self, row: QuotaRequest) -> str:

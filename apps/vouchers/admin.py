@@ -24,11 +24,14 @@ from apps.core.errors import DomainError
 from apps.core.money import plain_micros
 from apps.core.spreadsheets import neutral
 from apps.core.staff import (
+    OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
     ServiceAdmin,
+    grouped_micros,
     link_to,
     list_link,
+    micros_column,
     staff_actor,
     take_step,
 )
@@ -55,6 +58,11 @@ class CampaignAdmin(ServiceAdmin):
         "credit_days", "new_within_days", "allowed_domains", "issued", "redeemed", "granted", "spent", "expired",
         "taken_back", "left", "converted", "created_by_label", "created_at", "ended_at", "related", "steps",
     )  # fmt: skip
+    granted = micros_column("granted_micros", _("Granted"))
+    spent = micros_column("spent_micros", _("Spent"))
+    expired = micros_column("expired_micros", _("Expired"))
+    taken_back = micros_column("taken_back_micros", _("Taken back"))
+    left = micros_column("left_micros", _("Left"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Campaign]:
         return selectors.with_report(super().get_queryset(request))
@@ -181,7 +189,7 @@ class CampaignAdmin(ServiceAdmin):
 
     @admin.display(description=_("Amount"), ordering="amount_micros")
     def face_value(self, campaign: Campaign) -> str:
-        return f"{_amount(campaign.amount_micros)} {campaign.currency}"
+        return f"{grouped_micros(campaign.amount_micros)} {campaign.currency}"
 
     @admin.display(description=_("Codes"), ordering="issued")
     def issued(self, campaign: Campaign) -> SafeString:
@@ -195,26 +203,6 @@ class CampaignAdmin(ServiceAdmin):
             "most": campaign.redemptions_max,
         }
         return list_link("vouchers_redemption", text, campaign__id__exact=campaign.pk)
-
-    @admin.display(description=_("Granted"), ordering="granted_micros")
-    def granted(self, campaign: Campaign) -> str:
-        return _amount(campaign.granted_micros)  # type: ignore[attr-defined]
-
-    @admin.display(description=_("Spent"), ordering="spent_micros")
-    def spent(self, campaign: Campaign) -> str:
-        return _amount(campaign.spent_micros)  # type: ignore[attr-defined]
-
-    @admin.display(description=_("Expired"), ordering="expired_micros")
-    def expired(self, campaign: Campaign) -> str:
-        return _amount(campaign.expired_micros)  # type: ignore[attr-defined]
-
-    @admin.display(description=_("Taken back"), ordering="taken_back_micros")
-    def taken_back(self, campaign: Campaign) -> str:
-        return _amount(campaign.taken_back_micros)  # type: ignore[attr-defined]
-
-    @admin.display(description=_("Left"), ordering="left_micros")
-    def left(self, campaign: Campaign) -> str:
-        return _amount(campaign.left_micros)  # type: ignore[attr-defined]
 
     @admin.display(description=_("Bought afterwards"), ordering="converted")
     def converted(self, campaign: Campaign) -> int:
@@ -295,7 +283,7 @@ class VoucherCodeAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Redemption)
-class RedemptionAdmin(ReadOnlyAdmin):
+class RedemptionAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
         "created_at", "organization_link", "campaign", "code", "lot_link", "ordinal", "redeemed_by_label",
     )  # fmt: skip
@@ -310,19 +298,9 @@ class RedemptionAdmin(ReadOnlyAdmin):
         own = {"campaign__id__exact", "code__id__exact"}
         return lookup in own or super().lookup_allowed(lookup, value, request)
 
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, row: Redemption) -> SafeString | str:
-        return link_to("organizations_organization", row.organization_id, row.organization.slug)
-
     @admin.display(description=_("Credit lot"))
     def lot_link(self, row: Redemption) -> SafeString | str:
-        return link_to("billing_creditlot", row.lot_id, _amount(row.lot.amount_micros))
-
-
-def _amount(micros: int) -> str:
-    """Return micros as major units with thousands separated, exactly."""
-    whole, _point, fraction = plain_micros(micros).partition(".")
-    return f"{int(whole):,}.{fraction}"
+        return link_to("billing_creditlot", row.lot_id, grouped_micros(row.lot.amount_micros))
 
 
 def _codes_file(campaign: Campaign, made: list[str]) -> HttpResponse:

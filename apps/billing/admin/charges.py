@@ -11,12 +11,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey
-from apps.core.money import from_micros, plain
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link
+from apps.core.money import plain
+from apps.core.staff import OrganizationLink, ReadOnlyAdmin, link_to, list_link, micros_column
 
 
 @admin.register(ChargeKey)
-class ChargeKeyAdmin(ReadOnlyAdmin):
+class ChargeKeyAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
         "organization_link",
         "period",
@@ -32,14 +32,11 @@ class ChargeKeyAdmin(ReadOnlyAdmin):
     list_select_related = ("organization", "period", "price__version__book", "override")
     search_fields = ("id", "organization__slug", "sku", "region")
     ordering = ("-created_at", "-id")
+    amount = micros_column("micros_sum", _("Amount"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ChargeKey]:
         keys: QuerySet[ChargeKey] = super().get_queryset(request)
         return keys.annotate(quantity_sum=Sum("hours__quantity"), micros_sum=Sum("hours__amount_micros"))
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, key: ChargeKey) -> SafeString | str:
-        return link_to("organizations_organization", key.organization_id, key.organization.slug)
 
     @admin.display(description=_("Price"))
     def priced_by(self, key: ChargeKey) -> SafeString | str:
@@ -52,10 +49,6 @@ class ChargeKeyAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Counted"), ordering="quantity_sum")
     def quantity(self, key: ChargeKey) -> str:
         return plain(key.quantity_sum or Decimal(0))  # type: ignore[attr-defined]
-
-    @admin.display(description=_("Amount"), ordering="micros_sum")
-    def amount(self, key: ChargeKey) -> str:
-        return f"{from_micros(int(key.micros_sum or 0)):,f}"  # type: ignore[attr-defined]
 
     @admin.display(description=_("Hours"))
     def hours(self, key: ChargeKey) -> SafeString:
@@ -71,6 +64,7 @@ class ChargeHourAdmin(ReadOnlyAdmin):
     date_hierarchy = "hour"
     ordering = ("-hour", "-id")
     show_full_result_count = False
+    amount = micros_column("amount_micros", _("Amount"))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return lookup == "key__id__exact" or super().lookup_allowed(lookup, value, request)
@@ -82,10 +76,6 @@ class ChargeHourAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Counted"), ordering="quantity")
     def counted(self, row: ChargeHour) -> str:
         return plain(row.quantity)
-
-    @admin.display(description=_("Amount"), ordering="amount_micros")
-    def amount(self, row: ChargeHour) -> str:
-        return f"{from_micros(row.amount_micros):,f}"
 
     @admin.display(description=_("Burns"))
     def burns(self, row: ChargeHour) -> SafeString:
@@ -100,6 +90,8 @@ class BurnAdmin(ReadOnlyAdmin):
     search_fields = ("key__id", "lot__id", "organization__slug")
     ordering = ("-id",)
     show_full_result_count = False
+    amount = micros_column("amount_micros", _("Amount"))
+    reversed_amount = micros_column("reversed_micros", _("Reversed"))
 
     @admin.display(description=_("Charge key"))
     def key_link(self, burn: Burn) -> SafeString | str:
@@ -110,14 +102,6 @@ class BurnAdmin(ReadOnlyAdmin):
         if burn.lot is None:
             return str(_("receivable"))
         return link_to("billing_creditlot", burn.lot_id, burn.lot.get_pot_display())
-
-    @admin.display(description=_("Amount"), ordering="amount_micros")
-    def amount(self, burn: Burn) -> str:
-        return f"{from_micros(burn.amount_micros):,f}"
-
-    @admin.display(description=_("Reversed"), ordering="reversed_micros")
-    def reversed_amount(self, burn: Burn) -> str:
-        return f"{from_micros(burn.reversed_micros):,f}"
 
     @admin.display(description=_("Transfer"))
     def transfer_link(self, burn: Burn) -> SafeString | str:
@@ -130,7 +114,4 @@ class BillingProgressAdmin(ReadOnlyAdmin):
     list_select_related = ("organization",)
     search_fields = ("organization__slug",)
     ordering = ("organization__slug",)
-
-    @admin.display(description=_("Paid ahead of the invoice"), ordering="unbilled_receipts_micros")
-    def unbilled_receipts(self, progress: BillingProgress) -> str:
-        return f"{from_micros(progress.unbilled_receipts_micros):,f}"
+    unbilled_receipts = micros_column("unbilled_receipts_micros", _("Paid ahead of the invoice"))

@@ -21,13 +21,21 @@ from django.utils.translation import gettext_lazy as _
 from apps.billing import reports, services
 from apps.billing.forms import GrantForm, WithdrawForm
 from apps.billing.models import CreditLot, Pot
-from apps.core.money import from_micros, plain, plain_micros, to_micros
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor, take_step
+from apps.core.money import plain, plain_micros, to_micros
+from apps.core.staff import (
+    OrganizationLink,
+    ReadOnlyAdmin,
+    grouped_micros,
+    list_link,
+    micros_column,
+    staff_actor,
+    take_step,
+)
 from apps.organizations.models import Organization
 
 
 @admin.register(CreditLot)
-class CreditLotAdmin(ReadOnlyAdmin):
+class CreditLotAdmin(OrganizationLink, ReadOnlyAdmin):
     change_list_template = "billing/admin/credit.html"
     list_display = (
         "organization_link", "pot", "amount", "remaining", "currency", "priority", "effective_at", "expires_at",
@@ -37,6 +45,8 @@ class CreditLotAdmin(ReadOnlyAdmin):
     list_select_related = ("organization", "account")
     search_fields = ("id", "organization__slug", "reason")
     ordering = ("-created_at", "-id")
+    amount = micros_column("amount_micros", _("Amount"))
+    remaining = micros_column("account__balance_micros", _("Remaining"))
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that give credit, take it back and report on it."""
@@ -120,7 +130,7 @@ class CreditLotAdmin(ReadOnlyAdmin):
             form=form,
             step=step,
             template="billing/admin/take_back.html",
-            remaining=_amount(lot.account.balance_micros),
+            remaining=grouped_micros(lot.account.balance_micros),
         )
 
     def by_month(self, request: HttpRequest) -> HttpResponse:
@@ -136,7 +146,7 @@ class CreditLotAdmin(ReadOnlyAdmin):
             row = {
                 "label": month.label,
                 "amounts": [
-                    _amount(micros)
+                    grouped_micros(micros)
                     for micros in (month.opening_micros, *month.moved.values(), month.closing_micros)
                 ],
             }
@@ -150,23 +160,11 @@ class CreditLotAdmin(ReadOnlyAdmin):
                 {"pot": pot, "currency": currency, "rows": rows} for (pot, currency), rows in tables.items()
             ],
             "ends": [
-                {"row": end, "pot": Pot(end.pot).label, "amount": _amount(end.micros)}
+                {"row": end, "pot": Pot(end.pot).label, "amount": grouped_micros(end.micros)}
                 for end in reports.credit_ending(now=now)
             ],
         }
         return TemplateResponse(request, "billing/admin/credit_by_month.html", context)
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, lot: CreditLot) -> SafeString | str:
-        return link_to("organizations_organization", lot.organization_id, lot.organization.slug)
-
-    @admin.display(description=_("Amount"), ordering="amount_micros")
-    def amount(self, lot: CreditLot) -> str:
-        return f"{from_micros(lot.amount_micros):,f}"
-
-    @admin.display(description=_("Remaining"), ordering="account__balance_micros")
-    def remaining(self, lot: CreditLot) -> str:
-        return f"{from_micros(lot.account.balance_micros):,f}"
 
     @admin.display(description=_("Ledger"))
     def account_link(self, lot: CreditLot) -> SafeString:
@@ -178,12 +176,6 @@ class CreditLotAdmin(ReadOnlyAdmin):
             return "–"
         url = reverse("admin:billing_take_credit_back", args=[lot.pk])
         return format_html('<a href="{}">{}</a>', url, _("Take back…"))
-
-
-def _amount(micros: int) -> str:
-    """Return micros as major units with thousands separated and a true minus, exactly."""
-    whole, _point, fraction = plain_micros(abs(micros)).partition(".")
-    return f"{'\N{MINUS SIGN}' if micros < 0 else ''}{int(whole):,}.{fraction}"
 
 
 def _months_file(months: list[reports.CreditMonth]) -> HttpResponse:

@@ -20,12 +20,19 @@ from apps.billing import selectors, services
 from apps.billing.forms import SpendGuardForm
 from apps.billing.models import BillingTransition, Budget, BudgetNotice, Hold, SpendGuard
 from apps.core.money import from_micros, to_micros
-from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, staff_actor, take_step
+from apps.core.staff import (
+    OrganizationLink,
+    ReadOnlyAdmin,
+    ReasonActionForm,
+    micros_column,
+    staff_actor,
+    take_step,
+)
 from apps.organizations.models import Organization
 
 
 @admin.register(Hold)
-class HoldAdmin(ReadOnlyAdmin):
+class HoldAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
         "subject", "source", "organization_link", "amount", "currency", "expires_at", "released_at", "release",
         "created_at",
@@ -36,6 +43,7 @@ class HoldAdmin(ReadOnlyAdmin):
     ordering = ("-created_at", "-id")
     action_form = ReasonActionForm
     actions = ("release_selected",)
+    amount = micros_column("amount_micros", _("Amount"))
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
         """Return whether the staff member may give reserved credit back."""
@@ -51,17 +59,9 @@ class HoldAdmin(ReadOnlyAdmin):
             services.release_hold(actor=staff_actor(request), hold=hold, reason=reason, now=timezone.now())
             self.message_user(request, _("%(hold)s reserves nothing.") % {"hold": hold}, messages.SUCCESS)
 
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, hold: Hold) -> SafeString | str:
-        return link_to("organizations_organization", hold.organization_id, hold.organization.slug)
-
-    @admin.display(description=_("Amount"), ordering="amount_micros")
-    def amount(self, hold: Hold) -> str:
-        return f"{from_micros(hold.amount_micros):,f}"
-
 
 @admin.register(SpendGuard)
-class SpendGuardAdmin(ReadOnlyAdmin):
+class SpendGuardAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
         "organization_link", "state", "credit_limit", "warn_below", "suspended_at", "depleted_at", "reason", "step",
     )  # fmt: skip
@@ -69,6 +69,8 @@ class SpendGuardAdmin(ReadOnlyAdmin):
     list_select_related = ("organization",)
     search_fields = ("organization__slug", "organization__name", "=organization__id")
     ordering = ("organization__slug",)
+    credit_limit = micros_column("credit_limit_micros", _("Credit limit"))
+    warn_below = micros_column("warn_below_micros", _("Warned below"))
 
     def get_urls(self) -> list[Any]:
         """Add the page on which staff decide what an organization may spend."""
@@ -118,21 +120,9 @@ class SpendGuardAdmin(ReadOnlyAdmin):
             step=step,
         )
 
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, guard: SpendGuard) -> SafeString | str:
-        return link_to("organizations_organization", guard.organization_id, guard.organization.slug)
-
     @admin.display(description=_("Billing state"), ordering="organization__billing_state")
     def state(self, guard: SpendGuard) -> str:
         return guard.organization.get_billing_state_display()
-
-    @admin.display(description=_("Credit limit"), ordering="credit_limit_micros")
-    def credit_limit(self, guard: SpendGuard) -> str:
-        return f"{from_micros(guard.credit_limit_micros):,f}"
-
-    @admin.display(description=_("Warned below"), ordering="warn_below_micros")
-    def warn_below(self, guard: SpendGuard) -> str:
-        return f"{from_micros(guard.warn_below_micros):,f}"
 
     @admin.display(description=_("Next step"))
     def step(self, guard: SpendGuard) -> SafeString:
@@ -141,25 +131,18 @@ class SpendGuardAdmin(ReadOnlyAdmin):
 
 
 @admin.register(BillingTransition)
-class BillingTransitionAdmin(ReadOnlyAdmin):
+class BillingTransitionAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = ("occurred_at", "organization_link", "before", "after", "available", "currency", "number")
     list_filter = ("after", "before")
     list_select_related = ("organization",)
     search_fields = ("id", "organization__slug")
     date_hierarchy = "occurred_at"
     ordering = ("-occurred_at", "-id")
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, row: BillingTransition) -> SafeString | str:
-        return link_to("organizations_organization", row.organization_id, row.organization.slug)
-
-    @admin.display(description=_("Available"), ordering="available_micros")
-    def available(self, row: BillingTransition) -> str:
-        return f"{from_micros(row.available_micros):,f}"
+    available = micros_column("available_micros", _("Available"))
 
 
 @admin.register(Budget)
-class BudgetAdmin(ReadOnlyAdmin):
+class BudgetAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
         "name", "organization_link", "scope", "amount", "currency", "thresholds", "action", "created_at", "ended_at",
     )  # fmt: skip
@@ -167,14 +150,7 @@ class BudgetAdmin(ReadOnlyAdmin):
     list_select_related = ("organization",)
     search_fields = ("id", "name", "organization__slug")
     ordering = ("-created_at", "-id")
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, budget: Budget) -> SafeString | str:
-        return link_to("organizations_organization", budget.organization_id, budget.organization.slug)
-
-    @admin.display(description=_("Amount"), ordering="amount_micros")
-    def amount(self, budget: Budget) -> str:
-        return f"{from_micros(budget.amount_micros):,f}"
+    amount = micros_column("amount_micros", _("Amount"))
 
 
 @admin.register(BudgetNotice)
@@ -183,7 +159,4 @@ class BudgetNoticeAdmin(ReadOnlyAdmin):
     list_select_related = ("budget", "period")
     search_fields = ("budget__name", "organization__slug", "=budget__id")
     ordering = ("-noticed_at", "-id")
-
-    @admin.display(description=_("Spent"), ordering="spent_micros")
-    def spent(self, notice: BudgetNotice) -> str:
-        return f"{from_micros(notice.spent_micros):,f}"
+    spent = micros_column("spent_micros", _("Spent"))

@@ -21,8 +21,16 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError
-from apps.core.money import from_micros, from_minor, plain
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor, take_step
+from apps.core.money import from_minor, plain
+from apps.core.staff import (
+    OrganizationLink,
+    ReadOnlyAdmin,
+    link_to,
+    list_link,
+    micros_column,
+    staff_actor,
+    take_step,
+)
 from apps.invoices import selectors
 from apps.invoices import services as invoices
 from apps.invoices.files import FORMATS, document_answer
@@ -111,13 +119,10 @@ class PaymentInline(admin.TabularInline):  # type: ignore[type-arg]
     fields = readonly_fields = ("paid_at", "kind", "amount", "transfers")
     extra = 0
     can_delete = False
+    amount = micros_column("amount_micros", _("Amount"))
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
         return False
-
-    @admin.display(description=_("Amount"))
-    def amount(self, payment: InvoicePayment) -> str:
-        return f"{from_micros(payment.amount_micros):,f}"
 
     @admin.display(description=_("Ledger"))
     def transfers(self, payment: InvoicePayment) -> SafeString:
@@ -172,7 +177,7 @@ def _steps(invoice: Invoice) -> list[tuple[str, str]]:
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(ReadOnlyAdmin):
+class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
         "title", "kind", "organization_link", "period", "state", "subtotal", "discount", "total", "due", "currency",
         "finalized_at",
@@ -372,10 +377,6 @@ class InvoiceAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Number"), ordering="number")
     def title(self, invoice: Invoice) -> str:
         return invoice.number or str(_("Draft"))
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, invoice: Invoice) -> SafeString | str:
-        return link_to("organizations_organization", invoice.organization_id, invoice.organization.slug)
 
 
 @admin.register(PeriodClose)

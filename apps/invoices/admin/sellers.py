@@ -8,12 +8,11 @@ from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError
 from apps.core.money import plain
-from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, ServiceAdmin, link_to, staff_actor
+from apps.core.staff import OrganizationLink, ReadOnlyAdmin, ReasonActionForm, ServiceAdmin, staff_actor
 from apps.invoices import services as invoices
 from apps.invoices.forms import SellerForm, TaxExemptionForm, TaxRateForm
 from apps.invoices.models import SellerAssignment, SellerEntity, TaxExemption, TaxRate, VatCheck
@@ -133,13 +132,9 @@ class TaxExemptionAdmin(AppendOnlyAdmin):
 
 
 @admin.register(VatCheck)
-class VatCheckAdmin(ReadOnlyAdmin):
+class VatCheckAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = ("checked_at", "organization_link", "vat_id", "answer", "consultation", "requester")
     list_filter = ("answer",)
     list_select_related = ("organization",)
     search_fields = ("organization__slug", "vat_id", "consultation")
     ordering = ("-checked_at", "-id")
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, check: VatCheck) -> SafeString | str:
-        return link_to("organizations_organization", check.organization_id, check.organization.slug)

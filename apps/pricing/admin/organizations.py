@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.staff import ServiceAdmin, link_to, staff_actor, take_step
+from apps.core.staff import OrganizationLink, ServiceAdmin, link_to, staff_actor, take_step
 from apps.pricing import services
 from apps.pricing.diffs import describe
 from apps.pricing.forms import HourForm, OverrideForm
@@ -29,7 +29,7 @@ from apps.pricing.rows import row_of
 
 
 @admin.register(BookAssignment)
-class BookAssignmentAdmin(ServiceAdmin):
+class BookAssignmentAdmin(OrganizationLink, ServiceAdmin):
     list_display = ("organization_link", "book_link", "effective_from", "effective_to", "created_at")
     list_filter = (("book", admin.RelatedOnlyFieldListFilter),)
     list_select_related = ("organization", "book")
@@ -55,17 +55,13 @@ class BookAssignmentAdmin(ServiceAdmin):
         )
         obj.pk = made.pk
 
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, assignment: BookAssignment) -> SafeString | str:
-        return link_to("organizations_organization", assignment.organization_id, assignment.organization.slug)
-
     @admin.display(description=_("Price book"), ordering="book__name")
     def book_link(self, assignment: BookAssignment) -> SafeString | str:
         return link_to("pricing_pricebook", assignment.book_id, assignment.book.name)
 
 
 @admin.register(PriceOverride)
-class PriceOverrideAdmin(ServiceAdmin):
+class PriceOverrideAdmin(OrganizationLink, ServiceAdmin):
     """Overrides are added and ended; a change is a new one that ends the one before it."""
 
     list_display = ("target", "organization_link", "cost", "effective_from", "effective_to", "created_at")
@@ -168,10 +164,6 @@ class PriceOverrideAdmin(ServiceAdmin):
     @admin.display(description=_("What"), ordering="sku")
     def target(self, override: PriceOverride) -> str:
         return _now("Whole book") if override.is_percentage else str(override)
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, override: PriceOverride) -> SafeString | str:
-        return link_to("organizations_organization", override.organization_id, override.organization.slug)
 
     @admin.display(description=_("Price"))
     def cost(self, override: PriceOverride) -> str:
