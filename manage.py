@@ -48,11 +48,11 @@ def _bring_up_services() -> None:
 
 def _bring_schema_up_to_date() -> None:
     import django  # noqa: PLC0415  The settings read where the services answer.
-    from django.core.management import call_command  # noqa: PLC0415
-    from django.db import connection  # noqa: PLC0415
-    from django.db.migrations.executor import MigrationExecutor  # noqa: PLC0415
+    from django.core.management import call_command  # noqa: PLC0415  As above.
+    from django.db import connection  # noqa: PLC0415  As above.
+    from django.db.migrations.executor import MigrationExecutor  # noqa: PLC0415  As above.
 
-    from config import embedded  # noqa: PLC0415
+    from config import embedded  # noqa: PLC0415  As above.
 
     def is_behind() -> bool:
         executor = MigrationExecutor(connection)

@@ -214,7 +214,7 @@ class Environment(BaseSettings):
 def load() -> Environment:
     """Return the environment, or exit naming each variable that is wrong and why."""
     try:
-        return Environment()  # type: ignore[call-arg]
+        return Environment()  # type: ignore[call-arg]  # The environment fills it.
     except ValidationError as error:
         lines = ["Countinghouse cannot start; the environment is wrong:"]
         for problem in error.errors(include_url=False, include_input=False):

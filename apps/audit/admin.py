@@ -20,10 +20,10 @@ class SealedFilter(admin.SimpleListFilter):
     title = _("sealed")
     parameter_name = "sealed"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:  # noqa: ARG002
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [("yes", _("Sealed")), ("no", _("Waiting"))]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:  # noqa: ARG002
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
         if self.value() is None:
             return queryset
         return queryset.filter(waiting__isnull=self.value() == "yes")

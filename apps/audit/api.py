@@ -32,7 +32,7 @@ class ActorOutput(serializers.Serializer[Any]):
 
     kind = serializers.CharField()
     id = serializers.UUIDField(allow_null=True)
-    label = serializers.CharField()  # type: ignore[assignment]
+    label = serializers.CharField()  # type: ignore[assignment]  # Field has an attribute of this name.
 
 
 class TargetOutput(serializers.Serializer[Any]):
@@ -40,7 +40,7 @@ class TargetOutput(serializers.Serializer[Any]):
 
     type = serializers.CharField()
     id = serializers.CharField()
-    label = serializers.CharField()  # type: ignore[assignment]
+    label = serializers.CharField()  # type: ignore[assignment]  # Field has an attribute of this name.
 
 
 class AuditEventOutput(serializers.Serializer[Any]):
@@ -88,7 +88,7 @@ class AuditExport(ListMixin, OrganizationView):
 
     permission = Permission.AUDIT_READ
     filterset_class = AuditEventFilters
-    pagination_class = None  # type: ignore[assignment]
+    pagination_class = None  # type: ignore[assignment]  # A file has no pages.
     own_parameters = ("format",)
     serializer_class = AuditEventOutput
 
@@ -97,7 +97,7 @@ class AuditExport(ListMixin, OrganizationView):
         parameters=[OpenApiParameter("format", OpenApiTypes.STR, enum=sorted(FORMATS), required=True)],
         responses={(200, "text/csv"): OpenApiTypes.STR, (200, "application/jsonl"): OpenApiTypes.STR},
     )
-    def get(self, request: Request, *_args: Any, **_kwargs: Any) -> StreamingHttpResponse:  # type: ignore[override]
+    def get(self, request: Request, *_args: Any, **_kwargs: Any) -> StreamingHttpResponse:  # type: ignore[override]  # No Response.
         """Return a file, sent while it is written."""
         wanted = request.query_params.get("format", "")
         if wanted not in FORMATS:

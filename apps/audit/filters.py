@@ -17,7 +17,7 @@ _MOMENTS = {
 
 class AuditEventFilters(
     # `from` is a keyword, so no class body can name it.
-    type("Moments", (filters.FilterSet,), _MOMENTS)  # type: ignore[misc]
+    type("Moments", (filters.FilterSet,), _MOMENTS)  # type: ignore[misc]  # A base made at run time.
 ):
     """Who, what, to what, with which credential, and when: from inclusive, to exclusive."""
 

@@ -47,7 +47,7 @@ class BackofficeSite(OTPAdminSite):
         super().__init__(name)
 
     @method_decorator(never_cache)
-    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # noqa: ARG002
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Redirect to the one missing step; this page itself takes neither password nor code."""
         target = self._target(request)
         if self.has_permission(request):
@@ -63,11 +63,11 @@ class BackofficeSite(OTPAdminSite):
             step = "mfa_activate_totp"
         return HttpResponseRedirect(f"{reverse(step)}?{urlencode({REDIRECT_FIELD_NAME: target})}")
 
-    def logout(self, request: HttpRequest, *_args: Any, **_more: Any) -> HttpResponse:  # noqa: ARG002
+    def logout(self, request: HttpRequest, *_args: Any, **_more: Any) -> HttpResponse:
         """Hand over to the one place that ends sessions."""
         return HttpResponseRedirect(reverse("account_logout"))
 
-    def password_change(self, request: HttpRequest, *_args: Any, **_more: Any) -> HttpResponse:  # noqa: ARG002
+    def password_change(self, request: HttpRequest, *_args: Any, **_more: Any) -> HttpResponse:
         """Hand over to the one place that changes passwords."""
         return HttpResponseRedirect(reverse("account_change_password"))
 

@@ -130,7 +130,7 @@ def plan_unposted(
         return Plan((), ())
     quantities = metering.pending_quantities(
         organization.id,
-        open_from=periods[0].charged_until,  # type: ignore[attr-defined]
+        open_from=periods[0].charged_until,  # type: ignore[attr-defined]  # Annotated above.
         also=also,
     )
     return _plan(organization, quantities, periods, now=now, prices_until=prices_until)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.billing.models import Pot
 from apps.billing.models.budgets import NAME_LENGTH_MAX
+from apps.core.forms import offer_choices
 from apps.core.ids import uuid7
 from apps.credentials.models import ApiKey
 from apps.organizations.models import Project
@@ -163,7 +164,7 @@ class BudgetForm(BudgetChangeForm):
             choices.append((_("Project"), [(value, row.slug) for value, row in self.projects.items()]))
         if self.keys:
             choices.append((_("API key"), [(value, row.name) for value, row in self.keys.items()]))
-        self.fields["about"].choices = choices  # type: ignore[attr-defined]
+        offer_choices(self, "about", choices)
 
 
 def _midnight(day: date) -> datetime:

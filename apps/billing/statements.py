@@ -196,14 +196,16 @@ def statement(organization: Organization, label: str, *, now: datetime) -> State
     ]
     lines += [
         StatementLine(
-            at=row.occurred_at,
-            kind=row.kind,
-            pot=_POT_OF[AccountKind(row.own)],  # type: ignore[attr-defined]
-            micros=int(row.signed),  # type: ignore[attr-defined]
-            reason=row.reason,
-            reference=str(row.id),
+            at=row["occurred_at"],
+            kind=row["kind"],
+            pot=_POT_OF[AccountKind(row["own"])],
+            micros=int(row["signed"]),
+            reason=row["reason"],
+            reference=str(row["id"]),
         )
-        for row in month.exclude(kind__in=_USAGE_KINDS)
+        for row in month.exclude(kind__in=_USAGE_KINDS).values(
+            "id", "occurred_at", "kind", "own", "signed", "reason"
+        )
     ]
     lines.sort(key=lambda one: (_day_of(one.at, zone), one.is_day, one.at, one.kind, one.pot, one.reference))
     opening = int(before["micros"])

@@ -86,7 +86,7 @@ class Budgets(OrganizationPage):
     section = "budgets"
     template_name = "billing/budgets.html"
 
-    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         found = budgets.states(self.organization, budgets.budgets_of(self.organization_id), now=self.now)
         return self.render({"states": found})
 
@@ -185,7 +185,7 @@ class EndBudget(_OneBudget):
 
     permission = Permission.BUDGETS_MANAGE
 
-    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         budget = self.budget
         services.end_budget(actor=self.actor, budget=budget, now=self.now)
         return self.done(_("The budget %(name)s is ended.") % {"name": budget}, to=self.url("budgets"))

@@ -43,7 +43,7 @@ class CompiledQuery[M: Model]:
         assert {place for place in places if isinstance(place, _Place)} == set(names.values()), (
             "every parameter has its place in the SQL"
         )
-        mode = query._fetch_mode  # type: ignore[attr-defined]
+        mode = query._fetch_mode  # type: ignore[attr-defined]  # Newer than the stubs.
         own = compiler.klass_info["select_fields"]
         columns = slice(own[0], own[-1] + 1)
         names_of_own = [column.target.attname for column, _sql, _alias in compiler.select[columns]]

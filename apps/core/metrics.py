@@ -70,5 +70,5 @@ def _kept_by_processes() -> CollectorRegistry:
     if SHARED_FOLDER not in os.environ:
         return REGISTRY
     registry = CollectorRegistry(auto_describe=False)
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client types it not.
     return registry

@@ -89,26 +89,26 @@ class IntegrationAdmin(CredentialAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return super().get_readonly_fields(request, obj) if obj else ()
 
-    def save_model(self, request: HttpRequest, obj: Integration, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: Integration, form: Any, change: bool) -> None:
         made, secret = services.create_integration(
             actor=staff_actor(request), now=timezone.now(), **form.cleaned_data
         )
         obj.__dict__ |= made.__dict__
         # Not a message: those are kept in a cookie.
-        request.secret_shown_once = secret  # type: ignore[attr-defined]
+        request.secret_shown_once = secret  # type: ignore[attr-defined]  # For `response_add`.
 
     def response_add(
         self,
         request: HttpRequest,
         obj: Integration,
-        post_url_continue: str | None = None,  # noqa: ARG002  Django's signature.
+        post_url_continue: str | None = None,
     ) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "title": _("The secret of %(name)s") % {"name": obj.name},
             "opts": self.opts,
             "integration": obj,
-            "secret": request.secret_shown_once,  # type: ignore[attr-defined]
+            "secret": request.secret_shown_once,  # type: ignore[attr-defined]  # By `save_model`.
         }
         return TemplateResponse(request, "credentials/secret_once.html", context)
 

@@ -41,7 +41,7 @@ class CredentialAuthentication(BaseAuthentication):
         credential, actor = services.authenticate_secret(secret, address=address, now=now)
         return actor, credential
 
-    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002  DRF's signature.
+    def authenticate_header(self, request: Request) -> str:
         return "Bearer"
 
 
@@ -75,16 +75,16 @@ def _refused(reason: str, message: str) -> TokenInvalid:
     return metrics.failed_authentication(metrics.MACHINE, reason, TokenInvalid(message))
 
 
-class CredentialScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class CredentialScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # It registers itself.
     """Describes the two headers in the OpenAPI document."""
 
     target_class = "apps.credentials.authentication.CredentialAuthentication"
     name = ["bearer", "apiKey"]
 
-    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[str]]]:  # noqa: ARG002
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[str]]]:
         return [{"bearer": []}, {"apiKey": []}]  # Either, not both.
 
-    def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:  # noqa: ARG002
+    def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:
         return [
             {"type": "http", "scheme": "bearer"},
             {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -13,6 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import ValidationFailed
+from apps.core.forms import offer_choices, offer_rows
 from apps.core.permissions import IntegrationScope, Permission
 from apps.credentials.models import Integration
 from apps.credentials.scopes import PEOPLE_ONLY, SCOPE_PURPOSES
@@ -25,7 +26,7 @@ SCOPES = [
 ]
 
 
-class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]
+class IntegrationForm(forms.ModelForm):
     """A new integration."""
 
     scopes = forms.MultipleChoiceField(label=_("Scopes"), choices=SCOPES, widget=forms.CheckboxSelectMultiple)
@@ -55,7 +56,7 @@ class IntegrationForm(forms.ModelForm):  # type: ignore[type-arg]
     def _post_clean(self) -> None:
         """Skip the model's own checks: they know nothing of the secret that the service makes."""
 
-    def save(self, commit: bool = True) -> Any:  # noqa: ARG002  Django's signature.
+    def save(self, commit: bool = True) -> Any:
         """Return the instance; the admin's `save_model` calls the service."""
         return self.instance
 
@@ -108,8 +109,8 @@ class KeyForm(forms.Form):
     def __init__(self, *args: Any, own: Collection[str], projects: QuerySet[Project], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._offered = [scope for scope in Permission if scope in own and scope not in PEOPLE_ONLY]
-        self.fields["scopes"].choices = [(str(scope), str(scope)) for scope in self._offered]  # type: ignore[attr-defined]
-        self.fields["project"].queryset = projects  # type: ignore[attr-defined]
+        offer_choices(self, "scopes", [(str(scope), str(scope)) for scope in self._offered])
+        offer_rows(self, "project", projects)
 
     def scope_groups(self) -> Iterator[tuple[str | Promise, list[tuple[str, str | Promise, bool]]]]:
         """Yield each group with its scopes: name, what it means, and whether it is ticked."""

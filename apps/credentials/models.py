@@ -127,6 +127,8 @@ class ApiKey(Credential):
         blank=True,
     )
 
+    creator_role: str | None  # Of `with_creator_in_force`.
+
     objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
@@ -149,8 +151,7 @@ class ApiKey(Credential):
 
         The key comes from `with_creator_in_force`.
         """
-        role: str | None = self.creator_role  # type: ignore[attr-defined]
-        return self.created_by_id is None or role is not None
+        return self.created_by_id is None or self.creator_role is not None
 
     @property
     def place(self) -> Place:

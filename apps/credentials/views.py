@@ -147,7 +147,7 @@ class RevokeKey(_OneKey):
     template_name = "credentials/revoke_key.html"
     form_class = RevokeForm
 
-    def act(self, form: Any) -> HttpResponse:  # noqa: ARG002  The form has nothing to say but yes.
+    def act(self, form: Any) -> HttpResponse:
         """Revoke it."""
         key = services.revoke(actor=self.actor, credential=self.key, now=self.now)
         return self.done(_("%(name)s is revoked.") % {"name": key.name}, to=self.url("keys"))
@@ -158,7 +158,7 @@ class EndProgram(Page):
 
     permission = {"POST": AUTHENTICATED}
 
-    def post(self, request: HttpRequest, login_id: UUID) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, login_id: UUID) -> HttpResponse:
         """End one login."""
         services.end_login(actor=self.actor, login_id=login_id, now=self.now)
         return self.done(_("That program is logged out."), to=reverse("security"))

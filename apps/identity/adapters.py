@@ -41,14 +41,14 @@ class AccountAdapter(DefaultAccountAdapter):
         """Return the address that all of us believe; of a socket without one, the unspecified."""
         return client_address(request) or "::"
 
-    def get_email_confirmation_url(self, request: HttpRequest, emailconfirmation: Any) -> str:  # noqa: ARG002
+    def get_email_confirmation_url(self, request: HttpRequest, emailconfirmation: Any) -> str:
         """Return the link that proves an address, under PUBLIC_URL whatever host the request named."""
         path = reverse("account_confirm_email", args=[emailconfirmation.key])
         return f"{settings.PUBLIC_URL}{path}"
 
     def pre_login(self, request: HttpRequest, user: Any, **how: Any) -> HttpResponse | None:
         """Note whether this is a person's first login of all, which is from a new browser anyway."""
-        request.is_first_login = user.last_login is None  # type: ignore[attr-defined]
+        request.is_first_login = user.last_login is None  # type: ignore[attr-defined]  # A receiver reads it.
         refusal: HttpResponse | None = super().pre_login(request, user, **how)
         return refusal
 
@@ -131,7 +131,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         user.email = user.email.lower()
         return user
 
-    def get_connect_redirect_url(self, request: HttpRequest, socialaccount: Any) -> str:  # noqa: ARG002
+    def get_connect_redirect_url(self, request: HttpRequest, socialaccount: Any) -> str:
         """Return the page that lists what is connected."""
         return reverse("security")
 

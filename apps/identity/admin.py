@@ -27,7 +27,7 @@ for theirs in (Authenticator, EmailAddress, SocialAccount, SocialApp, SocialToke
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(admin.ModelAdmin):
     """Users are made without a password; they set one through the reset link of the login page."""
 
     list_display = ("email", "name", "second_factor", "is_staff", "is_active", "last_login")
@@ -74,7 +74,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Leave the groups alone: the service has set them."""
 
-    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         # A person stands in audit rows and invoices; switching the account off is what remains.
         return False
 

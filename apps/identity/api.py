@@ -76,7 +76,7 @@ class Mfa(ApiView):
     people_only = frozenset({"GET"})
 
     @extend_schema(responses=MfaOutput)
-    def get(self, request: Request) -> Response:  # noqa: ARG002  DRF's signature.
+    def get(self, request: Request) -> Response:
         """Return what is enrolled."""
         found = selectors.factors_of(self.actor.person_id)
         codes = found.recovery_codes
@@ -98,7 +98,7 @@ class Totp(ApiView):
     step_up = frozenset({"POST"})
 
     @extend_schema(request=None, responses=TotpOutput)
-    def post(self, request: Request) -> Response:  # noqa: ARG002  DRF's signature.
+    def post(self, request: Request) -> Response:
         """Begin to set one up: return a secret, which waits for its first code for 30 minutes."""
         offer = identity.begin_totp(actor=self.actor, now=timezone.now())
         return Response(TotpOutput(offer).data)

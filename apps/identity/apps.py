@@ -8,4 +8,4 @@ class IdentityConfig(AppConfig):
     verbose_name = _("People")
 
     def ready(self) -> None:
-        from apps.identity import receivers  # noqa: F401, PLC0415
+        from apps.identity import receivers  # noqa: F401, PLC0415  It connects them, once models exist.

@@ -158,7 +158,7 @@ class ResetPasswordForm(_PlainFields, account.ResetPasswordForm):
             )
         return email
 
-    def save(self, request: HttpRequest, **_more: Any) -> str:  # noqa: ARG002  allauth's signature.
+    def save(self, request: HttpRequest, **_more: Any) -> str:
         return str(self.cleaned_data["email"])
 
 
@@ -252,19 +252,20 @@ class RenamePasskeyForm(_PlainFields, webauthn.EditWebAuthnForm):
 
 
 class _SpendingForm(_PlainFields):
+    user: User  # Of allauth's form beside it.
+
     def clean_code(self) -> str:
         """Return the code after using it up; a refusal stands beside the field."""
         code: str = self.cleaned_data["code"]
-        user = self.user  # type: ignore[attr-defined]
         with _told():
             self.authenticator = services.take_code(
-                user=user,
+                user=self.user,
                 code=code,
                 address=client_address(context.request),
                 browser=context.request.headers.get("User-Agent", ""),
                 now=timezone.now(),
             )
-        self.authenticator.user = user
+        self.authenticator.user = self.user
         return code
 
 

@@ -13,6 +13,7 @@ from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
@@ -22,8 +23,8 @@ from apps.identity.models import User
 VERIFYING_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
 
-def has_second_factor(user: User) -> bool:
-    """Return whether this user has enrolled a factor that can verify a session."""
+def has_second_factor(user: User | AnonymousUser) -> bool:
+    """Return whether this person, who has none while unknown, has enrolled a factor that can verify a session."""
     return bool(Authenticator.objects.filter(user_id=user.pk, type__in=VERIFYING_TYPES).exists())
 
 

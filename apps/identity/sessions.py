@@ -38,7 +38,7 @@ def proved_at(request: HttpRequest) -> datetime | None:
     That is the second factor where they have one, else the password or the provider that they logged in with.
     """
     records = get_authentication_records(request, request.user)
-    if selectors.has_second_factor(request.user):  # type: ignore[arg-type]
+    if selectors.has_second_factor(request.user):
         records = [record for record in records if record.get("method") == "mfa"]
     moments = [record["at"] for record in records if "at" in record]
     return datetime.fromtimestamp(max(moments), UTC) if moments else None

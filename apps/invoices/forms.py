@@ -99,7 +99,7 @@ class CreditForm(ReasonForm):
         return int(amount.scaleb(money.exponent(self.currency)))
 
 
-class SellerForm(forms.ModelForm):  # type: ignore[type-arg]
+class SellerForm(forms.ModelForm):
     """A legal entity that issues invoices."""
 
     timezone = forms.ChoiceField(
@@ -132,7 +132,7 @@ class SellerForm(forms.ModelForm):  # type: ignore[type-arg]
         return [part.strip() for part in self.cleaned_data["tax_registrations"].split(",") if part.strip()]
 
 
-class TaxRateForm(forms.ModelForm):  # type: ignore[type-arg]
+class TaxRateForm(forms.ModelForm):
     """A rate from a day on."""
 
     class Meta:
@@ -140,7 +140,7 @@ class TaxRateForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("country", "region", "percent", "effective_from", "source")
 
 
-class TaxExemptionForm(forms.ModelForm):  # type: ignore[type-arg]
+class TaxExemptionForm(forms.ModelForm):
     """A certificate that frees an organization from one country's tax."""
 
     class Meta:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import QuerySet
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -19,7 +19,7 @@ from apps.billing.models import ChargeKey
 from apps.core import money
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
-from apps.invoices.models import Invoice, InvoiceLine, InvoiceState, PaymentKind
+from apps.invoices.models import Invoice, InvoiceLine, InvoiceState
 from apps.pricing.selectors import unit_seconds
 
 SPLIT_ROWS_MAX = 200  # A line's split is for display; a longer one is cut, and `/usage` has the rest.
@@ -32,12 +32,7 @@ def invoices_of(actor: Actor) -> QuerySet[Invoice]:
         .invoices()
         .exclude(state=InvoiceState.VOID)
         .select_related("period")
-        .annotate(
-            payments_micros=Sum("payments__amount_micros", default=0),
-            credited_micros=Sum(
-                "payments__amount_micros", default=0, filter=~Q(payments__kind=PaymentKind.PAYMENT)
-            ),
-        )
+        .with_payments()
     )
 
 
@@ -110,10 +105,10 @@ def lines_of(actor: Actor, invoice_id: UUID) -> QuerySet[InvoiceLine]:
 def invoice_row(invoice: Invoice) -> dict[str, Any]:
     """Return an invoice of `invoices_of` as data; amounts are decimal strings in major units."""
     currency = invoice.currency
-    payments_minor = money.round_micros_to_minor(int(invoice.payments_micros), currency)  # type: ignore[attr-defined]
+    payments_minor = money.round_micros_to_minor(int(invoice.payments_micros), currency)
     final = invoice.number is not None
     outstanding = invoice.due_minor - payments_minor if invoice.state == InvoiceState.OPEN else 0
-    credited_minor = money.round_micros_to_minor(int(invoice.credited_micros), currency)  # type: ignore[attr-defined]
+    credited_minor = money.round_micros_to_minor(int(invoice.credited_micros), currency)
     paid = invoice.total_minor - invoice.due_minor + payments_minor - credited_minor if final else 0
     return {
         "id": invoice.id,
@@ -240,7 +235,7 @@ def receivables_by_age(*, now: datetime) -> list[dict[str, Any]]:
     invoices = (
         Invoice.objects.filter(state=InvoiceState.OPEN)
         .select_related("organization")
-        .annotate(settled_micros=Sum("payments__amount_micros", default=0))
+        .with_payments()
         .order_by("currency", "organization__slug", "finalized_at", "id")
     )
     owed: dict[str, dict[str, list[int]]] = {}
@@ -249,7 +244,7 @@ def receivables_by_age(*, now: datetime) -> list[dict[str, Any]]:
         assert due_at is not None, "an open invoice is final"
         days = (now - due_at).days
         place = max(place for place, age in enumerate(AGES) if age.days_min <= days)
-        settled = money.round_micros_to_minor(int(invoice.settled_micros), invoice.currency)  # type: ignore[attr-defined]
+        settled = money.round_micros_to_minor(int(invoice.payments_micros), invoice.currency)
         rows = owed.setdefault(invoice.currency, {})
         rows.setdefault(invoice.organization.slug, [0] * len(AGES))[place] += invoice.due_minor - settled
     return [_age_table(currency, rows) for currency, rows in owed.items()]

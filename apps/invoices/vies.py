@@ -40,7 +40,7 @@ def consult(*, vat_id: str, requester: str) -> Consultation:
         method="POST",
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  As above.
             details = json.loads(response.read(ANSWER_BYTES_MAX))
     except (OSError, urllib.error.URLError, ValueError) as error:
         return Consultation(answer=VatAnswer.UNAVAILABLE, number="", details={"error": str(error)})

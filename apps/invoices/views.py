@@ -49,7 +49,7 @@ class InvoicePage(OrganizationPage):
     section = "invoices"
     template_name = "invoices/invoice.html"
 
-    def get(self, request: HttpRequest, invoice_id: UUID, **_path: Any) -> HttpResponse:  # noqa: ARG002
+    def get(self, request: HttpRequest, invoice_id: UUID, **_path: Any) -> HttpResponse:
         document = selectors.document_by_id(self.actor, invoice_id)
         lines = selectors.line_rows(
             list(selectors.lines_of(self.actor, invoice_id).order_by("position", "id"))
@@ -104,7 +104,7 @@ class InvoiceFile(OrganizationPage):
     permission = Permission.BILLING_READ
     section = "invoices"
 
-    def get(self, request: HttpRequest, invoice_id: UUID, file_format: str, **_path: Any) -> HttpResponse:  # noqa: ARG002
+    def get(self, request: HttpRequest, invoice_id: UUID, file_format: str, **_path: Any) -> HttpResponse:
         document = selectors.document_by_id(self.actor, invoice_id)
         if file_format not in FORMATS:
             raise NotFound

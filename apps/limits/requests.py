@@ -86,7 +86,7 @@ def _take(request: HttpRequest, buckets: list[Bucket]) -> None:
     if not settings.RATE_LIMITS_ENABLED:
         return
     found = stores.take(buckets)
-    request.rate_limit = found  # type: ignore[attr-defined]
+    request.rate_limit = found  # type: ignore[attr-defined]  # `rate_of` reads it.
     refuse_unless_allowed(found)
 
 

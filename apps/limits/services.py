@@ -52,8 +52,8 @@ _MOVE = f"""
 INSERT INTO limits_guessbucket AS bucket (digest, whole_at) VALUES (%(digest)s, {_CLOCK} + %(interval)s)
 ON CONFLICT (digest) DO UPDATE SET whole_at = greatest(bucket.whole_at, {_CLOCK}) + %(interval)s
 WHERE greatest(bucket.whole_at, {_CLOCK}) + %(interval)s - %(interval)s * %(burst)s <= {_CLOCK}
-"""  # noqa: S608
-_LOOK = f"SELECT whole_at, {_CLOCK} FROM limits_guessbucket WHERE digest = %(digest)s"  # noqa: S608
+"""  # noqa: S608  Only constants are put in.
+_LOOK = f"SELECT whole_at, {_CLOCK} FROM limits_guessbucket WHERE digest = %(digest)s"  # noqa: S608  Only constants are put in.
 
 
 class RateLimited(DomainError):

@@ -40,8 +40,7 @@ class EventInput(serializers.Serializer[Any]):
 
     specversion = serializers.ChoiceField(choices=["1.0"])
     id = serializers.CharField()
-    # DRF has attributes of these names, which its metaclass takes the fields out of the way of.
-    source = serializers.CharField()  # type: ignore[assignment]
+    source = serializers.CharField()  # type: ignore[assignment]  # Field has an attribute of this name.
     type = serializers.ChoiceField(choices=EventType.choices)
     subject = serializers.CharField(
         required=False, help_text="The allocation; required but for usage.recorded."
@@ -49,7 +48,7 @@ class EventInput(serializers.Serializer[Any]):
     time = serializers.DateTimeField(
         required=False, help_text="Required unless `ended_at` says when. At most milliseconds."
     )
-    data = EventDataInput()  # type: ignore[assignment]
+    data = EventDataInput()  # type: ignore[assignment]  # Serializer has an attribute of this name.
 
 
 class RejectionOutput(serializers.Serializer[Any]):
@@ -67,7 +66,7 @@ class OutcomeOutput(serializers.Serializer[Any]):
     accepted = serializers.IntegerField()
     duplicates = serializers.IntegerField()
     rejected = serializers.IntegerField()
-    errors = RejectionOutput(many=True)  # type: ignore[assignment]
+    errors = RejectionOutput(many=True)  # type: ignore[assignment]  # Serializer has an attribute of this name.
 
 
 class UsageEventsCreate(ApiView):

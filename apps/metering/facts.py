@@ -119,18 +119,18 @@ _MOMENTS = f"""
           CROSS JOIN LATERAL unnest(ARRAY[event.started_at, event.ended_at]) AS bound
          WHERE bound >= wanted.since AND bound < wanted.until
     )
-"""  # noqa: S608
+"""  # noqa: S608  Only constants are put in.
 _HOURS = f"""
     {_MOMENTS}
     SELECT (extract(epoch FROM date_trunc('hour', moment, 'UTC')) * 1000)::bigint, count(*)
       FROM moments GROUP BY 1 ORDER BY 1
-"""  # noqa: S608
+"""  # noqa: S608  Only constants are put in.
 _EVERY = f"""
     {_MOMENTS}
     SELECT DISTINCT (extract(epoch FROM moment) * 1000)::bigint
       FROM (SELECT moment, row_number() OVER (ORDER BY moment) AS place FROM moments) placed
      WHERE place %% %(every)s = 0 ORDER BY 1
-"""  # noqa: S608
+"""  # noqa: S608  Only constants are put in.
 
 
 class Window(NamedTuple):

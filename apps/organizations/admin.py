@@ -32,17 +32,17 @@ from apps.organizations.models import (
 )
 
 
-class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]
+class ReadOnlyInline(admin.TabularInline):
     """Rows shown beneath another."""
 
     extra = 0
     can_delete = False
     show_change_link = True
 
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
 
@@ -132,7 +132,7 @@ class OrganizationAdmin(ReadOnlyAdmin):
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return super().get_inlines(request, obj) if obj else ()
 
-    def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
         facts = form.cleaned_data | {"slug": form.cleaned_data["slug"] or None}
         made = services.create_organization(actor=staff_actor(request), now=timezone.now(), **facts)
         obj.__dict__ |= made.__dict__
@@ -213,7 +213,7 @@ class OrganizationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Members"), ordering="member_count")
     def members(self, organization: Organization) -> SafeString:
-        count = organization.member_count  # type: ignore[attr-defined]
+        count = organization.member_count  # type: ignore[attr-defined]  # Of `get_queryset`.
         return list_link("organizations_membership", str(count), organization__id__exact=organization.id)
 
     @admin.display(description=_("Related"))

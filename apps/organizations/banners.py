@@ -20,7 +20,7 @@ def second_factor(*, request: HttpRequest, membership: Membership) -> Banner | N
     ends_at = organization.mfa_grace_ends_at
     if not organization.require_mfa or ends_at is None or ends_at <= timezone.now():
         return None
-    if identity.has_second_factor(request.user):  # type: ignore[arg-type]  # Members are signed in.
+    if identity.has_second_factor(request.user):
         return None
     day = date_format(timezone.localtime(ends_at), "j F, H:i")
     target = urlencode({"next": request.get_full_path()})
@@ -33,7 +33,7 @@ def second_factor(*, request: HttpRequest, membership: Membership) -> Banner | N
     )
 
 
-def ownership_offer(*, request: HttpRequest, membership: Membership) -> Banner | None:  # noqa: ARG001
+def ownership_offer(*, request: HttpRequest, membership: Membership) -> Banner | None:  # noqa: ARG001  Every banner is asked alike.
     """Return that the organization is offered to this member."""
     if not membership.is_offered:  # type: ignore[attr-defined]  # `memberships_of` says it.
         return None

@@ -12,12 +12,13 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import countries, money, periods
+from apps.core.forms import offer_choices
 from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.organizations.models import BillingProfile, Membership, Organization, OrganizationSlug
 from apps.organizations.services import wrong_name, wrong_organization_slug
 
 
-class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
+class OrganizationForm(forms.ModelForm):
     """A new organization."""
 
     slug = forms.CharField(
@@ -87,7 +88,7 @@ class InviteForm(forms.Form):
 
     def __init__(self, *args: Any, own: Collection[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["role"].choices = _roles_within(own)  # type: ignore[attr-defined]
+        offer_choices(self, "role", _roles_within(own))
         self.fields["role"].initial = Role.DEVELOPER
 
 
@@ -109,7 +110,7 @@ class MemberForm(forms.Form):
 
     def __init__(self, *args: Any, member: Membership, own: Collection[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["role"].choices = _roles_within(own)  # type: ignore[attr-defined]
+        offer_choices(self, "role", _roles_within(own))
         self.initial = {
             "role": member.role,
             "until": member.expires_at and timezone.localdate(member.expires_at - timedelta(microseconds=1)),
@@ -133,10 +134,14 @@ class LeaverForm(forms.Form):
         self.fields["keys"].label = label or self.fields["keys"].label
         self._heirs = {str(heir.pk): heir for heir in heirs}
         hand_over = _("Hand over to %(name)s")
-        self.fields["keys"].choices = [  # type: ignore[attr-defined]
-            (REVOKE, _("Revoke at once")),
-            *((pk, hand_over % {"name": heir.user.get_full_name()}) for pk, heir in self._heirs.items()),
-        ]
+        offer_choices(
+            self,
+            "keys",
+            [
+                (REVOKE, _("Revoke at once")),
+                *((pk, hand_over % {"name": heir.user.get_full_name()}) for pk, heir in self._heirs.items()),
+            ],
+        )
 
     def clean_keys(self) -> Membership | None:
         return self._heirs.get(self.cleaned_data["keys"])
@@ -230,10 +235,14 @@ class TransferForm(forms.Form):
     def __init__(self, *args: Any, members: Sequence[Membership], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._members = {str(row.pk): row for row in members}
-        self.fields["member"].choices = [  # type: ignore[attr-defined]
-            (pk, f"{row.user.get_full_name()} ({row.get_role_display()})")
-            for pk, row in self._members.items()
-        ]
+        offer_choices(
+            self,
+            "member",
+            [
+                (pk, f"{row.user.get_full_name()} ({row.get_role_display()})")
+                for pk, row in self._members.items()
+            ],
+        )
 
     def clean_member(self) -> Membership:
         return self._members[self.cleaned_data["member"]]

@@ -25,11 +25,16 @@ from apps.payments import selectors
 from apps.payments import services as payments
 from apps.payments.models import AutoTopUp, Payment, PaymentKind, PaymentMethod, PaymentState, Refund
 
-_AMOUNT = {"max_digits": 18, "decimal_places": 6}
+
+class AmountField(serializers.DecimalField):
+    """An amount in major units, to the micro."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=18, decimal_places=6, **options)
 
 
 class CheckoutInput(Input):
-    amount = serializers.DecimalField(**_AMOUNT)  # type: ignore[arg-type]
+    amount = AmountField()
     success_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
     cancel_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
 
@@ -111,7 +116,7 @@ class PaymentDetail(OrganizationView):
 
 
 class InvoicePayInput(Input):
-    amount = serializers.DecimalField(required=False, allow_null=True, default=None, **_AMOUNT)  # type: ignore[arg-type]
+    amount = AmountField(required=False, allow_null=True, default=None)
     by = serializers.ChoiceField(choices=["card", "checkout", "credit"], required=False, default="card")
     success_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
     cancel_url = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
@@ -237,15 +242,15 @@ class PaymentMethodDetail(OrganizationView):
         return Response(selectors.method_row(method))
 
     @extend_schema(responses={204: None})
-    def delete(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **path: Any) -> Response:
         payments.remove_card(actor=self.actor, method_id=path["method_id"], now=timezone.now())
         return Response(status=204)
 
 
 class AutoTopUpInput(Input):
-    threshold = serializers.DecimalField(**_AMOUNT)  # type: ignore[arg-type]
-    amount = serializers.DecimalField(**_AMOUNT)  # type: ignore[arg-type]
-    monthly_cap = serializers.DecimalField(**_AMOUNT)  # type: ignore[arg-type]
+    threshold = AmountField()
+    amount = AmountField()
+    monthly_cap = AmountField()
 
 
 class AutoTopUpOutput(serializers.Serializer[Any]):
@@ -281,7 +286,7 @@ class AutoTopUpView(IdempotentMixin, OrganizationView):
         return Response(self._shown())
 
     @extend_schema(responses={204: None})
-    def delete(self, request: Request) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request) -> Response:
         payments.turn_off_auto_top_up(actor=self.actor, organization=self.organization, now=timezone.now())
         return Response(status=204)
 
@@ -293,7 +298,7 @@ class AutoTopUpView(IdempotentMixin, OrganizationView):
 
 class RefundInput(Input):
     payment = serializers.UUIDField()
-    amount = serializers.DecimalField(required=False, allow_null=True, default=None, **_AMOUNT)  # type: ignore[arg-type]
+    amount = AmountField(required=False, allow_null=True, default=None)
     reason = serializers.CharField(max_length=500)
 
 

@@ -66,7 +66,7 @@ class Returned(OrganizationPage):
     permission = Permission.BILLING_READ
     section = "payments"
 
-    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         payment = selectors.payments_of(self.actor).exclude(session_id=None).order_by("-pk").first()
         if payment is None:
             raise NotFound
@@ -115,7 +115,7 @@ class AddCard(OrganizationPage):
     permission = Permission.BILLING_MANAGE
     step_up = _STEP_UP
 
-    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         back = _absolute(self.url("payments"))
         setup = payments.start_card_setup(
             actor=self.actor,

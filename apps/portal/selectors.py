@@ -90,7 +90,7 @@ def services(*, now: datetime) -> Services:
     """Return what of the running services answers."""
     metered_until = MeteringState.objects.aggregate(latest=Max("metered_until"))["latest"]
     late_after = timedelta(seconds=3 * settings.METERING_TICK_SECONDS)
-    version = connection.pg_version  # type: ignore[attr-defined]
+    version = connection.pg_version  # type: ignore[attr-defined]  # Of PostgreSQL alone.
     return Services(
         database=f"PostgreSQL {version // 10_000}.{version % 10_000}",
         broker_answers=_broker_answers(),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from json.decoder import WHITESPACE  # type: ignore[attr-defined]
+from json.decoder import WHITESPACE  # type: ignore[attr-defined]  # Not in its stub.
 from typing import Any
 
 from django.utils.dateparse import parse_datetime

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import FieldError, ValidationFailed
+from apps.core.forms import offer_choices, offer_rows
 from apps.core.money import plain
 from apps.pricing.files import BookContent, read_file
 from apps.pricing.models import ANY, Meter, Price, PriceBookVersion, PriceModel, PriceOverride, Region, Sku
@@ -34,7 +35,7 @@ _CARRIED = "apps.pricing.import"
 class TiersWidget(forms.Widget):
     """Tiers as rows of three fields, two empty ones below; works without JavaScript."""
 
-    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:  # noqa: ARG002
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         """Return a table with a row for each tier."""
         tiers = [*(value or ()), *({} for _empty in range(TIERS_EMPTY))]
         rows = [
@@ -46,7 +47,7 @@ class TiersWidget(forms.Widget):
         ]
         return SafeString(render_to_string("pricing/tiers.html", {"rows": rows}))
 
-    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[dict[str, Any]]:  # noqa: ARG002
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[dict[str, Any]]:
         """Return the rows that have anything in them."""
         tiers = []
         for index in range(TIERS_MAX):
@@ -56,10 +57,10 @@ class TiersWidget(forms.Widget):
                 tiers.append({**filled, "up_to": given["up_to"] or None})
         return tiers
 
-    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:  # noqa: ARG002
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
         return f"{name}-0-up_to" not in data
 
-    def use_required_attribute(self, initial: Any) -> bool:  # noqa: ARG002
+    def use_required_attribute(self, initial: Any) -> bool:
         return False
 
 
@@ -76,7 +77,7 @@ def _comparable(tiers: Any) -> list[tuple[Any, ...]]:
     return [tuple(tier.get(name) or None for name in TIER_FIELDS) for tier in tiers or ()]
 
 
-class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
+class PriceForm(forms.ModelForm):
     """One row of a version; fields of other models than the chosen one stay empty."""
 
     sku = forms.ChoiceField(label=_("SKU"), initial=ANY)
@@ -92,7 +93,7 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, choices: Choices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, codes in choices.items():
-            self.fields[name].choices = codes  # type: ignore[attr-defined]
+            offer_choices(self, name, codes)
         # The buttons beside a meter would leave this page, and what was typed, behind.
         self.fields["meter"].widget = getattr(
             self.fields["meter"].widget, "widget", self.fields["meter"].widget
@@ -160,7 +161,7 @@ class CompareForm(forms.Form):
 
     def __init__(self, *args: Any, versions: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["other"].queryset = versions  # type: ignore[attr-defined]
+        offer_rows(self, "other", versions)
 
 
 class ImportForm(forms.Form):
@@ -223,7 +224,7 @@ class ImportForm(forms.Form):
             return None
 
 
-class PriceFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
+class PriceFormSet(forms.BaseInlineFormSet):
     """The rows of a draft; the codes to choose from are read once for all of them."""
 
     @cached_property

@@ -34,7 +34,7 @@ from apps.quotas.forms import APPROVE, DecisionForm, OverrideForm, PlanChoiceFor
 from apps.quotas.models import LimitOverride, Plan, PlanLimit, Quota, QuotaRequest, Target
 
 
-class PlanLimitInline(admin.TabularInline):  # type: ignore[type-arg]
+class PlanLimitInline(admin.TabularInline):
     model = PlanLimit
     form = PlanLimitForm
     extra = 1
@@ -56,16 +56,16 @@ class PlanAdmin(ServiceAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         return super().get_queryset(request).prefetch_related("limits")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:  # noqa: ARG002
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("code",) if obj else ()
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: Plan, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: Plan, form: Any, change: bool) -> None:
         services.save_plan(actor=staff_actor(request), plan=obj)
 
-    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:  # noqa: ARG002
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         kept = [
             row
             for row in formset.forms
@@ -163,10 +163,10 @@ class LimitOverrideAdmin(OrganizationLink, ServiceAdmin):
         "ended_at", "request_link",
     )  # fmt: skip
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:  # noqa: ARG002
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.shown if obj else self.fields
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:  # noqa: ARG002
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.shown if obj else ()
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -174,17 +174,17 @@ class LimitOverrideAdmin(OrganizationLink, ServiceAdmin):
         form = forms.ModelForm if obj else OverrideForm
         return super().get_form(request, obj, change, **{**kwargs, "form": form})
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Whoever may add limits may end them."""
         return self.has_add_permission(request)
 
-    def save_model(self, request: HttpRequest, obj: LimitOverride, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: LimitOverride, form: Any, change: bool) -> None:
         made = services.override_limit(
             actor=staff_actor(request),
             organization=obj.organization,

@@ -211,7 +211,7 @@ class QuotaRequestDetail(IdempotentMixin, OrganizationView):
         return Response(QuotaRequestOutput(self._found(path["request_id"])).data)
 
     @extend_schema(request=None, responses={204: None})
-    def delete(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **path: Any) -> Response:
         """Withdraw a request that is not decided; it stays in the list."""
         services.withdraw_request(
             actor=self.actor, request=self._found(path["request_id"]), now=timezone.now()

@@ -8,6 +8,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError
+from apps.core.forms import offer_choices
 from apps.pricing.models import Region, Sku
 from apps.quotas.models import ANY, LimitOverride, Plan, PlanLimit, QuotaRequest, Target
 from apps.quotas.services import target_of
@@ -15,7 +16,7 @@ from apps.quotas.services import target_of
 APPROVE, DENY = "approve", "deny"
 
 
-class PlaceForm(forms.ModelForm):  # type: ignore[type-arg]
+class PlaceForm(forms.ModelForm):
     """A limit with its family and region, chosen from those that exist."""
 
     family = forms.ChoiceField(label=_("SKU family"), initial=ANY)
@@ -27,7 +28,7 @@ class PlaceForm(forms.ModelForm):  # type: ignore[type-arg]
         for name, codes, kept in zip(("family", "region"), places(), own, strict=True):
             # What was chosen once stays to choose, also when nothing is sold under it any more.
             choices = sorted({*codes, kept} - {ANY})
-            self.fields[name].choices = [(ANY, _("Every one")), *((code, code) for code in choices)]  # type: ignore[attr-defined]
+            offer_choices(self, name, [(ANY, _("Every one")), *((code, code) for code in choices)])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.forms import offer_choices
 from apps.core.http.pages import FormMixin, OrganizationPage, slice_of
 from apps.core.money import plain
 from apps.core.permissions import Permission
@@ -39,10 +40,10 @@ class AskForm(forms.Form):
     def __init__(self, *args: Any, limited: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         choices = [(quota.value, quota.label) for quota in Quota if quota in limited]
-        self.fields["quota"].choices = choices  # type: ignore[attr-defined]
+        offer_choices(self, "quota", choices)
         families, regions = places()
         for name, codes in (("family", families), ("region", regions)):
-            self.fields[name].choices = [(ANY, _("Every one")), *((code, code) for code in codes)]  # type: ignore[attr-defined]
+            offer_choices(self, name, [(ANY, _("Every one")), *((code, code) for code in codes)])
 
 
 class Quotas(FormMixin, OrganizationPage):
@@ -90,7 +91,7 @@ class WithdrawRequest(OrganizationPage):
     permission = Permission.QUOTAS_REQUEST
     section = "quotas"
 
-    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:
         """Withdraw a request that is not decided."""
         found = get_object_or_404(QuotaRequest.objects.visible_to(self.actor), pk=path["request_id"])
         services.withdraw_request(actor=self.actor, request=found, now=self.now)

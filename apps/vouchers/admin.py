@@ -67,10 +67,10 @@ class CampaignAdmin(ServiceAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Campaign]:
         return selectors.with_report(super().get_queryset(request))
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:  # noqa: ARG002
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.shown if obj else CampaignForm.Meta.fields
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:  # noqa: ARG002
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.shown if obj else ()
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -78,13 +78,13 @@ class CampaignAdmin(ServiceAdmin):
         form = forms.ModelForm if obj else CampaignForm
         return super().get_form(request, obj, change, **{**kwargs, "form": form})
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: Campaign, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: Campaign, form: Any, change: bool) -> None:
         made = services.create_campaign(actor=staff_actor(request), now=timezone.now(), **form.facts())
         obj.__dict__ |= made.__dict__
 
@@ -156,7 +156,7 @@ class CampaignAdmin(ServiceAdmin):
         )
 
     @admin.action(description=_("Report as a file"), permissions=["view"])
-    def export_report(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> HttpResponse:  # noqa: ARG002
+    def export_report(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> HttpResponse:
         answer = HttpResponse(content_type="text/csv; charset=utf-8")
         answer["Content-Disposition"] = 'attachment; filename="vouchers.csv"'
         writer = csv.writer(answer)
@@ -193,7 +193,7 @@ class CampaignAdmin(ServiceAdmin):
 
     @admin.display(description=_("Codes"), ordering="issued")
     def issued(self, campaign: Campaign) -> SafeString:
-        count = f"{campaign.issued:,}"  # type: ignore[attr-defined]
+        count = f"{campaign.issued:,}"  # type: ignore[attr-defined]  # Of the report.
         return list_link("vouchers_vouchercode", count, campaign__id__exact=campaign.pk)
 
     @admin.display(description=_("Redeemed"), ordering="redeemed_count")
@@ -206,7 +206,7 @@ class CampaignAdmin(ServiceAdmin):
 
     @admin.display(description=_("Bought afterwards"), ordering="converted")
     def converted(self, campaign: Campaign) -> int:
-        return int(campaign.converted)  # type: ignore[attr-defined]
+        return int(campaign.converted)  # type: ignore[attr-defined]  # Of the report.
 
     @admin.display(description=_("Related"))
     def related(self, campaign: Campaign) -> SafeString:

@@ -15,7 +15,7 @@ from apps.vouchers.models import Campaign, CampaignKind
 from apps.vouchers.services import CODES_AT_ONCE_MAX
 
 
-class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
+class CampaignForm(forms.ModelForm):
     """A new campaign; afterwards its terms are fixed."""
 
     amount = forms.DecimalField(label=_("Amount"), min_value=Decimal("0.01"), max_digits=12, decimal_places=2)

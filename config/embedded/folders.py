@@ -165,7 +165,7 @@ def password(home: Home) -> str:
     except FileNotFoundError:
         secret = ""
     except UnicodeDecodeError:
-        secret = "?"  # noqa: S105
+        secret = "?"  # noqa: S105  Too short to be one.
     if len(secret) >= 32:
         return secret
     inside = home.folder.parent == home.var

@@ -42,7 +42,7 @@ def one_resource_in_720_events(lab):
 
 def shuffled_and_ticked_in_between(lab):
     sent = steps(lab, subject="a")
-    random.Random(7).shuffle(sent)  # noqa: S311
+    random.Random(7).shuffle(sent)  # noqa: S311  To be repeated, not to be secret.
     for first in range(0, 720, 120):
         build.events(*sent[first : first + 120])
         build.metered(lab)

@@ -125,7 +125,7 @@ def test_usage_sent_twice_in_shuffled_batches_gives_the_known_invoices(db):
     sent = 2 * [
         event for number, row in enumerate(usage) for event in events(row, as_interval=number % 2 == 0)
     ]
-    random.Random(2023).shuffle(sent)  # noqa: S311
+    random.Random(2023).shuffle(sent)  # noqa: S311  To be repeated, not to be secret.
     prov = build.client(build.integration())
     accepted = duplicates = 0
     for first in range(0, len(sent), 400):

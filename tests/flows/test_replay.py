@@ -32,7 +32,7 @@ def replayed(slug: str, period: str) -> str:
 def closed(db):
     """Return the closed periods of the demonstration: its history, and some minutes of what it reports later."""
     now = timezone.now()
-    numbers = random.Random(7)  # noqa: S311
+    numbers = random.Random(7)  # noqa: S311  To be repeated, not to be secret.
     organizations = demonstration.set_up(now=now)
     for tenant in demonstration.TENANTS:
         simulated = demonstration.Provisioner(tenant, numbers)

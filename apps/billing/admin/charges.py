@@ -48,7 +48,7 @@ class ChargeKeyAdmin(OrganizationLink, ReadOnlyAdmin):
 
     @admin.display(description=_("Counted"), ordering="quantity_sum")
     def quantity(self, key: ChargeKey) -> str:
-        return plain(key.quantity_sum or Decimal(0))  # type: ignore[attr-defined]
+        return plain(key.quantity_sum or Decimal(0))  # type: ignore[attr-defined]  # Of `get_queryset`.
 
     @admin.display(description=_("Hours"))
     def hours(self, key: ChargeKey) -> SafeString:

@@ -142,7 +142,7 @@ class BudgetDetail(IdempotentMixin, OrganizationView):
         )
 
     @extend_schema(responses={204: None})
-    def delete(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **path: Any) -> Response:
         """End a budget."""
         billing.end_budget(actor=self.actor, budget=self._budget(path), now=timezone.now())
         return Response(status=204)

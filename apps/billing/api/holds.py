@@ -101,7 +101,7 @@ class HoldDetail(IdempotentMixin, OrganizationView):
         return Response(HoldOutput(row).data)
 
     @extend_schema(responses={204: None})
-    def delete(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **path: Any) -> Response:
         """Give back what a hold reserves; one that is over already stays as it is."""
         billing.release_hold(actor=self.actor, hold=self._hold(path), now=timezone.now())
         return Response(status=204)

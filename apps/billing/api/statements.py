@@ -255,7 +255,7 @@ class BillingRecordDetail(OrganizationView):
     permission = Permission.BILLING_READ
 
     @extend_schema(responses=BillingRecordOutput)
-    def get(self, request: Request, **path: Any) -> Response:  # noqa: ARG002 (DRF's signature)
+    def get(self, request: Request, **path: Any) -> Response:
         record = usage.record_by_id(self.actor, path["record_id"])
         return Response(usage.record_rows([record], self.organization.currency)[0])
 

@@ -23,7 +23,7 @@ class CorrelationMiddleware:
         structlog.contextvars.clear_contextvars()
         correlation_id = correlation.accept(request.headers.get(HEADER, ""))
         # Also kept here: the request log empties the context before the outer middleware is done.
-        request.correlation_id = correlation_id  # type: ignore[attr-defined]
+        request.correlation_id = correlation_id  # type: ignore[attr-defined]  # `correlation_of` reads it.
         correlation.bind(correlation_id)
         structlog.contextvars.bind_contextvars(address=client_address(request))
         response = self.get_response(request)

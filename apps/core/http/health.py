@@ -33,7 +33,7 @@ class Healthz(ApiView):
     authentication_classes = ()
     rate_class = RateClass.EXEMPT
 
-    def get(self, request: Request) -> Response:  # noqa: ARG002
+    def get(self, request: Request) -> Response:
         return Response({"status": "ok"})
 
 
@@ -45,7 +45,7 @@ class Readyz(ApiView):
     authentication_classes = ()
     rate_class = RateClass.EXEMPT
 
-    def get(self, request: Request) -> Response:  # noqa: ARG002
+    def get(self, request: Request) -> Response:
         checks = {"database": _database_answers(), "broker": _broker_answers()}
         down = [name for name, answers in checks.items() if not answers]
         if down:
@@ -69,7 +69,7 @@ class DetailedHealth(ApiView):
     def rule_for(self, method: str) -> Rule:
         return PUBLIC if settings.METRICS_PUBLIC else super().rule_for(method)
 
-    def get(self, request: Request) -> Response:  # noqa: ARG002
+    def get(self, request: Request) -> Response:
         checks = {"database": _timed(_database_answers), "broker": _timed(_broker_answers)}
         status = "ok" if all(check["status"] == "ok" for check in checks.values()) else "down"
         if settings.REDIS_URL:

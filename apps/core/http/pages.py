@@ -234,7 +234,7 @@ class FormMixin(_Mixed):
         """Call the service and answer."""
         raise NotImplementedError
 
-    def get(self, request: HttpRequest, *_args: Any, **_path: Any) -> HttpResponse:  # noqa: ARG002
+    def get(self, request: HttpRequest, *_args: Any, **_path: Any) -> HttpResponse:
         return self.render({"form": self.form(), **self.context()})
 
     def post(self, request: HttpRequest, *_args: Any, **_path: Any) -> HttpResponse:

@@ -30,7 +30,7 @@ class _PagesOnly:
     def __call__(self, request: HttpRequest) -> Any:
         if not is_page(request):
             return self.get_response(request)
-        return super().__call__(request)  # type: ignore[misc]
+        return super().__call__(request)  # type: ignore[misc]  # Of the middleware beside it.
 
 
 class PageSession(_PagesOnly, SessionMiddleware):

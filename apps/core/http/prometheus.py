@@ -22,5 +22,5 @@ class Metrics(ApiView):
     def rule_for(self, method: str) -> Rule:
         return PUBLIC if settings.METRICS_PUBLIC else super().rule_for(method)
 
-    def get(self, request: Request) -> HttpResponse:  # noqa: ARG002
+    def get(self, request: Request) -> HttpResponse:
         return HttpResponse(metrics.render(timezone.now()), content_type=CONTENT_TYPE_LATEST)

@@ -123,8 +123,8 @@ class ApiView(APIView):
 
     def perform_content_negotiation(
         self,
-        request: drf.Request,  # noqa: ARG002  DRF's signature.
-        force: bool = False,  # noqa: ARG002
+        request: drf.Request,
+        force: bool = False,
     ) -> tuple[BaseRenderer, str]:
         return JSONRenderer(), JSONRenderer.media_type  # JSON is all there is, whatever Accept says.
 
@@ -155,7 +155,7 @@ class ApiView(APIView):
 
     def perform_authentication(self, request: drf.Request) -> None:
         if self.rate_class is RateClass.EXEMPT:
-            request._request.rate_limit_exempt = True  # type: ignore[attr-defined]
+            request._request.rate_limit_exempt = True  # type: ignore[attr-defined]  # The limits read it.
         try:
             super().perform_authentication(request)
         except Unauthenticated:
@@ -189,7 +189,7 @@ class ApiView(APIView):
         if self.actor.organization_id:
             self._resolve(path=None)
 
-    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002  Django's signature.
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         return Response(status=204)
 
     def finalize_response(self, request: drf.Request, response: Any, *args: Any, **kwargs: Any) -> Any:
@@ -256,7 +256,7 @@ class OrganizationView(ApiView):
         return self.actor.organization_id
 
 
-class ListMixin(ListModelMixin, GenericAPIView):  # type: ignore[type-arg]
+class ListMixin(ListModelMixin, GenericAPIView[Any]):
     """A list: `get_queryset`, `serializer_class` of a row, `ordering` with a unique last key, filters."""
 
     ordering: ClassVar[tuple[str, ...]] = ("-created_at", "-id")
@@ -269,7 +269,7 @@ class ListMixin(ListModelMixin, GenericAPIView):  # type: ignore[type-arg]
     def get(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:
         return self.list(request, *args, **kwargs)
 
-    def list(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def list(self, request: drf.Request, *args: Any, **kwargs: Any) -> Response:
         rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         assert rows is not None, "every list has pages"
         return self.get_paginated_response(self.render_rows(rows))
@@ -291,5 +291,5 @@ class UnknownPath(ApiView):
     authentication_classes = ()
     schema = None
 
-    def initial(self, request: drf.Request, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def initial(self, request: drf.Request, *args: Any, **kwargs: Any) -> None:
         raise NotFound

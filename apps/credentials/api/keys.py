@@ -182,7 +182,7 @@ class KeyDetail(_KeyView):
         return Response(KeyOutput(self.key(key.id)).data)
 
     @extend_schema(request=None, responses={204: None})
-    def delete(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **path: Any) -> Response:
         """Revoke a key for good; it stays in the list."""
         services.revoke(actor=self.actor, credential=self.key(path["key_id"]), now=timezone.now())
         return Response(status=204)

@@ -134,7 +134,7 @@ class Jwks(ApiView):
     permission = PUBLIC
     authentication_classes = ()
 
-    def get(self, request: Request) -> Response:  # noqa: ARG002  DRF's signature.
+    def get(self, request: Request) -> Response:
         """Return them as a JWK set."""
         return Response(
             {"keys": services.published(timezone.now())},

@@ -385,7 +385,7 @@ def _is_inside(networks: Sequence[str], outer: Sequence[str]) -> bool:
     return bool(inner) and all(
         any(
             network.version == wide.version
-            and wide.network_address <= network.network_address  # type: ignore[operator]
+            and wide.network_address <= network.network_address  # type: ignore[operator]  # Of one version.
             and network.broadcast_address <= wide.broadcast_address  # type: ignore[operator]
             for wide in around
         )

@@ -17,6 +17,7 @@ from apps.core.http.pages import FormMixin, Page
 from apps.core.http.views import AUTHENTICATED
 from apps.identity import selectors, services, sessions
 from apps.identity.forms import DeletionForm, ProfileForm
+from apps.identity.models import User
 
 # Where somebody was going who had to set up a second factor first.
 ENROLMENT_NEXT_KEY = "enrolment_next"
@@ -32,7 +33,9 @@ class Profile(FormMixin, Page):
 
     def form_arguments(self) -> dict[str, Any]:
         """Begin with the name as it is."""
-        return {"initial": {"name": self.request.user.name}}  # type: ignore[union-attr]
+        person = self.request.user
+        assert isinstance(person, User), "the permission lets nobody else in"
+        return {"initial": {"name": person.name}}
 
     def act(self, form: Any) -> HttpResponse:
         """Change the name."""
@@ -63,7 +66,7 @@ class Providers(Page):
 
     permission = {"GET": AUTHENTICATED, "POST": AUTHENTICATED}
 
-    def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def get(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("security"))
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -81,7 +84,7 @@ class EndSession(Page):
 
     permission = {"POST": AUTHENTICATED}
 
-    def post(self, request: HttpRequest, session_id: int) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, session_id: int) -> HttpResponse:
         """End one session."""
         services.end_session(actor=self.actor, session_id=session_id)
         return self.done(_("That browser is logged out."), to=reverse("security"))
@@ -109,7 +112,7 @@ class Enrol(Page):
         target = request.GET.get("next", "")
         is_safe = url_has_allowed_host_and_scheme(target, allowed_hosts=None)
         request.session[ENROLMENT_NEXT_KEY] = target if is_safe else ""
-        if selectors.has_second_factor(request.user):  # type: ignore[arg-type]
+        if selectors.has_second_factor(request.user):
             return _go_on(request)
         return self.render()
 
@@ -120,7 +123,7 @@ class Enrolled(Page):
     permission = {"GET": AUTHENTICATED}
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        if selectors.has_second_factor(request.user):  # type: ignore[arg-type]
+        if selectors.has_second_factor(request.user):
             return _go_on(request)
         return HttpResponseRedirect(reverse("security"))
 
@@ -137,7 +140,7 @@ class Delete(FormMixin, Page):
         """Ask for the address of this account."""
         return {"email": self.actor.label}
 
-    def act(self, form: Any) -> HttpResponse:  # noqa: ARG002  The form has nothing but the confirmation.
+    def act(self, form: Any) -> HttpResponse:
         """Delete it, and say so on the page that everybody sees."""
         services.delete_account(actor=self.actor, now=self.now)
         get_adapter().logout(self.request)

@@ -56,7 +56,7 @@ def _amount(field: str, description: Any) -> Any:
     return shown
 
 
-class LineInline(admin.TabularInline):  # type: ignore[type-arg]
+class LineInline(admin.TabularInline):
     model = InvoiceLine
     fields = ("position", "kind", "usage_period", "key_link", "counted", "price", "amount", "discount")
     readonly_fields = fields
@@ -64,10 +64,10 @@ class LineInline(admin.TabularInline):  # type: ignore[type-arg]
     extra = 0
     can_delete = False
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     @admin.display(description=_("Charge key"))
@@ -91,14 +91,14 @@ class LineInline(admin.TabularInline):  # type: ignore[type-arg]
         return f"{from_minor(line.discount_minor, line.invoice.currency):,f}"
 
 
-class TaxInline(admin.TabularInline):  # type: ignore[type-arg]
+class TaxInline(admin.TabularInline):
     model = InvoiceTax
     fields = readonly_fields = ("category", "rate", "country", "base", "tax", "note")
     ordering = ("position",)
     extra = 0
     can_delete = False
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     @admin.display(description=_("Percent"))
@@ -114,14 +114,14 @@ class TaxInline(admin.TabularInline):  # type: ignore[type-arg]
         return f"{from_minor(row.tax_minor, row.invoice.currency):,f}"
 
 
-class PaymentInline(admin.TabularInline):  # type: ignore[type-arg]
+class PaymentInline(admin.TabularInline):
     model = InvoicePayment
     fields = readonly_fields = ("paid_at", "kind", "amount", "transfers")
     extra = 0
     can_delete = False
     amount = micros_column("amount_micros", _("Amount"))
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     @admin.display(description=_("Ledger"))

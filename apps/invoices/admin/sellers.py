@@ -22,10 +22,10 @@ from apps.organizations.models import Organization
 class AppendOnlyAdmin(ServiceAdmin):
     """Rows are added by services and stay as they are."""
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
 
@@ -36,13 +36,13 @@ class SellerAdmin(ServiceAdmin):
     ordering = ("code",)
     form = SellerForm
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:  # noqa: ARG002
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("code",) if obj else ()
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: SellerEntity, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: SellerEntity, form: Any, change: bool) -> None:
         fields = {name: form.cleaned_data[name] for name in form.cleaned_data if name != "code"}
         invoices.save_seller(actor=staff_actor(request), code=obj.code, now=timezone.now(), **fields)
 
@@ -57,16 +57,16 @@ class SellerAssignmentAdmin(ServiceAdmin):
     ordering = ("organization__slug",)
     actions = ("back_to_default",)
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
     def has_assign_permission(self, request: HttpRequest) -> bool:
         return self.has_add_permission(request)
 
-    def save_model(self, request: HttpRequest, obj: SellerAssignment, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: SellerAssignment, form: Any, change: bool) -> None:
         self._assign(request, obj.organization, obj.seller)
 
     @admin.action(description=_("Let them buy from the default seller again"), permissions=["assign"])
@@ -92,7 +92,7 @@ class TaxRateAdmin(AppendOnlyAdmin):
     def rate(self, row: TaxRate) -> str:
         return plain(row.percent)
 
-    def save_model(self, request: HttpRequest, obj: TaxRate, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: TaxRate, form: Any, change: bool) -> None:
         made = invoices.add_tax_rate(actor=staff_actor(request), now=timezone.now(), **form.cleaned_data)
         obj.pk = made.pk
 
@@ -113,7 +113,7 @@ class TaxExemptionAdmin(AppendOnlyAdmin):
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return self.has_add_permission(request)
 
-    def save_model(self, request: HttpRequest, obj: TaxExemption, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: TaxExemption, form: Any, change: bool) -> None:
         made = invoices.add_tax_exemption(actor=staff_actor(request), now=timezone.now(), **form.cleaned_data)
         obj.pk = made.pk
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Self
 from uuid import UUID
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Sum
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
@@ -108,6 +109,14 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
             "finalized_at", "id"
         )
 
+    def with_payments(self) -> Self:
+        """Annotate what settled each, in micros, and how much of it was no payment."""
+        no_payment = ~Q(payments__kind=PaymentKind.PAYMENT)
+        return self.annotate(
+            payments_micros=Sum("payments__amount_micros", default=0),
+            credited_micros=Sum("payments__amount_micros", default=0, filter=no_payment),
+        )
+
 
 class Invoice(models.Model):
     """One invoice or credit note of one organization and period. Amounts are ISO 4217 minor units of its currency.
@@ -147,6 +156,10 @@ class Invoice(models.Model):
     drafted_at = models.DateTimeField()
     finalized_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
+
+    # Of `with_payments`.
+    payments_micros: Decimal
+    credited_micros: Decimal
 
     objects = InvoiceQuerySet.as_manager()
 

@@ -31,7 +31,7 @@ def build(
     *,
     id: str,  # noqa: A002  The envelope's own words.
     source: str,
-    type: str,  # noqa: A002
+    type: str,  # noqa: A002  As above.
     data: dict[str, Any],
     subject: str | None = None,
     time: str | None = None,

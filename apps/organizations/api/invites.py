@@ -109,7 +109,7 @@ class InviteDetail(IdempotentMixin, OrganizationView):
         return Response(InviteOutput(_invite(self, path["invite_id"])).data)
 
     @extend_schema(request=None, responses={204: None})
-    def delete(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **path: Any) -> Response:
         """Take an invite back."""
         invite = _invite(self, path["invite_id"])
         organizations.revoke_invite(actor=self.actor, invite=invite, now=timezone.now())
@@ -124,7 +124,7 @@ class InviteResend(IdempotentMixin, OrganizationView):
     step_up = frozenset({"POST"})
 
     @extend_schema(request=None, responses=InviteOutput)
-    def post(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def post(self, request: Request, **path: Any) -> Response:
         """Mail a new link, for seven days; the old one ends."""
         invite = _invite(self, path["invite_id"])
         sent = organizations.resend(actor=self.actor, invite=invite, now=timezone.now())
@@ -204,7 +204,7 @@ class InviteAccept(_AnsweringView):
     permission = AUTHENTICATED
 
     @extend_schema(request=None, responses=JoinedOutput)
-    def post(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def post(self, request: Request, **path: Any) -> Response:
         """Become a member, with a verified address that the invite is for."""
         membership = organizations.accept_invite(
             actor=self.actor, invite=self.found(path), now=timezone.now()
@@ -218,7 +218,7 @@ class InviteDecline(_AnsweringView):
     permission = AUTHENTICATED
 
     @extend_schema(request=None, responses={204: None})
-    def post(self, request: Request, **path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def post(self, request: Request, **path: Any) -> Response:
         """Refuse the invite; another one may follow."""
         organizations.decline_invite(actor=self.actor, invite=self.found(path), now=timezone.now())
         return Response(status=204)

@@ -183,7 +183,7 @@ class Transfer(IdempotentMixin, OrganizationView):
         return Response(OfferOutput(offer).data, status=201)
 
     @extend_schema(request=None, responses={204: None})
-    def delete(self, request: Request, **_path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **_path: Any) -> Response:
         """Take the offer back."""
         organizations.withdraw_offer(actor=self.actor, organization=self.organization)
         return Response(status=204)
@@ -197,7 +197,7 @@ class TransferAccept(IdempotentMixin, OrganizationView):
     step_up = frozenset({"POST"})
 
     @extend_schema(request=None, responses=MemberOutput)
-    def post(self, request: Request, **_path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def post(self, request: Request, **_path: Any) -> Response:
         """Become the owner; whoever offered it becomes an admin."""
         member = organizations.accept_ownership(
             actor=self.actor, organization=self.organization, now=timezone.now()

@@ -121,7 +121,7 @@ class OrganizationDetail(IdempotentMixin, OrganizationView):
         return Response(OrganizationOutput(changed).data)
 
     @extend_schema(request=None, responses={204: None})
-    def delete(self, request: Request, **_path: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def delete(self, request: Request, **_path: Any) -> Response:
         """Delete the organization, if nothing is open; support can restore it for 30 days."""
         organizations.delete_organization(
             actor=self.actor, organization=self.organization, now=timezone.now()

@@ -21,7 +21,7 @@ class Home(Page):
 
     permission = AUTHENTICATED
 
-    def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def get(self, request: HttpRequest) -> HttpResponse:
         memberships = selectors.memberships_of(self.actor.person_id)
         chosen = sorted(memberships, key=lambda row: not row.is_default)
         if not chosen:

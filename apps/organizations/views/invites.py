@@ -56,7 +56,7 @@ class ByToken(_AnswerPage):
         organizations.open_to(actor=self.actor, invite=invite, now=self.now)
         return self.render({"invite": invite})
 
-    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:
         """Accept or decline."""
         return self.answer(organizations.find_by_token(path["token"], now=self.now))
 
@@ -71,7 +71,7 @@ class Received(Page):
     permission = AUTHENTICATED
     template_name = "organizations/my_invites.html"
 
-    def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def get(self, request: HttpRequest) -> HttpResponse:
         return self.render({"invites": selectors.received_invites(self.actor.person_id, now=self.now)})
 
 
@@ -80,7 +80,7 @@ class AnswerReceived(_AnswerPage):
 
     permission = AUTHENTICATED
 
-    def post(self, request: HttpRequest, invite_id: UUID) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, invite_id: UUID) -> HttpResponse:
         """Accept or decline."""
         own = Invite.objects.received_by(identity.verified_addresses(self.actor.person_id), self.now)
         return self.answer(get_object_or_404(own, pk=invite_id))

@@ -130,7 +130,7 @@ class WithdrawTransfer(OrganizationPage):
     permission = Permission.ORGANIZATION_TRANSFER
     section = "settings"
 
-    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         """Withdraw it."""
         organizations.withdraw_offer(actor=self.actor, organization=self.organization)
         return self.done(_("The offer is taken back."), to=self.url("transfer"))
@@ -143,14 +143,14 @@ class AcceptTransfer(OrganizationPage):
     step_up = frozenset({"POST"})
     template_name = "organizations/accept_transfer.html"
 
-    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         """Say what accepting does."""
         offer = selectors.offer_of(self.organization, now=self.now)
         if offer is None or offer.member.user_id != self.actor.id:
             raise Http404
         return self.render({"offer": offer})
 
-    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:  # noqa: ARG002  Django's signature.
+    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         """Accept."""
         organizations.accept_ownership(actor=self.actor, organization=self.organization, now=self.now)
         said = _("You own %(name)s now.") % {"name": self.organization.name}
@@ -170,7 +170,7 @@ class Deletion(FormMixin, OrganizationPage):
         """Say which name is to be typed."""
         return {"name": self.organization.name}
 
-    def act(self, form: Any) -> HttpResponse:  # noqa: ARG002  The form has only the name.
+    def act(self, form: Any) -> HttpResponse:
         """Delete it, if nothing is open."""
         organizations.delete_organization(actor=self.actor, organization=self.organization, now=self.now)
         said = _("%(name)s is deleted. Support can bring it back within 30 days.")

@@ -111,7 +111,7 @@ class Deliverer(threading.Thread):
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310  As above.
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

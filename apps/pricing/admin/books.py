@@ -40,14 +40,14 @@ CHANGES_SHOWN_MAX = 500
 TOUCHED_SHOWN_MAX = 50
 
 
-class VersionInline(admin.TabularInline):  # type: ignore[type-arg]
+class VersionInline(admin.TabularInline):
     model = PriceBookVersion
     fields = readonly_fields = ("opened", "state", "effective_from", "effective_to", "published_at")
     ordering = ("-number",)
     extra = 0
     can_delete = False
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     @admin.display(description=_("Version"))
@@ -91,16 +91,16 @@ class PriceBookAdmin(ServiceAdmin):
             assigned_total=Count("assignments", distinct=True, filter=current),
         ).prefetch_related("versions")
 
-    def get_inlines(self, request: HttpRequest, obj: PriceBook | None = None) -> Any:  # noqa: ARG002
+    def get_inlines(self, request: HttpRequest, obj: PriceBook | None = None) -> Any:
         return self.inlines if obj else ()
 
-    def has_change_permission(self, request: HttpRequest, obj: PriceBook | None = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: PriceBook | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: PriceBook | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: PriceBook | None = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: PriceBook, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: PriceBook, form: Any, change: bool) -> None:
         made = services.create_book(
             actor=staff_actor(request),
             name=obj.name,
@@ -136,7 +136,7 @@ class PriceBookAdmin(ServiceAdmin):
             self.message_user(request, _now("%s is a draft now.") % draft, messages.SUCCESS)
 
 
-class PriceInline(admin.StackedInline):  # type: ignore[type-arg]
+class PriceInline(admin.StackedInline):
     model = Price
     form = PriceForm
     formset = PriceFormSet
@@ -189,18 +189,18 @@ class PriceBookVersionAdmin(ServiceAdmin):
         versions: QuerySet[PriceBookVersion] = super().get_queryset(request)
         return versions.annotate(prices_total=Count("prices"))
 
-    def get_inlines(self, request: HttpRequest, obj: Any = None) -> Any:  # noqa: ARG002
+    def get_inlines(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ()
         if obj.state == VersionState.DRAFT:
             return (PriceInline,) if self._fields_of(obj) <= FIELDS_EDITED_MAX else ()
         return (PriceInline,) if obj.prices_total <= ROWS_SHOWN_MAX else ()
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:
         # Drafts start from a book, see its action.
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_publish_permission(self, request: HttpRequest) -> bool:
@@ -210,7 +210,7 @@ class PriceBookVersionAdmin(ServiceAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Change nothing: a version has no field of its own that a form may set."""
 
-    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:  # noqa: ARG002
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Hand the rows as they are on the page to the service, as one change."""
         kept = [one for one in formset.forms if one not in formset.deleted_forms and one.row is not None]
         formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []

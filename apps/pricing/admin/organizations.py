@@ -39,13 +39,13 @@ class BookAssignmentAdmin(OrganizationLink, ServiceAdmin):
     raw_id_fields = ("organization",)
     fields = ("organization", "book", "effective_from")
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: BookAssignment, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: BookAssignment, form: Any, change: bool) -> None:
         made = services.assign_book(
             actor=staff_actor(request),
             organization=obj.organization,
@@ -104,16 +104,16 @@ class PriceOverrideAdmin(OrganizationLink, ServiceAdmin):
         form = forms.ModelForm if obj else OverrideForm
         return super().get_form(request, obj, change, **{**kwargs, "form": form})
 
-    def get_readonly_fields(self, request: HttpRequest, obj: PriceOverride | None = None) -> tuple[str, ...]:  # noqa: ARG002
+    def get_readonly_fields(self, request: HttpRequest, obj: PriceOverride | None = None) -> tuple[str, ...]:
         return self.shown if obj else ()
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: PriceOverride, form: Any, change: bool) -> None:  # noqa: ARG002
+    def save_model(self, request: HttpRequest, obj: PriceOverride, form: Any, change: bool) -> None:
         make: Callable[..., PriceOverride] = services.override_price
         terms = {"row": form.row}
         if form.row is None:

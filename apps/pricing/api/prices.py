@@ -107,7 +107,7 @@ class PriceList(ListMixin, PricedView):
     queryset = Price.objects.none()  # For the schema.
     ordering = ("meter_id", "sku", "region")
 
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002  DRF's signature.
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         prices = self.filter_queryset(selectors.rows_of_book(self.in_force))
         rows: Any = prices
         if self.in_force.own:
@@ -283,7 +283,7 @@ class ItemInput(Input):
 class EstimateInput(Input):
     """The usage of one billing period."""
 
-    items = ItemInput(many=True, allow_empty=False, max_length=ITEMS_MAX)  # type: ignore[call-arg]
+    items = ItemInput(many=True, allow_empty=False, max_length=ITEMS_MAX)  # type: ignore[call-arg]  # Of a list.
     price_book = serializers.CharField(max_length=150, default="", allow_blank=True, help_text="Name or id.")
     at = serializers.DateTimeField(default=None, allow_null=True, help_text="Default: now.")
 

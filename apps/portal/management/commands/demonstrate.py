@@ -70,7 +70,7 @@ def _send(events: list[dict[str, Any]], key: str) -> None:
         headers={"Content-Type": "application/cloudevents-batch+json", "Authorization": f"Bearer {key}"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS_MAX) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS_MAX) as response:  # noqa: S310  Our own server.
             answer = json.load(response)
         if answer["rejected"]:
             log.warning("demonstration.rejected", errors=answer["errors"][:3])
