@@ -179,15 +179,19 @@ def splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
     if not keys:
         return found
     with connection.cursor() as cursor:
+        # OFFSET 0 keeps PostgreSQL from joining the usage of all organizations before it looks at the keys.
         cursor.execute(
             """
             SELECT charged.key_id, project.slug, credential.public_id, sum(used.quantity),
                    round(sum(used.quantity / charged.quantity * charged.amount_micros) / 1000000, 6)
             FROM billing_chargehour charged
             JOIN billing_chargekey key ON key.id = charged.key_id
-            JOIN metering_usagehour used
-                ON used.organization_id = key.organization_id AND used.meter = key.meter AND used.sku = key.sku
-                AND used.region = key.region AND used.hour = charged.hour AND used.quantity > 0
+            CROSS JOIN LATERAL (
+                SELECT project_id, credential_id, quantity FROM metering_usagehour
+                WHERE organization_id = key.organization_id AND meter = key.meter AND sku = key.sku
+                    AND region = key.region AND hour = charged.hour AND quantity > 0
+                OFFSET 0
+            ) used
             LEFT JOIN organizations_project project ON project.id = used.project_id
             LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id
             WHERE charged.key_id = ANY(%s) AND charged.quantity > 0
