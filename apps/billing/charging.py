@@ -45,12 +45,22 @@ class Family(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
+class ChargedHour:
+    """One hour of a charge key while it is planned; as `models.ChargeHour`, without an id until it is stored."""
+
+    id: UUID | None = None
+    quantity: Decimal = ZERO
+    amount_micros: int = 0
+    revision: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class KeyPlan:
     """One charge key with all its hours, those that change included."""
 
     key: ChargeKey
     terms: PriceTerms | None
-    hours: dict[datetime, ChargeHour] = field(default_factory=dict)
+    hours: dict[datetime, ChargedHour] = field(default_factory=dict)
     touched: set[datetime] = field(default_factory=set)
     is_new: bool = False
 
@@ -59,18 +69,11 @@ class KeyPlan:
         row = self.hours.get(hour)
         return row is not None and row.quantity > 0
 
-    def set_quantity(self, hour: datetime, quantity: Decimal, *, now: datetime) -> None:
+    def set_quantity(self, hour: datetime, quantity: Decimal) -> None:
         """Give an hour its quantity; the amounts are computed afterwards, all at once."""
         row = self.hours.get(hour)
         if row is None:
-            row = self.hours[hour] = ChargeHour(
-                organization_id=self.key.organization_id,
-                key=self.key,
-                hour=hour,
-                quantity=ZERO,
-                amount_micros=0,
-                charged_at=now,
-            )
+            row = self.hours[hour] = ChargedHour()
         row.quantity = quantity
         self.touched.add(hour)
 
@@ -185,8 +188,8 @@ def _plan(
             home = _plan_with(plans, terms) or _new_plan(organization, period, slot, terms, plans, now=now)
             for plan in plans:
                 if plan is not home and slot.hour in plan.hours:
-                    plan.set_quantity(slot.hour, ZERO, now=now)
-        home.set_quantity(slot.hour, quantity, now=now)
+                    plan.set_quantity(slot.hour, ZERO)
+        home.set_quantity(slot.hour, quantity)
 
     touched = [plan for plans in families.values() for plan in plans if plan.touched]
     return Plan(tuple(touched), tuple(_deltas(touched)), periods, schedule)
@@ -241,8 +244,13 @@ def _load_families(
     stored = {(key.price_id, key.override_id) for key in wanted if key.price_key_id}
     terms = pricing.terms_of_keys(stored, known=schedule.stored_rows())
     plans = {key.id: KeyPlan(key=key, terms=terms.get((key.price_id, key.override_id))) for key in wanted}
-    for row in ChargeHour.objects.filter(key_id__in=plans):
-        plans[row.key_id].hours[row.hour] = row
+    stored_hours = ChargeHour.objects.filter(key_id__in=plans)
+    for key_id, hour, pk, quantity, amount_micros, revision in stored_hours.values_list(
+        "key_id", "hour", "id", "quantity", "amount_micros", "revision"
+    ):
+        plans[key_id].hours[hour] = ChargedHour(
+            id=pk, quantity=quantity, amount_micros=amount_micros, revision=revision
+        )
     for plan in plans.values():
         loaded[_family_of(plan.key)].append(plan)
     return loaded

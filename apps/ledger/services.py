@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
-from apps.core import correlation
+from apps.core import binary_copy, correlation
 from apps.core.errors import Conflict
 from apps.core.ids import uuid7
 from apps.ledger.models import LOT_KINDS, Account, AccountKind, Transfer, TransferKind, Wallet
@@ -27,7 +27,14 @@ __all__ = [
     "reverse_transfer",
 ]
 
-BULK_ROWS = 5_000  # Rows of one INSERT; each statement moves its balances once.
+# One statement for all rows moves each balance once.
+_COPY_TRANSFERS = """
+    COPY ledger_transfer (
+        id, debit_id, credit_id, amount_micros, kind, cause, reason, reference, occurred_at, organization_id, currency,
+        batch_id, created_at, correlation_id
+    ) FROM STDIN (FORMAT binary)
+"""
+_TRANSFER_FIELDS = (14).to_bytes(2)
 
 
 class CurrencyMismatch(Conflict):
@@ -119,34 +126,45 @@ def open_lot_account(*, book: Book, kind: AccountKind, now: datetime) -> UUID:
 @transaction.atomic
 def post_transfers(
     *, book: Book, postings: Sequence[Posting], now: datetime, batch_id: UUID | None = None
-) -> list[Transfer]:
-    """Post transfers that belong together under one batch id and return them.
+) -> list[UUID]:
+    """Post transfers that belong together under one batch id and return their ids.
 
     The database moves the balances with the rows and refuses what would leave a lot below zero or a receivable
     above it (IntegrityError: the caller decided wrongly, which is a bug), and a cause that was posted before.
     """
-    batch_id = batch_id or uuid7()
-    correlation_id = correlation.current()
-    transfers = [
-        Transfer(
-            organization_id=book.wallet.organization_id,
-            currency=book.wallet.currency,
-            debit_id=posting.debit_id,
-            credit_id=posting.credit_id,
-            amount_micros=posting.amount_micros,
-            kind=posting.kind,
-            cause=posting.cause,
-            batch_id=batch_id,
-            reason=posting.reason,
-            reference=posting.reference,
-            occurred_at=posting.occurred_at,
-            created_at=now,
-            correlation_id=correlation_id,
+    if not postings:
+        return []
+    ids = [uuid7() for _posting in postings]
+    of_batch = b"".join(
+        (
+            binary_copy.uuid(book.wallet.organization_id),
+            binary_copy.text(book.wallet.currency),
+            binary_copy.uuid(batch_id or uuid7()),
+            binary_copy.instant(now),
+            binary_copy.text(correlation.current()),
         )
-        for posting in postings
-    ]
-    Transfer.objects.bulk_create(transfers, batch_size=BULK_ROWS)
-    return transfers
+    )
+    binary_copy.send(
+        _COPY_TRANSFERS,
+        (
+            b"".join((_TRANSFER_FIELDS, binary_copy.uuid(pk), *_fields(posting), of_batch))
+            for pk, posting in zip(ids, postings, strict=True)
+        ),
+    )
+    return ids
+
+
+def _fields(posting: Posting) -> tuple[bytes, ...]:
+    return (
+        binary_copy.uuid(posting.debit_id),
+        binary_copy.uuid(posting.credit_id),
+        binary_copy.bigint(posting.amount_micros),
+        binary_copy.text(posting.kind),
+        binary_copy.text(posting.cause),
+        binary_copy.text(posting.reason),
+        binary_copy.text(posting.reference),
+        binary_copy.instant(posting.occurred_at),
+    )
 
 
 @transaction.atomic
@@ -163,4 +181,5 @@ def reverse_transfer(*, book: Book, transfer: Transfer, reason: str, now: dateti
         reason=reason,
         reference=transfer.cause,
     )
-    return post_transfers(book=book, postings=[posting], now=now)[0]
+    (reversal_id,) = post_transfers(book=book, postings=[posting], now=now)
+    return Transfer.objects.get(pk=reversal_id)

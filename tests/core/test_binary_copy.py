@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
 
@@ -16,12 +16,16 @@ from apps.core import binary_copy
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 milliseconds = st.integers(0, 4_102_444_800_000)
+zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))])
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 
 
 @pytest.fixture
 def table(db):
-    columns = "a text, b uuid, c timestamptz, d numeric(38, 6), e numeric(12, 3), f jsonb, g uuid[], h timestamptz[]"
+    columns = (
+        "a text, b uuid, c timestamptz, d numeric(38, 6), e numeric(12, 3), f jsonb, g uuid[], h timestamptz[], "
+        "i bigint, j integer, k timestamptz"
+    )
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE TEMPORARY TABLE copied ({columns}) ON COMMIT DROP")
         yield cursor
@@ -35,9 +39,12 @@ def table(db):
     gpus=st.none() | st.integers(0, 10**8),
     ids=st.lists(st.uuids(), min_size=1, max_size=5),
     moments=st.lists(milliseconds, min_size=1, max_size=5),
+    big=st.integers(-(2**63), 2**63 - 1),
+    small=st.integers(-(2**31), 2**31 - 1),
+    instant=st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=zones),  # noqa: DTZ001
 )
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_value_arrives(table, text, id, moment, quantity, gpus, ids, moments):  # noqa: A002
+def test_every_value_arrives(table, text, id, moment, quantity, gpus, ids, moments, big, small, instant):  # noqa: A002
     fields = [
         binary_copy.text(text),
         binary_copy.uuid(id),
@@ -47,11 +54,15 @@ def test_every_value_arrives(table, text, id, moment, quantity, gpus, ids, momen
         binary_copy.json('{"a": 1.50}'),
         binary_copy.array(binary_copy.UUID_OID, [binary_copy.uuid(one) for one in ids]),
         binary_copy.array(binary_copy.TIMESTAMPTZ_OID, [binary_copy.moment(one) for one in moments]),
+        binary_copy.bigint(big),
+        binary_copy.integer(small),
+        binary_copy.instant(instant),
     ]
     table.execute("DELETE FROM copied")
-    with table.copy("COPY copied FROM STDIN (FORMAT binary)") as copy:
-        copy.write(binary_copy.HEADER + len(fields).to_bytes(2) + b"".join(fields) + binary_copy.TRAILER)
-    table.execute("SELECT a, b, c, d::text, e::text, f::text, g, h FROM copied")
+    binary_copy.send(
+        "COPY copied FROM STDIN (FORMAT binary)", [len(fields).to_bytes(2) + b"".join(fields)]
+    )
+    table.execute("SELECT a, b, c, d::text, e::text, f::text, g, h, i, j, k FROM copied")
 
     assert table.fetchone() == (
         text,
@@ -62,6 +73,9 @@ def test_every_value_arrives(table, text, id, moment, quantity, gpus, ids, momen
         '{"a": 1.50}',
         ids,
         [at(one) for one in moments],
+        big,
+        small,
+        instant,
     )
 
 

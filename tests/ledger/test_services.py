@@ -24,7 +24,8 @@ def top_up(book, amount=5):
         cause="test:1",
         occurred_at=NOW,
     )
-    return ledger.post_transfers(book=book, postings=[posting], now=NOW)[0]
+    (pk,) = ledger.post_transfers(book=book, postings=[posting], now=NOW)
+    return Transfer.objects.get(pk=pk)
 
 
 def test_a_book_is_opened_once_with_an_account_of_every_kind(book):

@@ -10,8 +10,8 @@ from django.db import transaction
 
 from apps.billing import charging, selectors
 from apps.billing.charging import Delta, Plan
-from apps.billing.models import BillingProgress, ChargeHour, ChargeKey
-from apps.billing.services import posting
+from apps.billing.models import BillingProgress, ChargeKey
+from apps.billing.services import copying, posting
 from apps.billing.services.credit import expire_lots
 from apps.billing.services.holding import settle_holds
 from apps.core import failpoints
@@ -99,16 +99,7 @@ def _post(book: Book, plan: Plan, *, now: datetime) -> None:
     posting.give_back(book, covered, now=now)
     posting.take(book, [delta for delta in plan.deltas if delta.micros > 0], now=now)
     posting.give_back(book, later, now=now)
-    rows = [key_plan.hours[hour] for key_plan in plan.keys for hour in sorted(key_plan.touched)]
-    for row in rows:
-        row.charged_at = now
-    ChargeHour.objects.bulk_create(
-        rows,
-        batch_size=ledger.BULK_ROWS,
-        update_conflicts=True,
-        unique_fields=["key", "hour"],
-        update_fields=["quantity", "amount_micros", "revision", "charged_at"],
-    )
+    copying.write_hours(plan.keys, now=now)
 
 
 def _split_returns(plan: Plan) -> tuple[list[Delta], list[Delta]]:

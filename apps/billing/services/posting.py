@@ -15,6 +15,7 @@ from apps.billing import selectors
 from apps.billing.burning import burn
 from apps.billing.charging import Delta
 from apps.billing.models import BillingProgress, Burn, ChargeKey, CreditLot, Pot
+from apps.billing.services.copying import NewBurn, insert_burns
 from apps.billing.services.credit import open_lot
 from apps.billing.services.invoicing import unbilled_debt_micros
 from apps.core.periods import floor_hour
@@ -28,7 +29,7 @@ def take(book: Book, deltas: Sequence[Delta], *, now: datetime) -> None:
         return
     lots = selectors.lot_states(book.wallet.organization_id)
     postings: list[Posting] = []
-    burns: list[Burn] = []
+    burns: list[NewBurn] = []
     owing: dict[UUID, ChargeKey] = {}
     for delta in deltas:
         key = delta.plan.key
@@ -47,9 +48,8 @@ def take(book: Book, deltas: Sequence[Delta], *, now: datetime) -> None:
                 )
             )
             burns.append(
-                Burn(
-                    organization_id=key.organization_id,
-                    key=key,
+                NewBurn(
+                    key_id=key.id,
                     hour=delta.hour,
                     lot_id=lot.id if lot else None,
                     amount_micros=micros,
@@ -58,10 +58,8 @@ def take(book: Book, deltas: Sequence[Delta], *, now: datetime) -> None:
             if lot is None:
                 key.receivable_micros += micros
                 owing[key.id] = key
-    transfers = ledger.post_transfers(book=book, postings=postings, now=now)
-    for row, transfer in zip(burns, transfers, strict=True):
-        row.transfer_id = transfer.id
-    Burn.objects.bulk_create(burns, batch_size=ledger.BULK_ROWS)
+    transfer_ids = ledger.post_transfers(book=book, postings=postings, now=now)
+    insert_burns(book.wallet.organization_id, burns, transfer_ids)
     ChargeKey.objects.bulk_update(owing.values(), ["receivable_micros"])
 
 
