@@ -59,9 +59,7 @@ def test_every_value_arrives(table, text, id, moment, quantity, gpus, ids, momen
         binary_copy.instant(instant),
     ]
     table.execute("DELETE FROM copied")
-    binary_copy.send(
-        "COPY copied FROM STDIN (FORMAT binary)", [len(fields).to_bytes(2) + b"".join(fields)]
-    )
+    binary_copy.send("COPY copied FROM STDIN (FORMAT binary)", [len(fields).to_bytes(2) + b"".join(fields)])
     table.execute("SELECT a, b, c, d::text, e::text, f::text, g, h, i, j, k FROM copied")
 
     assert table.fetchone() == (

@@ -73,19 +73,26 @@ def close_period(
     Meters and charges the organization to the period's end first, in steps of their own. Raises NotFound for a period
     that the organization does not have, PeriodNotEnded, and PeriodOutOfOrder when finalising before an earlier one.
     """
-    period = _find_period(organization_id, label, now=now)
+    period, counted_until = _find_period(organization_id, label, now=now)
     if period.ends_at > now:
         raise PeriodNotEnded(
             _("Period %(label)s ends at %(end)s UTC; close it after that.")
             % {"label": label, "end": f"{period.ends_at:%Y-%m-%d %H:%M}"}
         )
-    billing.meter_and_charge(organization_id=organization_id, until=period.ends_at, now=now)
+    if counted_until != period.ends_at:
+        billing.meter_and_charge(organization_id=organization_id, until=period.ends_at, now=now)
     return _close(actor=actor, organization_id=organization_id, label=label, finalize=finalize, now=now)
 
 
-def _find_period(organization_id: UUID, label: str, *, now: datetime) -> BillingPeriod:
-    """Return the period of that label; usage that is not counted yet may be what the period is made for."""
+def _find_period(
+    organization_id: UUID, label: str, *, now: datetime
+) -> tuple[BillingPeriod, datetime | None]:
+    """Return the period of that label, and up to when usage was counted to find it.
+
+    Usage that is not counted yet may be what the period is made for.
+    """
     labelled = BillingPeriod.objects.of(organization_id).filter(label=label)
+    until = None
     period = labelled.first()
     if period is None:
         zone = Organization.objects.values_list("timezone", flat=True).get(pk=organization_id)
@@ -94,7 +101,7 @@ def _find_period(organization_id: UUID, label: str, *, now: datetime) -> Billing
         period = labelled.first()
     if period is None:
         raise NotFound(_("This organization has no billing period %(label)s.") % {"label": label})
-    return period
+    return period, until
 
 
 @transaction.atomic
@@ -105,7 +112,7 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
     book = ledger.open_book(organization_id=organization_id, currency=organization.currency, now=now)
     # The steps before saw the usage of then; what came in since is counted here, under the lock.
     period = BillingPeriod.objects.get(organization_id=organization_id, label=label)
-    billing.meter_and_charge(organization_id=organization_id, until=period.ends_at, now=now)
+    billing.meter_and_charge(organization_id=organization_id, until=period.ends_at, now=now, again=True)
     if period.state == PeriodState.FINAL:
         found = Invoice.objects.final().filter(period=period, kind__in=PERIOD_KINDS).first()
         return ClosedPeriod(period=period, invoice=found)
