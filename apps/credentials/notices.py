@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.conf import settings
@@ -13,6 +14,7 @@ from apps.core.actor import Actor, ActorKind
 from apps.core.ids import uuid7
 from apps.core.permissions import Permission
 from apps.credentials.models import ApiKey, Integration
+from apps.identity.models import User
 from apps.notifications import services as notifications
 from apps.organizations import selectors as organizations
 
@@ -30,6 +32,7 @@ ADVICE = {
     ),
     "revoked": _("Whatever used it is refused from now on."),
 }
+LISTED_MAX = 50
 DEFAULT_ADVICE = _("If you do not know of this, revoke it now.")
 
 
@@ -57,6 +60,32 @@ def tell_of_change(*, actor: Actor, credential: ApiKey | Integration, change: st
         organization_id=organization.id if organization else None,
         # Each change is news: a key that is rotated twice is told twice.
         cause=f"credentials.key_{change}:{uuid7()}",
+        now=now,
+    )
+
+
+def tell_of_leaver(*, actor: Actor, leaver: User, keys: Sequence[ApiKey], now: datetime) -> None:
+    """Mail which keys ended with a member, once, to who made them and to the owners, whose programs may stop."""
+    if actor.kind == ActorKind.SYSTEM or not keys:
+        return
+    organization = keys[0].organization
+    owners = organizations.emails_with(organization.pk, Permission.ORGANIZATION_TRANSFER, now=now)
+    notifications.queue_mail(
+        template="credentials/mail/revoked_with_member",
+        to=[*([leaver.email] if leaver.is_active else []), *owners],
+        context={
+            "organization": organization.name,
+            "leaver": leaver.get_full_name(),
+            "count": len(keys),
+            "keys": [f"{key.name} ({key.masked})" for key in keys[:LISTED_MAX]],
+            "more": max(len(keys) - LISTED_MAX, 0),
+            "by": actor.label,
+            "address": actor.address,
+            "at": now.isoformat(),
+            "link": f"{settings.PUBLIC_URL}{reverse('keys', args=[organization.slug])}?revoked=1",
+        },
+        organization_id=organization.pk,
+        cause=f"credentials.keys_ended:{uuid7()}",
         now=now,
     )
 

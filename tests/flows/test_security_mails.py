@@ -131,6 +131,32 @@ def test_keys_that_are_handed_over_are_told_to_the_heir(lab, mails):
     assert mails() == [(ADA, "Lab & Co: The API key ci was handed over to you.")]
 
 
+def test_keys_that_end_with_their_maker_are_told_once_to_the_maker_and_the_owners(lab, run_jobs):
+    for name in ("ci", "laptop"):
+        as_person(BOB).post("/orgs/lab/api-keys", {"name": name, "scopes": ["usage.read"]})
+    as_person(ADA).post("/orgs/lab/api-keys", {"name": "stays", "scopes": ["usage.read"]})
+    run_jobs()
+    mail.outbox.clear()
+
+    gone = Membership.objects.get(user__email=BOB)
+    assert as_person(OWNER).delete(f"/orgs/lab/members/{gone.pk}").status_code == 204
+    run_jobs()
+
+    assert sorted(message.to[0] for message in mail.outbox) == [BOB, OWNER]
+    told = mail.outbox[0]
+    assert told.subject == f"Lab & Co: 2 API keys ended with {gone.user.get_full_name()}"
+    for body in (told.body, told.alternatives[0][0]):
+        assert all(key.masked in body for key in ApiKey.objects.filter(created_by__email=BOB))
+        assert ApiKey.objects.get(name="stays").masked not in body
+        assert OWNER in body
+
+
+def test_a_member_without_keys_leaves_without_such_a_mail(lab, mails):
+    assert as_person(BOB).post("/orgs/lab/leave").status_code == 204
+
+    assert mails() == []
+
+
 def test_a_role_is_told_to_whose_it_is(lab, mails):
     bob = Membership.objects.get(user__email=BOB)
     owner = as_person(OWNER)

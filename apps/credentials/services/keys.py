@@ -244,17 +244,20 @@ def report_leaks(*, tokens: Sequence[str], address: str, now: datetime) -> None:
 def settle_keys_of_leaver(
     *, actor: Actor, membership: Membership, heir: Membership | None, now: datetime
 ) -> None:
-    """Revoke the keys of a member who leaves, or hand them to another; settings.MEMBER_KEYS_SETTLER names this.
+    """Revoke the keys of a member who leaves, or hand them to another, and tell whom that concerns.
 
-    Raises KeysExceedMember if the heir may not do what one of the keys can.
+    settings.MEMBER_KEYS_SETTLER names this. Raises KeysExceedMember if the heir may not do what one of the keys can.
     """
     keys = ApiKey.objects.filter(
         organization_id=membership.organization_id, created_by_id=membership.user_id, revoked_at__isnull=True
-    )
-    for key in keys.order_by("pk"):
-        if heir is None:
+    ).select_related("organization")
+    if heir is None:
+        ended = list(keys.order_by("pk"))
+        for key in ended:
             _end(actor, key, reason=str(_("The member left.")), now=now)
-            continue
+        notices.tell_of_leaver(actor=actor, leaver=membership.user, keys=ended, now=now)
+        return
+    for key in keys.order_by("pk"):
         beyond = sorted(set(key.scopes) - ROLE_PERMISSIONS[Role(heir.role)])
         if beyond:
             raise KeysExceedMember(api_key=str(key.id), permissions=beyond)
