@@ -192,6 +192,7 @@ ORGANIZATION_DELETE_BLOCKERS = [
 ]
 PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
 PERSON_PROGRAMS = "apps.credentials.selectors.programs_of"
+PERSON_PROGRAMS_END = "apps.credentials.services.end_logins"
 INVITED_ADDRESS = "apps.organizations.services.invited_address"
 PERSON_LEAVES = "apps.organizations.services.leave_everywhere"
 MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"

@@ -137,6 +137,7 @@ def test_dotted_names_in_settings_lead_somewhere():
         settings.LIMIT_CHECK,
         settings.PERSON_ARRIVES,
         settings.PERSON_LEAVES,
+        settings.PERSON_PROGRAMS_END,
         *settings.ORGANIZATION_DELETE_BLOCKERS,
         *settings.LEDGER_PROOFS,
         *settings.METRICS_COLLECTORS,

@@ -81,8 +81,8 @@ def test_from_sign_up_to_a_call_with_a_key(open_page, live_server, run_jobs, scr
     elsewhere.get_by_role("button", name="Log in", exact=True).click()
     heading(elsewhere, "Profile")
     ada.reload()
-    ada.get_by_role("button", name="Log out every other browser").click()
-    expect(ada.get_by_text("Every other browser is logged out.")).to_be_visible()
+    ada.get_by_role("button", name="Log out everywhere else").click()
+    expect(ada.get_by_text("You are logged out everywhere else.")).to_be_visible()
     elsewhere.reload()
     heading(elsewhere, "Log in")
 

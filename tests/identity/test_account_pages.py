@@ -92,13 +92,19 @@ def test_sessions_are_listed_and_end_one_by_one(ada):
     assert AuditEvent.objects.get(action="session.ended").diff == {"address": "127.0.0.1", "browser": FIREFOX}
 
 
-def test_every_other_session_ends_at_once(ada):
+def test_every_other_login_ends_at_once(ada):
     here, *others = logged_in(), logged_in(), logged_in()
+    bob = build.user("bob@example.com", password=PASSWORD)
+    program, of_another = build.tokens(ada, PASSWORD), build.tokens(bob, PASSWORD)
 
     here.post("/app/account/security/sessions/end-others")
 
     assert is_logged_in(here)
     assert not any(is_logged_in(browser) for browser in others)
+    assert build.client(program.access_token).get("/api/v1/me").status_code == 401
+    refused = build.client().post("/auth/refresh", {"refresh_token": program.refresh_token})
+    assert refused.status_code == 401
+    assert build.client(of_another.access_token).get("/api/v1/me").status_code == 200
 
 
 def test_nobody_ends_the_session_of_another(ada):

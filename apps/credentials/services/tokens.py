@@ -191,6 +191,15 @@ def end_login(*, actor: Actor, login_id: UUID, now: datetime) -> None:
         _tell(found, "token.revoked", actor.address)
 
 
+@transaction.atomic
+def end_logins(*, actor: Actor, now: datetime) -> None:
+    """End the tokens of every login of a person over REST."""
+    rows = TokenFamily.objects.select_for_update(no_key=True, of=("self",)).select_related("user")
+    for found in rows.filter(user_id=actor.person_id, revoked_at=None, expires_at__gt=now).order_by("pk"):
+        _revoke(found, now)
+        _tell(found, "token.revoked", actor.address)
+
+
 def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: datetime) -> None:
     """Note that the person has just proved themselves; the password counts only where no second factor exists.
 

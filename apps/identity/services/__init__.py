@@ -4,7 +4,7 @@ from apps.identity.services.account import (
     StaffAccount,
     change_profile,
     delete_account,
-    end_other_sessions,
+    end_other_logins,
     end_session,
 )
 from apps.identity.services.codes import (
@@ -74,7 +74,7 @@ __all__ = [
     "credentials_work",
     "delete_account",
     "device_of",
-    "end_other_sessions",
+    "end_other_logins",
     "end_session",
     "find_sign_up",
     "forget_old_requests",

@@ -55,10 +55,11 @@ def end_session(*, actor: Actor, session_id: int) -> None:
 
 
 @transaction.atomic
-def end_other_sessions(*, actor: Actor, session_key: str) -> None:
-    """Log a person out everywhere but in the session of this key."""
+def end_other_logins(*, actor: Actor, session_key: str, now: datetime) -> None:
+    """Log a person out everywhere but in the session of this key: every browser, and every program over REST."""
     own = UserSession.objects.filter(user_id=actor.person_id).exclude(session_key=session_key)
     _end(actor, list(own.order_by("pk")))
+    cast("Callable[..., None]", import_string(settings.PERSON_PROGRAMS_END))(actor=actor, now=now)
 
 
 @transaction.atomic

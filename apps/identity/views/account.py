@@ -40,7 +40,7 @@ class Profile(FormMixin, Page):
     def act(self, form: Any) -> HttpResponse:
         """Change the name."""
         services.change_profile(actor=self.actor, name=form.cleaned_data["name"])
-        return self.done(_("Your profile is changed."), to=reverse("profile"))
+        return self.done(_("Your profile is changed."), to=reverse("profile"), undo=self.undo(form))
 
 
 class Security(Page):
@@ -91,14 +91,16 @@ class EndSession(Page):
 
 
 class EndOtherSessions(Page):
-    """Logging out everywhere else."""
+    """Logging out everywhere else, browsers and programs."""
 
     permission = {"POST": AUTHENTICATED}
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """End every session but this one."""
-        services.end_other_sessions(actor=self.actor, session_key=request.session.session_key or "")
-        return self.done(_("Every other browser is logged out."), to=reverse("security"))
+        """End every login but this one."""
+        services.end_other_logins(
+            actor=self.actor, session_key=request.session.session_key or "", now=self.now
+        )
+        return self.done(_("You are logged out everywhere else."), to=reverse("security"))
 
 
 class Enrol(Page):
