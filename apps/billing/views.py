@@ -15,6 +15,7 @@ from apps.billing import budgets, explorer, services, statements
 from apps.billing.forms import BudgetChangeForm, BudgetForm, UsageForm
 from apps.billing.models import Budget, BudgetAction, BudgetScope
 from apps.billing.usage import UsageQuery, usage_with_amounts
+from apps.core.forms import NamedForm
 from apps.core.http.pages import FormMixin, OrganizationPage
 from apps.core.money import plain_micros, to_micros
 from apps.core.periods import is_label, label_of
@@ -162,8 +163,9 @@ class ChangeBudget(FormMixin, _OneBudget):
 
     def context(self) -> dict[str, Any]:
         """Return the budget as it stands."""
-        (found,) = budgets.states(self.organization, [self.budget], now=self.now)
-        return {"found": found}
+        budget = self.budget
+        (found,) = budgets.states(self.organization, [budget], now=self.now)
+        return {"found": found, "budget": budget, "end_form": NamedForm(name=budget.name)}
 
     def act(self, form: Any) -> HttpResponse:
         """Change it and return to the list."""
@@ -177,15 +179,27 @@ class ChangeBudget(FormMixin, _OneBudget):
             action=BudgetAction.BLOCK_NEW if sent["blocks"] else BudgetAction.NOTIFY,
             now=self.now,
         )
-        return self.done(_("The budget %(name)s is changed.") % {"name": budget}, to=self.url("budgets"))
+        message = _("The budget %(name)s is changed.") % {"name": budget}
+        return self.done(message, to=self.url("budgets"), undo=self.undo(form))
 
 
-class EndBudget(_OneBudget):
-    """Ending a budget."""
+class EndBudget(FormMixin, _OneBudget):
+    """Ending a budget, with its name typed."""
 
     permission = Permission.BUDGETS_MANAGE
+    template_name = "billing/end_budget.html"
+    form_class = NamedForm
 
-    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:
+    def form_arguments(self) -> dict[str, Any]:
+        """Ask for the budget's name."""
+        return {"name": self.budget.name}
+
+    def context(self) -> dict[str, Any]:
+        """Say which budget it is."""
+        return {"budget": self.budget}
+
+    def act(self, form: Any) -> HttpResponse:
+        """End it and return to the list."""
         budget = self.budget
         services.end_budget(actor=self.actor, budget=budget, now=self.now)
         return self.done(_("The budget %(name)s is ended.") % {"name": budget}, to=self.url("budgets"))

@@ -1,4 +1,4 @@
-"""Give a form what is known only when it is made."""
+"""Forms that pages of several apps share, and what a form is given only when it is made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
 
 
 def offer_choices(form: forms.BaseForm, name: str, choices: Iterable[Any]) -> None:
@@ -21,3 +22,21 @@ def offer_rows(form: forms.BaseForm, name: str, rows: QuerySet[Any]) -> None:
     field = form.fields[name]
     assert isinstance(field, forms.ModelChoiceField), "only a choice among rows offers rows"
     field.queryset = rows
+
+
+class NamedForm(forms.Form):
+    """The name of what an action ends, typed: so that nobody ends another thing by a slip of the hand."""
+
+    typed = forms.CharField(widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+    def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._name = name
+        self.fields["typed"].label = _("Type %(name)s to go on") % {"name": name}
+
+    def clean_typed(self) -> str:
+        """Return the name, spaces around it aside."""
+        typed: str = self.cleaned_data["typed"]
+        if typed != self._name.strip():
+            raise forms.ValidationError(_("This is not the name. Type %(name)s.") % {"name": self._name})
+        return typed

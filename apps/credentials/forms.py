@@ -145,7 +145,3 @@ class RotateForm(forms.Form):
         initial="24",
         help_text=_("Long enough to put the new one wherever the old one is."),
     )
-
-
-class RevokeForm(forms.Form):
-    """Nothing but yes."""

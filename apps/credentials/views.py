@@ -12,11 +12,12 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from apps.core.forms import NamedForm
 from apps.core.http.pages import FormMixin, OrganizationPage, Page
 from apps.core.http.views import AUTHENTICATED
 from apps.core.permissions import Permission
 from apps.credentials import selectors, services
-from apps.credentials.forms import KeyChangeForm, KeyForm, RevokeForm, RotateForm
+from apps.credentials.forms import KeyChangeForm, KeyForm, RotateForm
 from apps.credentials.models import ApiKey
 from apps.credentials.scopes import SCOPE_PURPOSES
 from apps.organizations.models import Project
@@ -111,13 +112,14 @@ class Key(_OneKey):
         return shown | {
             "may_change": may_change and key.revoked_at is None,
             "scopes": [(scope, SCOPE_PURPOSES[Permission(scope)]) for scope in key.scopes],
-            "revoke_form": RevokeForm(),
+            "revoke_form": NamedForm(name=key.name),
         }
 
     def act(self, form: Any) -> HttpResponse:
         """Rename the key, or switch it."""
         changed = services.change(actor=self.actor, credential=self.key, **form.cleaned_data)
-        return self.done(_("%(name)s is changed.") % {"name": changed.name}, to=self.url("keys"))
+        message = _("%(name)s is changed.") % {"name": changed.name}
+        return self.done(message, to=self.url("keys"), undo=self.undo(form))
 
 
 class RotateKey(_OneKey):
@@ -145,7 +147,11 @@ class RevokeKey(_OneKey):
     permission = Permission.API_KEYS_MANAGE
     step_up = frozenset({"POST"})
     template_name = "credentials/revoke_key.html"
-    form_class = RevokeForm
+    form_class = NamedForm
+
+    def form_arguments(self) -> dict[str, Any]:
+        """Ask for the key's name."""
+        return {"name": self.key.name}
 
     def act(self, form: Any) -> HttpResponse:
         """Revoke it."""

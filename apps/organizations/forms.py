@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import countries, money, periods
-from apps.core.forms import offer_choices
+from apps.core.forms import NamedForm, offer_choices
 from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.organizations.models import BillingProfile, Membership, Organization, OrganizationSlug
 from apps.organizations.services import wrong_name, wrong_organization_slug
@@ -124,10 +124,14 @@ class MemberForm(forms.Form):
         return timezone.make_aware(datetime.combine(last + timedelta(days=1), time()))
 
 
-class LeaverForm(forms.Form):
-    """What becomes of the API keys of somebody who leaves; `keys` becomes the heir, or None to revoke them."""
+class LeaverForm(NamedForm):
+    """What becomes of the API keys of somebody who leaves; `keys` becomes the heir, or None to revoke them.
+
+    name: of the member who is removed, or of the organization that is left.
+    """
 
     keys = forms.ChoiceField(label=_("Their API keys"), widget=forms.RadioSelect, initial=REVOKE)
+    field_order = ("keys", "typed")
 
     def __init__(self, *args: Any, heirs: Sequence[Membership], label: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -246,22 +250,6 @@ class TransferForm(forms.Form):
 
     def clean_member(self) -> Membership:
         return self._members[self.cleaned_data["member"]]
-
-
-class DeletionForm(forms.Form):
-    """The organization's name, typed."""
-
-    typed = forms.CharField(label=_("Its name"), widget=forms.TextInput(attrs={"autocomplete": "off"}))
-
-    def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._name = name
-
-    def clean_typed(self) -> str:
-        typed: str = self.cleaned_data["typed"]
-        if typed != self._name:
-            raise forms.ValidationError(_("This is not the name. Type %(name)s.") % {"name": self._name})
-        return typed
 
 
 class TimeZoneForm(forms.Form):

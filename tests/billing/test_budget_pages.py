@@ -55,7 +55,8 @@ def test_a_budget_of_a_project_is_made_shown_changed_and_ended(lab, owner):
     budget.refresh_from_db()
     assert (budget.amount_micros, budget.thresholds, budget.action) == (300_000_000, [90], "notify")
 
-    assert "No budgets yet" in owner.post(f"{page}/end", follow=True).text
+    assert owner.post(f"{page}/end", {"typed": "training"}).status_code == 422
+    assert "No budgets yet" in owner.post(f"{page}/end", {"typed": "Training"}, follow=True).text
     assert owner.get(page).status_code == 404
 
 

@@ -139,7 +139,8 @@ def test_a_revoked_key_ends_and_is_listed_on_demand(lab, owner):
     client, path = build.browser(owner), f"/app/lab/keys/{ApiKey.objects.get().pk}"
 
     assert "Revoke doomed?" in client.get(f"{path}/revoke").text
-    client.post(f"{path}/revoke")
+    assert client.post(f"{path}/revoke", {"typed": "another"}).status_code == 422
+    client.post(f"{path}/revoke", {"typed": "doomed"})
 
     assert build.client(secret).get("/api/v1/me").status_code == 401
     shown = client.get("/app/lab/keys").text
@@ -157,7 +158,7 @@ def test_a_key_beyond_ones_own_permissions_is_only_looked_at(lab):
     )
 
     assert 'name="is_active"' not in developer.get(path).text
-    assert developer.post(f"{path}/revoke").status_code == 422
+    assert developer.post(f"{path}/revoke", {"typed": ApiKey.objects.get().name}).status_code == 422
     assert ApiKey.objects.get().revoked_at is None
 
 

@@ -163,7 +163,7 @@ def test_the_last_owner_stays_and_is_told_why(lab, owner):
     client = build.browser(owner)
 
     demoted = client.post(page_of(owner), unchanged(owner) | {"role": "admin"})
-    left = client.post("/app/lab/leave", {"keys": "revoke"})
+    left = client.post("/app/lab/leave", {"keys": "revoke", "typed": "Bright Lab"})
 
     for refused in (demoted, left):
         assert refused.status_code == 422
@@ -180,9 +180,10 @@ def test_removing_revokes_the_keys_or_hands_them_over(lab, owner):
     client = build.browser(owner)
 
     offered = client.get(page_of(dora, "/remove")).text
-    client.post(page_of(dora, "/remove"), {"keys": str(membership(dirk).pk)})
+    client.post(page_of(dora, "/remove"), {"keys": str(membership(dirk).pk), "typed": "Dora"})
     assert {key.created_by for key in lab.api_keys.all()} == {dirk}
-    client.post(page_of(dirk, "/remove"), {"keys": "revoke"})
+    assert client.post(page_of(dirk, "/remove"), {"keys": "revoke", "typed": "Dora"}).status_code == 422
+    client.post(page_of(dirk, "/remove"), {"keys": "revoke", "typed": "Dirk"})
 
     assert "Hand over to Dirk" in offered
     assert "Hand over to Vera" not in offered
@@ -193,7 +194,7 @@ def test_removing_revokes_the_keys_or_hands_them_over(lab, owner):
 def test_leaving_leads_to_what_is_left(lab, owner):
     person = build.member(lab, Role.VIEWER)
 
-    answer = build.browser(person).post("/app/lab/leave", {"keys": "revoke"}, follow=True)
+    answer = build.browser(person).post("/app/lab/leave", {"keys": "revoke", "typed": lab.name}, follow=True)
 
     assert [where for where, _status in answer.redirect_chain] == ["/app/", "/app/new"]
     assert not Membership.objects.filter(user=person).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -93,7 +94,7 @@ class Member(_OneMember):
             "state": selectors.state_of(member, now=self.now),
             "is_self": is_self,
             "may_change": may_change,
-            "leaver_form": LeaverForm(heirs=selectors.heirs_of(member, now=self.now)) if may_change else None,
+            "leaver_form": LeaverForm(**_leaver(member, self.now)) if may_change else None,
         }
 
     def act(self, form: Any) -> HttpResponse:
@@ -108,7 +109,7 @@ class Member(_OneMember):
             now=self.now,
         )
         message = _("%(name)s is changed.") % {"name": changed.user.get_full_name()}
-        return self.done(message, to=self.url("members"))
+        return self.done(message, to=self.url("members"), undo=self.undo(form))
 
 
 class RemoveMember(_OneMember):
@@ -120,8 +121,8 @@ class RemoveMember(_OneMember):
     form_class = LeaverForm
 
     def form_arguments(self) -> dict[str, Any]:
-        """Offer the members who could take the keys."""
-        return {"heirs": selectors.heirs_of(self.member, now=self.now)}
+        """Offer the members who could take the keys, and ask for the name of who leaves."""
+        return _leaver(self.member, self.now)
 
     def context(self) -> dict[str, Any]:
         """Say who it is."""
@@ -137,6 +138,10 @@ class RemoveMember(_OneMember):
         return self.done(_("%(name)s is no member any more.") % {"name": name}, to=self.url("members"))
 
 
+def _leaver(member: Membership, now: datetime) -> dict[str, Any]:
+    return {"heirs": selectors.heirs_of(member, now=now), "name": member.user.get_full_name()}
+
+
 class Leave(FormMixin, OrganizationPage):
     """Leaving the organization oneself."""
 
@@ -145,8 +150,9 @@ class Leave(FormMixin, OrganizationPage):
     form_class = LeaverForm
 
     def form_arguments(self) -> dict[str, Any]:
-        """Offer the members who could take the keys."""
-        return {"heirs": selectors.heirs_of(self._own(), now=self.now), "label": _("Your API keys")}
+        """Offer the members who could take the keys, and ask for the name of what is left."""
+        heirs = selectors.heirs_of(self._own(), now=self.now)
+        return {"heirs": heirs, "label": _("Your API keys"), "name": self.organization.name}
 
     def act(self, form: Any) -> HttpResponse:
         """End the person's own membership."""

@@ -63,4 +63,5 @@ class ProjectPage(FormMixin, OrganizationPage):
         changed = organizations.change_project(
             actor=self.actor, project=self.project, now=self.now, **form.cleaned_data
         )
-        return self.done(_("%(name)s is changed.") % {"name": changed.name}, to=self.url("projects"))
+        message = _("%(name)s is changed.") % {"name": changed.name}
+        return self.done(message, to=self.url("projects"), undo=self.undo(form))

@@ -8,12 +8,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.forms import NamedForm
+from apps.core.http.pages import FormMixin, OrganizationPage, Undo
 from apps.core.http.views import AUTHENTICATED
 from apps.core.permissions import Permission
 from apps.organizations import selectors
 from apps.organizations import services as organizations
-from apps.organizations.forms import BillingDetailsForm, DeletionForm, SettingsForm, TransferForm
+from apps.organizations.forms import BillingDetailsForm, SettingsForm, TransferForm
 from apps.organizations.models import BillingProfile
 
 
@@ -42,7 +43,9 @@ class Settings(FormMixin, OrganizationPage):
         self.organization = organizations.change_organization(
             actor=self.actor, organization=self.organization, now=self.now, **form.cleaned_data
         )
-        return self.done(_("The settings are saved."), to=self.url("settings"))
+        # A slug that was given up stays so: it may be in addresses that others keep.
+        undo = None if "slug" in form.changed_data else self.undo(form)
+        return self.done(_("The settings are saved."), to=self.url("settings"), undo=undo)
 
 
 class SecondFactorPolicy(OrganizationPage):
@@ -63,7 +66,9 @@ class SecondFactorPolicy(OrganizationPage):
             if required
             else _("A password is enough now.")
         )
-        return self.done(said)
+        # Requiring it again would begin another grace, so only the requirement itself is taken back.
+        undo = Undo(url=request.path, fields={"require": "no"}) if required else None
+        return self.done(said, undo=undo)
 
     def back_url(self) -> str:
         """Return the settings."""
@@ -91,7 +96,8 @@ class BillingDetails(FormMixin, OrganizationPage):
         organizations.change_billing_profile(
             actor=self.actor, organization=self.organization, now=self.now, **form.cleaned_data
         )
-        return self.done(_("The next invoice says this."), to=self.url("billing-details"))
+        message = _("The next invoice says this.")
+        return self.done(message, to=self.url("billing-details"), undo=self.undo(form))
 
     def _profile(self) -> BillingProfile:
         found = BillingProfile.objects.filter(organization=self.organization).first()
@@ -164,7 +170,7 @@ class Deletion(FormMixin, OrganizationPage):
     step_up = frozenset({"POST"})
     section = "settings"
     template_name = "organizations/deletion.html"
-    form_class = DeletionForm
+    form_class = NamedForm
 
     def form_arguments(self) -> dict[str, Any]:
         """Say which name is to be typed."""
