@@ -11,12 +11,13 @@ from django.utils.translation import gettext as _
 
 from apps.core import money
 from apps.core.errors import NotFound
-from apps.core.http.pages import FormMixin, OrganizationPage, slice_of
+from apps.core.http.pages import FormMixin, OrganizationPage, Undo, slice_of
 from apps.core.permissions import Permission
 from apps.payments import selectors
 from apps.payments import services as payments
 from apps.payments.forms import AutoTopUpForm, PayInvoiceForm, RefundForm, TopUpForm
 from apps.payments.gateway import CardRefused
+from apps.payments.models import PaymentMethod
 
 _STEP_UP = frozenset({"POST"})
 
@@ -139,8 +140,11 @@ class CardAction(OrganizationPage):
         if request.POST.get("do") == "remove":
             payments.remove_card(actor=self.actor, method_id=method.id, now=self.now)
             return self.done(_("%(card)s is removed.") % {"card": method}, to=to)
+        before = PaymentMethod.objects.default_of(self.organization_id)
         payments.make_default(actor=self.actor, method_id=method.id)
-        return self.done(_("%(card)s is charged from now on.") % {"card": method}, to=to)
+        back = self.url("card-action", method_id=before.pk) if before else ""
+        undo = Undo(url=back, fields={"do": "default"}) if before and before != method else None
+        return self.done(_("%(card)s is charged from now on.") % {"card": method}, to=to, undo=undo)
 
 
 class AutoTopUpPage(FormMixin, OrganizationPage):
@@ -164,8 +168,10 @@ class AutoTopUpPage(FormMixin, OrganizationPage):
     def post(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
         """Turn it off, or on with the amounts of the form."""
         if request.POST.get("do") == "off":
+            amounts = self.form_arguments()["initial"]
             payments.turn_off_auto_top_up(actor=self.actor, organization=self.organization, now=self.now)
-            return self.done(_("Automatic top-up is off."), to=self.url("payments"))
+            undo = Undo(url=request.path, fields={name: str(value) for name, value in amounts.items()})
+            return self.done(_("Automatic top-up is off."), to=self.url("payments"), undo=undo)
         return super().post(request, *args, **path)
 
     def act(self, form: Any) -> HttpResponse:

@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.http.navigation import Section
 from apps.core.permissions import Permission
-from apps.portal.views import overview, start
+from apps.portal.views import overview, search, start
 
 navigation = [
     Section(
@@ -23,4 +23,5 @@ urlpatterns = [
     path("start/live", start.start_live, name="start-live"),
     path("start/code", start.start_code, name="start-code"),
     path("app/<slug:slug>", overview.Overview.as_view(), name="overview"),
+    path("app/<slug:slug>/search", search.Search.as_view(), name="search"),
 ]

@@ -20,13 +20,20 @@ addEventListener("keydown", (event) => {
   }
   if (event.key === "g") pressedG = event.timeStamp;
   if (event.key === "?") document.querySelector("#keys")?.showModal();
-  if (event.key === "/") {
-    const field = document.querySelector("main input[type=search], main form:not([method=dialog]) input:not([type=hidden])");
-    if (field) {
-      event.preventDefault();
-      field.focus();
-    }
+  const palette = document.querySelector("#palette");
+  if (event.key === "/" && palette) {
+    event.preventDefault();
+    palette.showModal();
   }
+});
+
+// What the search found is walked through with the arrow keys.
+document.querySelector("#palette")?.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  const stops = [...event.currentTarget.querySelectorAll("input[type=search], a")];
+  event.preventDefault();
+  stops[(stops.indexOf(document.activeElement) + step + stops.length) % stops.length].focus();
 });
 
 document.addEventListener("click", (event) => {

@@ -23,6 +23,13 @@ document.addEventListener("click", (event) => {
   if (button) copy(button);
 });
 
+// What was done is said again in the live region, so that screen readers hear it, and leaves when it is told to.
+for (const done of document.querySelectorAll(".messages--done")) document.getElementById("toasts")?.append(done);
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest("[data-close]")) event.target.closest("li").remove();
+});
+
 // A slow submit says so, and a second click does not send it twice.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;

@@ -99,10 +99,18 @@ def the_keyboard_leads_everywhere(page):
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
     page.keyboard.press("/")
-    expect(page.get_by_label("E-mail address")).to_be_focused()
-    page.keyboard.type("g")
-    page.keyboard.type("u")
-    heading(page, "Members")
+    palette = page.get_by_role("dialog", name="Search")
+    expect(palette.get_by_role("link", name="Quotas")).to_be_visible()
+    page.keyboard.type("dora")
+    expect(palette.get_by_role("link", name="Dora Deng")).to_be_visible()
+    check(page)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    heading(page, "Dora Deng")
+    page.keyboard.press("/")
+    page.keyboard.type("training")
+    page.keyboard.press("Enter")
+    heading(page, "training")
 
 
 def a_dangerous_thing_is_asked_in_a_dialog_and_can_be_left(page):
@@ -114,6 +122,7 @@ def a_dangerous_thing_is_asked_in_a_dialog_and_can_be_left(page):
     dialog.get_by_role("button", name="Cancel").click()
     expect(dialog).to_be_hidden()
     page.get_by_role("link", name="Remove from the organization").click()
+    dialog.get_by_label("Type Dora Deng to go on").fill("Dora Deng")
     dialog.get_by_role("button", name="Remove").click()
 
     heading(page, "Members")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,14 @@ class PageRequest(HttpRequest):
     actor: Actor
     organization: Any
     memberships: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo:
+    """What takes an action back: a form sent to a page, which checks as it checks anybody's."""
+
+    url: str
+    fields: Mapping[str, str]
 
 
 @cache
@@ -108,10 +117,15 @@ class Page(View):
         messages.error(self.request, _in_words(error))
         return HttpResponseRedirect(self.back_url())
 
-    def done(self, message: str = "", *, to: str = "") -> HttpResponse:
-        """Return to a page after an action, by default the one that it was taken on, and say what happened."""
+    def done(self, message: str = "", *, to: str = "", undo: Undo | None = None) -> HttpResponse:
+        """Return to a page after an action, by default the one that it was taken on, and say what happened.
+
+        undo: what the message offers beside it, for an action that can be taken back whole.
+        """
         if message:
-            messages.success(self.request, message)
+            # Messages carry strings only; `feedback.undo` reads it where the message is shown.
+            tags = json.dumps({"url": undo.url, "fields": dict(undo.fields)}) if undo else ""
+            messages.success(self.request, message, extra_tags=tags)
         return HttpResponseRedirect(to or self.back_url())
 
     def back_url(self) -> str:
@@ -234,6 +248,19 @@ class FormMixin(_Mixed):
         """Call the service and answer."""
         raise NotImplementedError
 
+    def undo(self, form: Any) -> Undo | None:
+        """Return what sends the form as it stood before the change, if anything in it was changed."""
+        if not form.has_changed():
+            return None
+        fields: dict[str, str] = {}
+        for bound in form:
+            was = bound.field.prepare_value(bound.initial)
+            if isinstance(bound.field.widget, forms.CheckboxInput):
+                fields |= {bound.html_name: "on"} if was else {}
+            else:
+                fields[bound.html_name] = _only(bound.field.widget.format_value(was) or "")
+        return Undo(url=self.request.path, fields=fields)
+
     def get(self, request: HttpRequest, *_args: Any, **_path: Any) -> HttpResponse:
         return self.render({"form": self.form(), **self.context()})
 
@@ -248,6 +275,11 @@ class FormMixin(_Mixed):
             except DomainError as refusal:
                 add_refusal(form, refusal)
         return self.render({"form": form, **self.context()}, status=422)
+
+
+def _only(value: str | Sequence[str]) -> str:
+    """Return the one value of a widget; a choice of one is a list to Django."""
+    return value if isinstance(value, str) else next(iter(value), "")
 
 
 def add_refusal(form: forms.Form, refusal: DomainError) -> None:
