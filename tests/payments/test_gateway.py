@@ -6,6 +6,7 @@ import os
 from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from apps.payments import gateway
 from apps.payments.gateway import Key, KeyTooOld
@@ -42,7 +43,7 @@ WRITES = {
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_nothing_is_sent_with_a_key_that_stripe_may_have_forgotten(write, monkeypatch, settings):
     settings.STRIPE_SECRET_KEY = "sk_test_old"
-    monkeypatch.setattr(gateway.timezone, "now", lambda: NOW)
+    monkeypatch.setattr(timezone, "now", lambda: NOW)
 
     with pytest.raises(KeyTooOld):
         write(gateway.current(), Key(text="old", since=NOW - timedelta(hours=23)))
