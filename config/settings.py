@@ -200,6 +200,7 @@ LEDGER_PROOFS = [
     "apps.billing.proofs.prove_charges",
     "apps.vouchers.proofs.prove_redemptions",
     "apps.invoices.proofs.prove_invoices",
+    "apps.payments.proofs.prove_payments",
 ]
 METRICS_COLLECTORS = [
     "apps.metering.metrics.UsageCollector",

@@ -9,6 +9,10 @@ from django.conf import settings
 
 from apps.core.errors import DomainError
 from apps.payments import gateway
+from apps.payments.gateway import Endpoint
+from apps.payments.services import EVENT_TYPES
+
+_PATH = "/payments/webhook"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,10 @@ def points() -> Iterator[Point]:
         problem="" if settings.STRIPE_ACCOUNT or not is_live else "set STRIPE_ACCOUNT to your acct_…",
     )
     if key:
-        yield _account()
+        account = _account()
+        yield account
+        if not account.problem:
+            yield _endpoint()
 
 
 def _account() -> Point:
@@ -58,3 +65,31 @@ def _account() -> Point:
             name=name, problem=f"the key is of {account}, STRIPE_ACCOUNT says {settings.STRIPE_ACCOUNT}"
         )
     return Point(name=f"{name}, of account {account}")
+
+
+def _endpoint() -> Point:
+    name = "Webhooks of everything that counts"
+    try:
+        found = next(filter(_is_ours, gateway.current().endpoints()), None)
+    except DomainError as error:
+        return Point(name=name, problem=f"{error} The key needs read access to webhook endpoints.")
+    if found is None:
+        return Point(name=name, problem=f"make an endpoint at {settings.PUBLIC_URL}{_PATH}")
+    return Point(name=name, problem=_problem_of(found))
+
+
+def _is_ours(endpoint: Endpoint) -> bool:
+    # Other prefixes lead to the same place.
+    return endpoint.url.startswith(f"{settings.PUBLIC_URL}/") and endpoint.url.endswith(_PATH)
+
+
+def _problem_of(endpoint: Endpoint) -> str:
+    if not endpoint.is_enabled:
+        return "the endpoint is switched off at Stripe"
+    missing = [] if "*" in endpoint.event_types else sorted(set(EVENT_TYPES) - endpoint.event_types)
+    if missing:
+        return f"subscribe the endpoint to {', '.join(missing)}"
+    if endpoint.api_version != gateway.API_VERSION:
+        version = endpoint.api_version or "the account's"
+        return f"the endpoint's API version is {version}: make one of {gateway.API_VERSION}"
+    return ""

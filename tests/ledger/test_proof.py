@@ -168,7 +168,7 @@ def test_the_command_prints_each_check_and_fails_when_one_does():
 
     call_command("verify_ledger", stdout=out, no_color=True)
 
-    assert len(out.getvalue().splitlines()) == 26
+    assert len(out.getvalue().splitlines()) == 28
     assert all(line.startswith("ok    ") for line in out.getvalue().splitlines())
     assert "ok    Every book sums to zero (1 rows)\n" in out.getvalue()
 

@@ -25,6 +25,7 @@ from apps.payments.gateway.errors import (
 from apps.payments.gateway.protocol import (
     Card,
     DisputeAnswer,
+    Endpoint,
     EventNote,
     Intent,
     Key,
@@ -56,6 +57,10 @@ class StripeGateway:
     def account(self) -> str:
         """Return the id of the account that the key is of."""
         return str(_asked(self._api.accounts.retrieve_current).id)
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        params: Any = {"limit": _PAGE}
+        return map(reading.endpoint, _pages(lambda: self._api.webhook_endpoints.list(params)))
 
     # --- Customers ---
 

@@ -119,10 +119,21 @@ class EventNote:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where Stripe sends its webhooks, and what of. api_version: empty where the account's own counts."""
+
+    url: str
+    event_types: frozenset[str]
+    is_enabled: bool
+    api_version: str
+
+
 class Gateway(Protocol):
     """What payments ask of Stripe."""
 
     def account(self) -> str: ...
+    def endpoints(self) -> Iterator[Endpoint]: ...
     def create_customer(self, *, name: str, email: str, reference: str, key: Key) -> str: ...
     def create_payment_session(
         self, *, customer_id: str, reference: str, description: str, amount_minor: int, currency: str,

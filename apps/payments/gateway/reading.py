@@ -9,6 +9,7 @@ from apps.core import money
 from apps.payments.gateway.protocol import (
     Card,
     DisputeAnswer,
+    Endpoint,
     EventNote,
     Intent,
     Receipt,
@@ -133,6 +134,15 @@ def event(found: Any) -> EventNote:
         is_live=found.livemode,
         happened_at=datetime.fromtimestamp(found.created, UTC),
         body=str(found).encode(),
+    )
+
+
+def endpoint(found: Any) -> Endpoint:
+    return Endpoint(
+        url=found.url,
+        event_types=frozenset(found.enabled_events),
+        is_enabled=found.status == "enabled",
+        api_version=found.api_version or "",
     )
 
 

@@ -423,6 +423,7 @@ _ROUTES: tuple[_Route, ...] = (
         {*_LIST_PARAMS, "charge", "payment_intent"},
     ),
     _route("GET", "/v1/disputes/*", _getter("dispute")),
+    _route("GET", "/v1/webhook_endpoints", _list("webhook_endpoint"), _LIST_PARAMS - {"created"}),
     _route("GET", "/v1/events", _list_events, {*_LIST_PARAMS, "type", "types", "delivery_success"}),
     _route("GET", "/v1/events/*", _getter("event")),
 )

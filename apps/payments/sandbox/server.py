@@ -46,6 +46,8 @@ class Sandbox:
         self.engine = Engine(
             self.store, base_url=self.url, api_version=API_VERSION, webhooks=bool(webhook_url or send)
         )
+        if webhook_url:
+            self.engine.set_endpoint(webhook_url)
         self.api = Api(self.engine, secret_key=secret_key)
         self.deliverer = (
             Deliverer(self.store, url=webhook_url, secret=webhook_secret, send=send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apps.payments.sandbox.cards import MESSAGES, Card, codes_of
@@ -334,6 +334,19 @@ def dispute(of: Body, amount: int, reason: str, status: str) -> Body:
         "payment_intent": of["payment_intent"],
         "reason": reason,
         "status": status,
+    }
+
+
+def webhook_endpoint(url: str, event_types: Sequence[str], api_version: str) -> Body:
+    return {
+        "api_version": api_version,
+        "application": None,
+        "description": None,
+        "enabled_events": list(event_types),
+        "livemode": False,
+        "metadata": {},
+        "status": "enabled",
+        "url": url,
     }
 
 

@@ -25,7 +25,7 @@ from apps.payments.services.collecting import (
     start_invoice_payment,
 )
 from apps.payments.services.disputes import sync_dispute
-from apps.payments.services.inbox import Unverifiable, process_events, receive, replay
+from apps.payments.services.inbox import EVENT_TYPES, Unverifiable, process_events, receive, replay
 from apps.payments.services.reconciling import Report, reconcile, report, resolve_difference, tell_operator
 from apps.payments.services.refunds import (
     decide_refund,
@@ -38,6 +38,7 @@ from apps.payments.services.refunds import (
 from apps.payments.services.top_up import open_checkout, start_top_up
 
 __all__ = [
+    "EVENT_TYPES",
     "Report",
     "Unverifiable",
     "charge_card",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 
+from apps.payments.sandbox import shapes
 from apps.payments.sandbox.errors import missing
 from apps.payments.sandbox.store import Body, Store
 
@@ -36,6 +38,15 @@ class Events:
         )
         if self.webhooks:
             self.store.run("INSERT INTO delivery (event, due) VALUES (?, ?)", event["id"], time.time())
+
+    def set_endpoint(self, url: str, event_types: Sequence[str] = ("*",)) -> None:
+        """Note where webhooks go, which clients may ask; there is one such place."""
+        body = shapes.webhook_endpoint(url, event_types, self.api_version)
+        known = next(self.store.newest("webhook_endpoint"), None)
+        if known is None:
+            self.store.add("webhook_endpoint", "we", body)
+        else:
+            self.store.save(known | body)
 
     def get(self, kind: str, identity: str, *, param: str = "id") -> Body:
         """Return an object or refuse as Stripe does."""
