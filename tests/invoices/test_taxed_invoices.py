@@ -52,11 +52,16 @@ def amounts(invoice):
     )
 
 
-# --- prepaid credit after tax: 39.00 of credit; 14.29 and 14.27 at 24 % take 17.72 and 17.69; 21.28 and 3.59 are left.
-# The charges, the rate and the 17.72 are those of https://github.com/getlago/lago-api/pull/4642, which mends 17.71.
+# --- prepaid credit after tax
 
 
 def test_prepaid_credit_pays_usage_and_its_tax(lab):
+    """39.00 of credit; 14.29 and 14.27 at 24 % take 17.72 and 17.69; 21.28 and 3.59 are left.
+
+    The scenario `with limitations` of
+    https://github.com/getlago/lago-api/blob/main/spec/scenarios/invoices/invoicing_with_prepaid_credits_spec.rb
+    (AGPL-3.0; its figures only). There each charge is an invoice at once, by our rules each is one of its month.
+    """
     build.seller(country="GR", vat_id="EL094259216", timezone="Europe/Athens")
     build.billing_profile(lab, legal_name="Lab", country="GR")
     prices({"unit_price": "14.29"}, {"sku": "second", "unit_price": "14.27"})
