@@ -6,7 +6,9 @@ places that the architecture names; nothing here rounds silently.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from fractions import Fraction
 from functools import cache
 
 from iso4217 import Currency
@@ -95,3 +97,29 @@ def in_unit(quantity: Decimal, unit_seconds: int) -> str:
     """
     value = EXACT.divide(quantity, Decimal(unit_seconds))
     return f"{value.quantize(Decimal('0.000001'), context=EXACT):f}"
+
+
+def spread(total: int, exact: Sequence[Fraction]) -> list[int]:
+    """Return whole shares that add up to `total` and differ from the exact ones by less than one each.
+
+    total: the sum of the exact shares, rounded either way. The largest remainders are rounded up, the earlier one first
+    on a tie.
+    """
+    shares = [share.numerator // share.denominator for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda place: (shares[place] - exact[place], place))
+    missing = total - sum(shares)
+    assert 0 <= missing <= sum(1 for share in exact if share.denominator != 1), "the total is the rounded sum"
+    for place in by_remainder[:missing]:
+        shares[place] += 1
+    return shares
+
+
+def apportion(total: int, weights: Sequence[Fraction]) -> list[int]:
+    """Return whole shares by weight that add up to the total, the largest remainders rounded up.
+
+    Weights without a sum share nothing but the first, which takes all.
+    """
+    whole = sum(weights, Fraction(0))
+    if not whole:
+        return [total, *([0] * (len(weights) - 1))]
+    return spread(total, [total * weight / whole for weight in weights])

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from fractions import Fraction
 from uuid import UUID
 
-from apps.core.money import EXACT
-from apps.invoices.tax.terms import TaxTerms, spread
+from apps.core.money import apportion, spread
+from apps.invoices.tax.terms import TaxTerms
+from apps.pricing.rating import round_half_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def by_amount(lines: Sequence[Creditable], amount_minor: int) -> list[Credited]:
     """
     whole = sum(line.gross_minor for line in lines)
     assert 0 < amount_minor <= whole, "the caller compared with what is left"
-    shares = spread(amount_minor, [_part(amount_minor, line.gross_minor, whole) for line in lines])
+    shares = apportion(amount_minor, [Fraction(line.gross_minor) for line in lines])
     exact = [
         _part(share, line.tax_minor, line.gross_minor) for line, share in zip(lines, shares, strict=True)
     ]
@@ -77,16 +78,15 @@ def by_line(lines: Sequence[Creditable], nets_minor: Mapping[UUID, int]) -> list
     ]
 
 
-def _round_by_rate(lines: Sequence[Creditable], exact: Sequence[Decimal]) -> list[int]:
+def _round_by_rate(lines: Sequence[Creditable], exact: Sequence[Fraction]) -> list[int]:
     places: dict[TaxTerms, list[int]] = defaultdict(list)
     for place, line in enumerate(lines):
         places[line.terms].append(place)
     taxes = [0] * len(lines)
     for group in places.values():
         parts = [exact[place] for place in group]
-        with localcontext(EXACT):
-            total = sum(parts, Decimal(0)).to_integral_value(ROUND_HALF_UP)
-        for place, tax in zip(group, spread(int(total), parts), strict=True):
+        total = int(round_half_up(sum(parts, Fraction(0)), 0))
+        for place, tax in zip(group, spread(total, parts), strict=True):
             taxes[place] = tax
     return taxes
 
@@ -94,12 +94,9 @@ def _round_by_rate(lines: Sequence[Creditable], exact: Sequence[Decimal]) -> lis
 def _credited(line: Creditable, *, net_minor: int, tax_minor: int) -> Credited:
     discount = line.discount_minor
     if net_minor != line.net_minor:
-        exact = _part(net_minor, discount, line.net_minor)
-        discount = int(exact.to_integral_value(ROUND_HALF_UP, EXACT))
+        discount = int(round_half_up(_part(net_minor, discount, line.net_minor), 0))
     return Credited(line_id=line.line_id, net_minor=net_minor, tax_minor=tax_minor, discount_minor=discount)
 
 
-def _part(amount: int, numerator: int, denominator: int) -> Decimal:
-    if not denominator:
-        return Decimal(0)
-    return EXACT.divide(EXACT.multiply(Decimal(amount), Decimal(numerator)), Decimal(denominator))
+def _part(amount: int, numerator: int, denominator: int) -> Fraction:
+    return Fraction(amount * numerator, denominator) if denominator else Fraction(0)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from apps.core import money
 
@@ -56,3 +59,27 @@ def test_counted_seconds_are_shown_in_hours_with_six_decimals():
     assert money.in_unit(Decimal(6582), 3600) == "1.828333"
     assert money.in_unit(Decimal("0.0018"), 3600) == "0.000001"
     assert money.in_unit(Decimal("12.5"), 1) == "12.500000"
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(-(10**15), 10**15),
+    st.lists(st.builds(Fraction, st.integers(0, 10**6), st.integers(1, 997)), min_size=1, max_size=12),
+)
+def test_shares_add_up_and_stay_within_one_of_exact(total, weights):
+    shares = money.apportion(total, weights)
+
+    assert sum(shares) == total
+    whole = sum(weights)
+    for share, weight in zip(shares, weights, strict=True):
+        assert not whole or abs(share - total * weight / whole) < 1
+
+
+def test_the_largest_remainders_are_rounded_up_the_earlier_one_first():
+    assert money.apportion(100, [Fraction(1)] * 3) == [34, 33, 33]
+    assert money.apportion(-100, [Fraction(1)] * 3) == [-33, -33, -34]
+    assert money.apportion(7, [Fraction(0), Fraction(0)]) == [7, 0]
+    # 2.6 + 1.7 + 0.7 rounded down as a whole: one place is left for the largest remainders.
+    assert money.spread(5, [Fraction("2.6"), Fraction("1.7"), Fraction("0.7")]) == [2, 2, 1]
+    with pytest.raises(AssertionError):
+        money.spread(8, [Fraction("2.6"), Fraction("1.7"), Fraction("0.7")])

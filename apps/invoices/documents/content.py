@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +15,6 @@ from zoneinfo import ZoneInfo
 from apps.core import money
 from apps.invoices.models import DocumentKind, Invoice, InvoiceLine, InvoiceTax, LineKind
 from apps.invoices.parties import Buyer, Seller
-from apps.invoices.tax.terms import spread
 from apps.pricing import rating
 from apps.pricing import selectors as pricing
 from apps.pricing.rating import PriceTerms, TierShare
@@ -163,16 +161,12 @@ def _projects(lines: Sequence[InvoiceLine], currency: str, sign: int) -> list[di
     """Return the subtotal by project, by share of quantity and adding up to it; none where no project was named."""
     sums: dict[str, int] = defaultdict(int)
     for line in lines:
-        quantities = [Decimal(split["quantity"]) for split in line.splits]
-        whole = sum(quantities, Decimal(0))
-        if not whole:
+        quantities = [Fraction(split["quantity"]) for split in line.splits]
+        if not sum(quantities):
             sums[""] += line.amount_minor
             continue
-        exact = [
-            money.EXACT.divide(money.EXACT.multiply(Decimal(line.amount_minor), part), whole)
-            for part in quantities
-        ]
-        for split, share in zip(line.splits, spread(line.amount_minor, exact), strict=True):
+        shares = money.apportion(line.amount_minor, quantities)
+        for split, share in zip(line.splits, shares, strict=True):
             sums[split["project"] or ""] += share
     if not any(sums):
         return []

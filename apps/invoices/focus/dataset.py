@@ -158,13 +158,13 @@ def _usage_rows(
             cells.append((piece, None, int(piece.quantity) * 10**QUANTITY_DECIMALS, 0))
             continue
         weights = [Fraction(part.quantity) / whole for part in parts]
-        quantities = apportion(_millionths(piece.quantity), weights)
-        consumed = apportion(_millionths(piece.consumed * seconds), weights)
+        quantities = money.apportion(_millionths(piece.quantity), weights)
+        consumed = money.apportion(_millionths(piece.consumed * seconds), weights)
         cells += [(piece, *cell) for cell in zip(parts, quantities, consumed, strict=True)]
     shares = [
         piece.cost * (Fraction(part.quantity) / whole if part else 1) for piece, part, *_quantities in cells
     ]
-    billed = apportion(money.minor_to_micros(line.amount_minor, document.currency), shares)
+    billed = money.apportion(money.minor_to_micros(line.amount_minor, document.currency), shares)
     for (piece, part, quantity_millionths, consumed_millionths), micros in zip(cells, billed, strict=True):
         quantity = _from_millionths(quantity_millionths)
         is_fee = piece.consumed is None
@@ -394,19 +394,3 @@ def _millionths(exact: Fraction) -> int:
 
 def _from_millionths(whole: int) -> Decimal:
     return Decimal(whole).scaleb(-QUANTITY_DECIMALS, money.EXACT)
-
-
-def apportion(total: int, weights: Sequence[Fraction]) -> list[int]:
-    """Return whole shares by weight that add up to the total, the largest remainders rounded up.
-
-    Weights without a sum share nothing but the first, which takes all.
-    """
-    whole = sum(weights, Fraction(0))
-    if not whole:
-        return [total, *([0] * (len(weights) - 1))]
-    exact = [total * weight / whole for weight in weights]
-    shares = [share.numerator // share.denominator for share in exact]
-    order = sorted(range(len(exact)), key=lambda place: (shares[place] - exact[place], place))
-    for place in order[: total - sum(shares)]:
-        shares[place] += 1
-    return shares

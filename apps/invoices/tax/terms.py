@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from decimal import Decimal
+from fractions import Fraction
 
-from apps.core.money import EXACT
+from apps.core import money
 from apps.invoices.models import TaxCategory
+from apps.pricing.rating import round_half_up
 
 ZERO = Decimal(0)
 
@@ -37,7 +39,7 @@ class TaxGroup:
 
 def round_tax(base_minor: int, percent: Decimal) -> int:
     """Return the tax on a net amount in minor units, rounded half up (ties away from zero)."""
-    return int(_exact(base_minor, percent).to_integral_value(ROUND_HALF_UP, EXACT))
+    return int(round_half_up(_exact(base_minor, percent), 0))
 
 
 def assess(lines: Sequence[tuple[TaxTerms, int]]) -> tuple[list[TaxGroup], list[int]]:
@@ -56,25 +58,10 @@ def assess(lines: Sequence[tuple[TaxTerms, int]]) -> tuple[list[TaxGroup], list[
         tax_minor = round_tax(sum(nets), terms.percent)
         groups.append(TaxGroup(terms=terms, base_minor=sum(nets), tax_minor=tax_minor))
         exact = [_exact(net, terms.percent) for net in nets]
-        for place, share in zip(places, spread(tax_minor, exact), strict=True):
+        for place, share in zip(places, money.spread(tax_minor, exact), strict=True):
             taxes[place] = share
     return groups, taxes
 
 
-def spread(total: int, exact: Sequence[Decimal]) -> list[int]:
-    """Return whole shares that add up to `total` and differ from the exact ones by less than one each.
-
-    total: the sum of the exact shares, rounded either way. The largest remainders are rounded up.
-    """
-    shares = [int(share.to_integral_value(ROUND_FLOOR, EXACT)) for share in exact]
-    remainders = [EXACT.subtract(share, Decimal(whole)) for share, whole in zip(exact, shares, strict=True)]
-    by_remainder = sorted(range(len(exact)), key=lambda place: (-remainders[place], place))
-    missing = total - sum(shares)
-    assert 0 <= missing <= sum(1 for rest in remainders if rest), "the total is the rounded sum"
-    for place in by_remainder[:missing]:
-        shares[place] += 1
-    return shares
-
-
-def _exact(net_minor: int, percent: Decimal) -> Decimal:
-    return EXACT.divide(EXACT.multiply(Decimal(net_minor), percent), Decimal(100))
+def _exact(net_minor: int, percent: Decimal) -> Fraction:
+    return net_minor * Fraction(percent) / 100
