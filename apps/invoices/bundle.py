@@ -13,7 +13,7 @@ from typing import IO, Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from apps.billing.models import ChargeHour
 from apps.core import money
@@ -62,6 +62,7 @@ def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:
         return f"{money.from_minor(minor, invoice.currency):f}"
 
     terms = pricing.terms_of_keys({(line.key.price_id, line.key.override_id) for line in lines})
+    before, changed = _before(invoice, lines), _changed_since(invoice, lines)
     return {
         "number": invoice.number,
         "kind": invoice.kind,
@@ -99,8 +100,8 @@ def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:
                 "counted": money.plain(line.quantity),
                 "price": pricing.terms_as_json(terms[line.key.price_id, line.key.override_id])
                 | {"unit_seconds": terms[line.key.price_id, line.key.override_id].unit_seconds},
-                "before": _before(invoice, line),
-                "is_newest": _is_newest(invoice, line),
+                "before": before[line.key_id],
+                "is_newest": line.quantity >= 0 and line.key_id not in changed,
                 "amount": major(line.amount_minor),
                 "discount": major(line.discount_minor),
                 "tax": major(line.tax_minor),
@@ -114,36 +115,48 @@ def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:
     }
 
 
-def _before(invoice: Invoice, line: InvoiceLine) -> dict[str, str]:
-    """Return what documents before this one said of the line's key."""
-    earlier = _billed(line.key_id).filter(
+def _before(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[UUID, dict[str, str]]:
+    """Return for each line's key what documents before this one said of it."""
+    earlier = _billed(lines).filter(
         Q(invoice__finalized_at__lt=invoice.finalized_at)
         | Q(invoice__finalized_at=invoice.finalized_at, invoice_id__lt=invoice.id)
     )
-    sums = earlier.aggregate(
-        quantity=Sum("quantity", default=Decimal(0)),
-        amount=Sum("amount_minor", default=0),
-        discount=Sum("discount_minor", default=0),
-    )
+    sums: dict[UUID, dict[str, Any]] = {
+        row["key_id"]: dict(row)
+        for row in earlier.values("key_id").annotate(
+            counted=Sum("quantity"), amount=Sum("amount_minor"), discount=Sum("discount_minor")
+        )
+    }
+    nothing: dict[str, Any] = {"counted": Decimal(0), "amount": 0, "discount": 0}
     return {
-        "quantity": money.plain(sums["quantity"]),
-        "amount": f"{money.from_minor(int(sums['amount']), invoice.currency):f}",
-        "discount": f"{money.from_minor(int(sums['discount']), invoice.currency):f}",
+        line.key_id: {
+            "quantity": money.plain(row["counted"]),
+            "amount": f"{money.from_minor(int(row['amount']), invoice.currency):f}",
+            "discount": f"{money.from_minor(int(row['discount']), invoice.currency):f}",
+        }
+        for line in lines
+        for row in [sums.get(line.key_id, nothing)]
     }
 
 
-def _is_newest(invoice: Invoice, line: InvoiceLine) -> bool:
-    """Return whether nothing about the line's key came after it, no document and no charge."""
+def _changed_since(invoice: Invoice, lines: Sequence[InvoiceLine]) -> set[UUID]:
+    """Return the keys of the lines about which something came after the document: another one, or a charge."""
     assert invoice.finalized_at is not None, "final documents alone are bundled"
-    later = (
-        _billed(line.key_id).exclude(invoice=invoice).filter(invoice__finalized_at__gte=invoice.finalized_at)
+    later = _billed(lines).exclude(invoice=invoice).filter(invoice__finalized_at__gte=invoice.finalized_at)
+    charged = ChargeHour.objects.filter(
+        key__in=[line.key_id for line in lines], charged_at__gt=invoice.finalized_at
     )
-    charged = ChargeHour.objects.filter(key_id=line.key_id, charged_at__gt=invoice.finalized_at)
-    return line.quantity >= 0 and not later.exists() and not charged.exists()
+    return {
+        *later.values_list("key_id", flat=True).distinct(),
+        *charged.values_list("key_id", flat=True).distinct(),
+    }
 
 
-def _billed(key_id: UUID) -> Any:
-    return InvoiceLine.objects.filter(key_id=key_id, kind__in=BILLED_KINDS, invoice__number__isnull=False)
+def _billed(lines: Sequence[InvoiceLine]) -> QuerySet[InvoiceLine]:
+    """Return the lines of final documents that bill or correct the same keys."""
+    return InvoiceLine.objects.filter(
+        key__in=[line.key_id for line in lines], kind__in=BILLED_KINDS, invoice__number__isnull=False
+    )
 
 
 def _hours(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
