@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,8 @@ from apps.core.permissions import Role
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceLine
 from apps.invoices.wording import state_of
+from apps.limits import services as limits
+from apps.notifications.models import Mail
 from tests import build
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
@@ -135,6 +138,20 @@ def test_an_invoice_is_sent_to_several_addresses(lab, run_jobs):
     assert AuditEvent.objects.get(action="invoice.sent_again").diff == {
         "to": ["a@lab.example", "b@lab.example"]
     }
+
+
+def test_twenty_mails_of_an_organization_go_out_at_once_and_no_more(lab, limited, monkeypatch):
+    # What grows back while a slow machine answers is less than a mail.
+    monkeypatch.setattr(limits, "MAILS", replace(limits.MAILS, per_minute=1))
+    owner = build.browser(build.member(lab, Role.OWNER))
+    path = f"/app/lab/invoices/{Invoice.objects.get().pk}/send"
+    tens = [{"to": " ".join(f"p{ten}{number}@lab.example" for number in range(10))} for ten in range(3)]
+
+    first, second, third = (owner.post(path, ten) for ten in tens)
+
+    assert (first.status_code, second.status_code, third.status_code) == (302, 302, 422)
+    assert "Wait a little before the next one." in third.text
+    assert Mail.objects.filter(template="invoices/mail/document").count() == 20
 
 
 def test_hours_of_no_line_and_lines_of_no_invoice_do_not_exist(client, lab):

@@ -16,6 +16,7 @@ from apps.core.errors import Conflict
 from apps.invoices.models import DocumentKind, Invoice
 from apps.invoices.parties import Buyer, buyer_of
 from apps.invoices.services.files import NotFinal
+from apps.limits import services as limits
 from apps.notifications import services as notifications
 from apps.outbox import services as outbox
 
@@ -69,11 +70,12 @@ class TooManyRecipients(Conflict):
     default_message = _("A document goes to at most 10 addresses at once. Send it again to the others.")
 
 
-@transaction.atomic
 def send_again(*, actor: Actor, document: Invoice, to: Sequence[str] = (), now: datetime) -> Sequence[str]:
     """Mail a final document once more and return to whom.
 
-    to: addresses; empty: those that the billing profile names now. Raises NotFinal, NoRecipient, TooManyRecipients.
+    to: addresses; empty: those that the billing profile names now. Raises NotFinal, NoRecipient, TooManyRecipients, and
+    TooManyGuesses for more mails of one organization than go to strangers in a minute. Call it outside of any
+    transaction: what is counted stays counted.
     """
     if document.number is None:
         raise NotFinal
@@ -82,6 +84,14 @@ def send_again(*, actor: Actor, document: Invoice, to: Sequence[str] = (), now: 
         raise NoRecipient
     if len(to) > RECIPIENTS_MAX:
         raise TooManyRecipients
+    for _address in to:
+        limits.guard(limits.MAILS, str(document.organization_id))
+    _queue_again(actor, document, to, now=now)
+    return to
+
+
+@transaction.atomic
+def _queue_again(actor: Actor, document: Invoice, to: Sequence[str], *, now: datetime) -> None:
     mail_document(document=document, to=to, cause=f"invoices.again:{document.id}:{now.isoformat()}", now=now)
     audit.record(
         actor=actor,
@@ -93,4 +103,3 @@ def send_again(*, actor: Actor, document: Invoice, to: Sequence[str] = (), now: 
     outbox.publish(
         "invoices.invoice_sent", {"id": str(document.id)}, organization_id=document.organization_id
     )
-    return to
