@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import current_app
@@ -18,6 +19,9 @@ from django.test import TransactionTestCase
 
 from apps.core import jobs
 from apps.credentials.services import signing
+from apps.limits import requests as rates
+from apps.limits import stores
+from apps.limits.policies import MICROSECONDS, Policy
 from tests import database
 
 
@@ -131,3 +135,29 @@ def found_keys(rsa_keys: Iterator[RSAPrivateKey], monkeypatch: pytest.MonkeyPatc
 def run_jobs(captured_jobs: Jobs) -> Any:
     """Return the function that does what is queued."""
     return captured_jobs.run
+
+
+def forget_stores() -> None:
+    """Let the limits begin anew, with the settings of now."""
+    stores.shared.cache_clear()
+    stores.local.cache_clear()
+    rates.forget_rates()
+
+
+@pytest.fixture
+def limited(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Count requests and guesses, as in production, from nothing."""
+    settings.RATE_LIMITS_ENABLED = True
+    # Other tests use the same server at the same time.
+    monkeypatch.setattr(stores, "PREFIX", f"test:{uuid4()}:")
+    # A busy machine answers late, which is no reason to count elsewhere.
+    monkeypatch.setattr(stores, "SECONDS_MAX", 30)
+    forget_stores()
+    yield
+    forget_stores()
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing grow back for an hour: three clocks count, and a busy machine needs longer than seconds."""
+    monkeypatch.setattr(Policy, "interval", property(lambda _policy: 3600 * MICROSECONDS))

@@ -53,7 +53,7 @@ def test_a_dead_broker_is_counted_and_never_raised(transactional_db, monkeypatch
     jobs.enqueue("tests.remember")
 
     assert jobs.UNSENT.labels(task="tests.remember")._value.get() == before + 2
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 def test_the_correlation_id_reaches_the_worker(transactional_db, monkeypatch):
@@ -63,7 +63,7 @@ def test_the_correlation_id_reaches_the_worker(transactional_db, monkeypatch):
 
     with start_worker(current_app, perform_ping_check=False, shutdown_timeout=20):
         jobs.enqueue("tests.remember", id=ID)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not seen and time.monotonic() < deadline:
             time.sleep(0.02)
 

@@ -1,29 +1,10 @@
-"""Limits that count, from nothing, in a Valkey of their own numbers."""
+"""Limits without Valkey."""
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
 
-from apps.limits import requests, stores
-
-
-def forget_stores():
-    stores.shared.cache_clear()
-    stores.local.cache_clear()
-    requests.forget_rates()
-
-
-@pytest.fixture
-def limited(settings, monkeypatch):
-    """Count requests and guesses, as in production."""
-    settings.RATE_LIMITS_ENABLED = True
-    # Other tests use the same server at the same time.
-    monkeypatch.setattr(stores, "PREFIX", f"test:{uuid4()}:")
-    forget_stores()
-    yield
-    forget_stores()
+from tests.conftest import forget_stores
 
 
 @pytest.fixture

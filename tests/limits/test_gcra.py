@@ -17,8 +17,9 @@ from apps.limits.models import GuessBucket
 from apps.limits.policies import MICROSECONDS, Bucket, Policy, step, verdict
 from tests.threads import at_once
 
-MINUTE = Policy(name="minute", per_minute=60, burst=10)
-WRITES = Policy(name="writes", per_minute=30, burst=3)
+# So slow that nothing grows back while a busy machine counts to sixteen.
+SLOW = Policy(name="slow", per_minute=1, burst=10)
+WRITES = Policy(name="writes", per_minute=1, burst=3)
 
 
 class FromDatabase:
@@ -34,24 +35,25 @@ def store(request, limited, transactional_db):
     return {"valkey": stores.shared, "process": stores.local, "database": FromDatabase}[request.param]()
 
 
-def bucket(policy=MINUTE, key=""):
+def bucket(policy=SLOW, key=""):
     return Bucket(policy=policy, key=key or str(uuid4()))
 
 
-def test_a_burst_counts_down_to_nothing_and_the_next_waits_a_second(store):
+def test_a_burst_counts_down_to_nothing_and_the_next_waits_a_minute(store):
     asked = bucket()
 
     answers = [store.take([asked]) for _request in range(11)]
 
     assert [answer.remaining for answer in answers] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
     assert [answer.allowed for answer in answers] == [True] * 10 + [False]
-    assert answers[-1].retry_after == 1
-    assert 9 <= answers[-1].whole_at - time.time() <= 11
+    assert 30 < answers[-1].retry_after <= 60
+    assert 570 < answers[-1].whole_at - time.time() <= 601
 
 
 def test_a_second_later_one_has_grown_back(store):
     asked = bucket(Policy(name="short", per_minute=60, burst=1))
-    assert [store.take([asked]).allowed for _request in range(2)] == [True, False]
+    while store.take([asked]).allowed:  # Again where this took longer than a second.
+        pass
 
     time.sleep(1.05)
 
@@ -75,7 +77,8 @@ def test_several_buckets_move_together_or_not_at_all(limited, where):
 
     assert [answer.policy.name for answer in answers] == ["writes"] * 4, "the tightest is told"
     assert [answer.remaining for answer in answers] == [2, 1, 0, 0]
-    assert (answers[-1].allowed, answers[-1].retry_after) == (False, 2)
+    assert not answers[-1].allowed
+    assert 30 < answers[-1].retry_after <= 60
     assert store.take(both[:1]).remaining == 6, "the refused one was not counted here"
 
 
@@ -85,8 +88,8 @@ def test_two_processes_share_a_bucket(limited):
         "import django; django.setup()\n"
         "from apps.limits import stores\n"
         "from apps.limits.policies import Bucket, Policy\n"
-        f"stores.PREFIX = {stores.PREFIX!r}\n"
-        f"bucket = Bucket(policy=Policy(name='minute', per_minute=60, burst=10), key={asked.key!r})\n"
+        f"stores.PREFIX, stores.SECONDS_MAX = {stores.PREFIX!r}, {stores.SECONDS_MAX!r}\n"
+        f"bucket = Bucket(policy=Policy(name='slow', per_minute=1, burst=10), key={asked.key!r})\n"
         "print(sum(stores.shared().take([bucket]).allowed for _request in range(8)))\n"
     )
     environment = {"DJANGO_SETTINGS_MODULE": "config.settings", "COUNTINGHOUSE_VAR": str(django_settings.VAR)}
@@ -101,9 +104,9 @@ def test_two_processes_share_a_bucket(limited):
         for _process in range(2)
     ]
 
-    passed = [int(process.communicate(timeout=60)[0]) for process in running]
+    passed = [int(process.communicate()[0]) for process in running]
 
-    assert sum(passed) in (10, 11), "one may have grown back meanwhile"
+    assert sum(passed) == 10
     assert max(passed) <= 8
 
 
@@ -114,7 +117,12 @@ def test_a_bucket_disappears_when_it_is_whole(limited):
 
     left_ms = store._client.pttl(stores.PREFIX + asked.digest)
 
-    assert 1000 < left_ms <= 2001
+    assert 30_000 < left_ms <= 61_001
+
+
+def test_guesses_grow_back_five_a_minute():
+    guessed = (services.LOGIN, services.OTP, services.SIGN_UP, services.RESET, services.VOUCHER)
+    assert {(policy.burst, policy.interval) for policy in guessed} == {(5, 12 * MICROSECONDS)}
 
 
 def test_names_in_a_store_say_nothing_of_whom_they_count():

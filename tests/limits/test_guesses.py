@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import time_machine
 from django.test import Client
 
 from apps.identity import services as identity
@@ -16,6 +15,8 @@ from tests.threads import at_once
 
 PASSWORD = "correct horse battery"
 ADA = "ada@example.com"
+
+pytestmark = pytest.mark.usefixtures("slowly")
 
 
 @pytest.fixture(params=["valkey", "postgresql"])
@@ -41,7 +42,7 @@ def test_the_sixth_wrong_password_is_not_looked_at(counted, ada):
 
     assert [answer.status_code for answer in answers] == [401] * 5
     assert (sixth.status_code, sixth.json()["code"]) == (429, "rate_limited")
-    assert 1 <= int(sixth["Retry-After"]) <= 12
+    assert 3000 < int(sixth["Retry-After"]) <= 3600
     assert log_in(PASSWORD, address="192.0.2.8").status_code == 200, "nobody is locked out from elsewhere"
     assert GuessBucket.objects.exists() == (counted == "postgresql")
 
@@ -107,7 +108,7 @@ def test_in_two_threads_five_guesses_are_five(counted, transactional_db):
 
     refusals = [result for result in found if isinstance(result, TooManyGuesses)]
     assert len(refusals) == 7
-    assert all(1 <= error.details["retry_after"] <= 12 for error in refusals)
+    assert all(3000 < error.details["retry_after"] <= 3600 for error in refusals)
 
 
 def test_the_last_guess_counts_although_the_request_is_refused(valkey_stopped, transactional_db):
@@ -230,11 +231,10 @@ def asking_for_a_new_password(ada):
     ],
 )
 def test_every_door_opens_five_times(valkey_stopped, ada, door):
-    with time_machine.travel(build.timezone.now(), tick=False):
-        attempt = door(ada)
-        GuessBucket.objects.all().delete()
+    attempt = door(ada)
+    GuessBucket.objects.all().delete()
 
-        assert [attempt() for _guess in range(6)] == [True] * 5 + [False]
+    assert [attempt() for _guess in range(6)] == [True] * 5 + [False]
 
 
 def test_one_address_asks_for_twenty_mails_a_minute(valkey_stopped, db):
@@ -242,10 +242,9 @@ def test_one_address_asks_for_twenty_mails_a_minute(valkey_stopped, db):
         email, now = f"somebody-{number}@example.com", build.timezone.now()
         identity.request_password_reset(email=email, address="192.0.2.7", now=now)
 
-    with time_machine.travel(build.timezone.now(), tick=False):
-        for number in range(20):
-            ask(number)
-        with pytest.raises(TooManyGuesses):
-            ask(20)
+    for number in range(20):
+        ask(number)
+    with pytest.raises(TooManyGuesses):
+        ask(20)
 
     assert PasswordReset.objects.count() == 20

@@ -14,7 +14,7 @@ from apps.limits.policies import Policy, Rates
 from apps.limits.stores import SharedStore
 from apps.organizations.models import Organization
 from tests import build
-from tests.limits.conftest import forget_stores
+from tests.conftest import forget_stores
 
 CATALOG = "/api/v1/pricing"
 pytestmark = pytest.mark.django_db
@@ -209,7 +209,7 @@ def test_in_valkey_requests_are_counted_for_all_processes(limited, monkeypatch):
         answers.append(build.client().get(CATALOG))
 
     assert [answer.status_code for answer in answers] == [200] * 3 + [429]
-    assert answers[3]["Retry-After"] in ("59", "60")
+    assert 30 < int(answers[3]["Retry-After"]) <= 60
 
 
 def test_without_valkey_the_api_goes_on_by_the_local_bucket(valkey_stopped, lab, monkeypatch):
@@ -226,7 +226,8 @@ def test_without_valkey_the_api_goes_on_by_the_local_bucket(valkey_stopped, lab,
     assert build.client(build.api_key(lab)).get("/orgs/lab").status_code == 200
 
 
-def test_a_dead_valkey_is_asked_once_in_five_seconds(limited, monkeypatch):
+def test_a_dead_valkey_is_left_alone_for_a_while(limited, monkeypatch):
+    monkeypatch.setattr(stores, "AWAY_SECONDS", 3600.0)
     store, asked = stores.shared(), []
 
     def hang(**_script):

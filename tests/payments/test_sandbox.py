@@ -267,14 +267,17 @@ def test_the_same_key_for_another_request_is_refused(client):
     assert refused.value.http_status == 400
 
 
-def test_a_key_in_flight_is_a_conflict_and_its_answer_comes_later(client, sandbox):
+def test_a_key_in_flight_is_a_conflict_and_its_answer_comes_later(client, sandbox, monkeypatch):
+    in_flight, may_land = threading.Event(), threading.Event()
+    monkeypatch.setattr(sandbox.api, "_sleep", lambda _seconds: in_flight.set() or may_land.wait(30))
     sandbox.act("fault", match="POST /v1/customers", action="delay", seconds=1)
     slow = threading.Thread(target=lambda: client.v1.customers.create({}, {"idempotency_key": "one"}))
     slow.start()
-    time.sleep(0.3)
+    assert in_flight.wait(30)
 
     with pytest.raises(stripe.StripeError) as refused:
         client.v1.customers.create({}, {"idempotency_key": "one"})
+    may_land.set()
     slow.join()
 
     assert refused.value.http_status == 409
