@@ -297,10 +297,6 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         """Return the usage of the actor's organization."""
         return self.filter(organization_id=actor.organization_id)
 
-    def in_period(self, start: datetime, end: datetime) -> Self:
-        """Return the usage of the pieces whose hour lies in a half-open range."""
-        return self.filter(hour__gte=start, hour__lt=end).order_by("hour", "pk")
-
     def counted(self) -> Self:
         """Return the rows that hold usage; a revision may have left others at zero."""
         return self.filter(quantity__gt=0)

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from apps.metering import selectors
 from apps.metering.models import Resource
+from apps.metering.selectors import evidence
 from tests import build
 from tests.metering.events import (
     EARLIER,
@@ -101,7 +102,7 @@ def test_an_explanation_reads_the_events_of_its_hour_only_and_says_when_it_is_cu
     ] * 3
     assert not any(item.is_cut for item in found)
 
-    monkeypatch.setattr(selectors, "EVENTS_SHOWN_MAX", 2)
+    monkeypatch.setattr(evidence, "EVENTS_SHOWN_MAX", 2)
     (one,) = selectors.events_behind(rows[:1])
     assert one.is_cut
     assert len(one.events) == 4  # Two of the hour, the cause before it and the proof after it.
