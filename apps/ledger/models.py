@@ -121,9 +121,6 @@ class Account(models.Model):
 
 
 class TransferQuerySet(models.QuerySet["Transfer"]):
-    def of_book(self, organization_id: UUID, currency: str) -> Self:
-        return self.filter(organization_id=organization_id, currency=currency)
-
     def on_statement(self) -> Self:
         """Return the transfers a customer sees: those that touch a lot or the receivable, newest first."""
         customers = (*LOT_KINDS, AccountKind.RECEIVABLE)

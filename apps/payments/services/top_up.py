@@ -14,7 +14,6 @@ from apps.core import failpoints, money
 from apps.core.actor import Actor
 from apps.invoices.models import Invoice
 from apps.ledger import selectors as ledger
-from apps.ledger import services as ledger_services
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.payments import gateway
@@ -131,17 +130,4 @@ def _take(payment_id: UUID, *, now: datetime) -> Payment:
         if payment.called_at is None:
             payment.called_at = now
             payment.save(update_fields=["called_at"])
-    return payment
-
-
-@transaction.atomic
-def cancel_unpaid(*, actor: Actor, payment_id: UUID, now: datetime) -> Payment:
-    """End an attempt that has no page yet and will get none."""
-    found = Payment.objects.get(pk=payment_id)
-    ledger_services.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
-    payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
-    if payment.state == PaymentState.CREATED and payment.session_id is None and payment.intent_id is None:
-        payment.state = PaymentState.EXPIRED
-        payment.save(update_fields=["state"])
-        audit.record(actor=actor, action="payment.expired", target=payment)
     return payment
