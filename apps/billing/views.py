@@ -17,6 +17,7 @@ from apps.billing.models import Budget, BudgetAction, BudgetScope
 from apps.billing.usage import UsageQuery, usage_with_amounts
 from apps.core.forms import NamedForm
 from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.http.sorting import Sorting
 from apps.core.money import plain_micros, to_micros
 from apps.core.periods import is_label, label_of
 from apps.core.permissions import Permission
@@ -80,6 +81,15 @@ class Statement(OrganizationPage):
         return self.render({"statement": found, "newest_first": reversed(found.lines)})
 
 
+_BUDGETS_BY = {
+    "name": lambda row: row.budget.name.casefold(),
+    "progress": lambda row: row.percent,
+    "spent": lambda row: row.spent_micros,
+    "forecast": lambda row: row.forecast_micros,
+    "amount": lambda row: row.budget.amount_micros,
+}
+
+
 class Budgets(OrganizationPage):
     """The budgets of the running month, with how far each is spent and where its pace leads."""
 
@@ -89,7 +99,8 @@ class Budgets(OrganizationPage):
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         found = budgets.states(self.organization, budgets.budgets_of(self.organization_id), now=self.now)
-        return self.render({"states": found})
+        sorting = Sorting(request, _BUDGETS_BY)
+        return self.render({"states": sorting.of(found), "sorting": sorting})
 
 
 class NewBudget(FormMixin, OrganizationPage):

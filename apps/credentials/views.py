@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from apps.core.forms import NamedForm
 from apps.core.http.pages import FormMixin, OrganizationPage, Page
+from apps.core.http.sorting import Sorting
 from apps.core.http.views import AUTHENTICATED
 from apps.core.permissions import Permission
 from apps.credentials import selectors, services
@@ -21,6 +22,13 @@ from apps.credentials.forms import KeyChangeForm, KeyForm, RotateForm
 from apps.credentials.models import ApiKey
 from apps.credentials.scopes import SCOPE_PURPOSES
 from apps.organizations.models import Project
+
+_KEYS_BY = {
+    "name": lambda row: row[0].name.casefold(),
+    "project": lambda row: row[0].project.slug if row[0].project else None,
+    "expires": lambda row: row[0].expires_at,
+    "used": lambda row: row[0].last_used_at,
+}
 
 
 class Keys(OrganizationPage):
@@ -35,7 +43,15 @@ class Keys(OrganizationPage):
         keys = selectors.keys_of(self.actor, now=self.now)
         shown = [(key, state) for key, state in keys if shows_revoked or key.revoked_at is None]
         revoked = sum(key.revoked_at is not None for key, _state in keys)
-        return self.render({"keys": shown, "revoked": revoked, "shows_revoked": shows_revoked})
+        sorting = Sorting(request, _KEYS_BY)
+        return self.render(
+            {
+                "keys": sorting.of(shown),
+                "sorting": sorting,
+                "revoked": revoked,
+                "shows_revoked": shows_revoked,
+            }
+        )
 
 
 class NewKey(FormMixin, OrganizationPage):

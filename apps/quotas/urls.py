@@ -26,7 +26,7 @@ navigation = [
         label=_("Quotas"),
         route="quotas",
         permission=Permission.QUOTAS_READ,
-        position=160,
+        position=170,
         letter="q",
     ),
 ]

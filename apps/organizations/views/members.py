@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,12 +13,19 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.http.sorting import Sorting
 from apps.core.http.views import AUTHENTICATED
 from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
 from apps.organizations import selectors
 from apps.organizations import services as organizations
 from apps.organizations.forms import InviteForm, LeaverForm, MemberForm
 from apps.organizations.models import Invite, Membership
+
+_MEMBERS_BY = {
+    "person": lambda row: row[0].user.get_full_name().casefold(),
+    "role": lambda row: Role.values.index(row[0].role),
+    "since": lambda row: row[0].created_at,
+}
 
 
 class Members(FormMixin, OrganizationPage):
@@ -35,8 +43,11 @@ class Members(FormMixin, OrganizationPage):
 
     def context(self) -> dict[str, Any]:
         """Return the list, members by role and name, invites after them."""
+        people = selectors.people_of(self.actor, now=self.now)
+        sorting = Sorting(self.request, _MEMBERS_BY)
         return {
-            "people": selectors.people_of(self.actor, now=self.now),
+            "people": replace(people, members=sorting.of(people.members)),
+            "sorting": sorting,
             "roles": [(role.label, organizations.ROLE_PURPOSES[role]) for role in Role],
         }
 

@@ -9,10 +9,17 @@ from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 
 from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.http.sorting import Sorting
 from apps.core.permissions import Permission
 from apps.organizations import services as organizations
 from apps.organizations.forms import NewProjectForm, ProjectForm
 from apps.organizations.models import Project
+
+_PROJECTS_BY = {
+    "name": lambda row: row.name.casefold(),
+    "slug": lambda row: row.slug,
+    "made": lambda row: row.created_at,
+}
 
 
 class Projects(FormMixin, OrganizationPage):
@@ -26,7 +33,9 @@ class Projects(FormMixin, OrganizationPage):
     def context(self) -> dict[str, Any]:
         """Return the projects by slug, archived ones last."""
         found = Project.objects.visible_to(self.actor).order_by("slug")
-        return {"projects": sorted(found, key=lambda project: project.archived_at is not None)}
+        sorting = Sorting(self.request, _PROJECTS_BY)
+        ordered = sorted(sorting.of(found), key=lambda project: project.archived_at is not None)
+        return {"projects": ordered, "sorting": sorting}
 
     def act(self, form: Any) -> HttpResponse:
         """Make the project."""

@@ -1,0 +1,44 @@
+"""The order of a short list, chosen in its header and kept in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.http import HttpRequest
+
+type Value = Callable[[Any], Any]
+
+
+class Sorting:
+    """What a list is ordered by: `sort=name`, or `sort=-name` for the other way round; anything else is ignored.
+
+    values: by name of the column, what of a row is compared. None comes after everything, whichever way.
+    """
+
+    def __init__(self, request: HttpRequest, values: Mapping[str, Value]) -> None:
+        self._query = request.GET.copy()
+        self._values = values
+        asked = request.GET.get("sort", "")
+        self._name, self._is_descending = asked.removeprefix("-"), asked.startswith("-")
+
+    def of(self, rows: Iterable[Any]) -> list[Any]:
+        """Return the rows in the order asked for; equal ones, and all if nothing is asked, stay as they come."""
+        given, value = list(rows), self._values.get(self._name)
+        if value is None:
+            return given
+        known = [row for row in given if value(row) is not None]
+        known.sort(key=value, reverse=self._is_descending)
+        return known + [row for row in given if value(row) is None]
+
+    def direction(self, name: str) -> str:
+        """Return how a column is sorted, in the words of aria-sort."""
+        if name != self._name:
+            return "none"
+        return "descending" if self._is_descending else "ascending"
+
+    def url(self, name: str) -> str:
+        """Return the address that sorts by a column, or turns it round."""
+        query = self._query.copy()
+        query["sort"] = f"-{name}" if self.direction(name) == "ascending" else name
+        return f"?{query.urlencode()}"
