@@ -40,7 +40,7 @@ def test_each_threshold_is_told_once(rich, run_jobs, mailoutbox):
     assert told(NOW + 30 * DAY) == ["14", "3", "1"], "it has ended"
     run_jobs()
     assert {tuple(mail.to) for mail in mailoutbox} == {("money@example.com",)}
-    assert mailoutbox[0].subject == "1,250.99 USD of lab end on 14 June 2026, 12:00 UTC"
+    assert mailoutbox[0].subject == "1,250.99 USD of lab end on 14 Jun 2026, 12:00 UTC"
     assert "Welcome" in mailoutbox[0].body
     assert "/app/lab/credits" in mailoutbox[0].body
 

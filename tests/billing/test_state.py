@@ -121,7 +121,7 @@ def test_without_credit_new_usage_is_blocked_and_the_dates_are_told(lab):
     mail = Mail.objects.filter(template="billing/mail/state").latest("created_at", "pk")
     text = render(mail.template, mail.context).text
     assert "15 May 2026, 11:00 UTC: what still runs is stopped" in text
-    assert "14 June 2026, 11:00 UTC: its data is no longer kept" in text
+    assert "14 Jun 2026, 11:00 UTC: its data is no longer kept" in text
 
 
 def test_after_the_grace_each_running_resource_is_asked_to_stop_once(lab):

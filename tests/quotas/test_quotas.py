@@ -194,7 +194,7 @@ def test_an_approval_gives_a_limit_of_ones_own_and_mails_who_asked(lab, sold, ru
     (mail,) = mailoutbox
     assert mail.to == [person.email]
     assert mail.subject == "Approved: GPUs at once (h100, eu) for lab"
-    for words in ("may use 32 from now on", "Half for now.", "14 June 2026", "/app/lab/quotas"):
+    for words in ("may use 32 from now on", "Half for now.", "14 Jun 2026", "/app/lab/quotas"):
         assert words in mail.body, mail.body
 
 

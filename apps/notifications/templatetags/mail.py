@@ -14,4 +14,4 @@ register = template.Library()
 def when(moment: str) -> str:
     """Return an ISO 8601 moment as a person reads it, such as `15 May 2026, 12:00 UTC`."""
     at = datetime.fromisoformat(moment).astimezone(UTC)
-    return f"{date_format(at, 'j F Y, H:i')} UTC"
+    return f"{date_format(at, 'j M Y, H:i')} UTC"
