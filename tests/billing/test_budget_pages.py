@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.utils import timezone
+import time_machine
 
 from apps.billing.models import Budget, BudgetAction, BudgetScope
-from apps.core.periods import floor_hour
 from apps.core.permissions import Role
 from tests import build
 
@@ -17,7 +16,7 @@ SENT = {"name": "Training", "about": "", "amount": "250.00", "thresholds": "50, 
 
 @pytest.fixture
 def lab(db):
-    return build.organization("lab", name="Bright Lab")
+    return build.organization("lab", name="Bright Lab", now=build.NOW - timedelta(days=14))
 
 
 @pytest.fixture
@@ -61,13 +60,14 @@ def test_a_budget_of_a_project_is_made_shown_changed_and_ended(lab, owner):
 
 
 def test_how_far_it_is_spent_and_where_that_leads(lab, owner):
-    now = floor_hour(timezone.now())
+    now = build.NOW
     build.price_book({"unit_price": "30"})
     build.budget(lab, "40", now=now)
     build.usage(lab, now - timedelta(hours=1), now, now=now)
     build.metered(lab, now)
 
-    page = owner.get("/app/lab/budgets").text
+    with time_machine.travel(now, tick=False):  # Not the first hour of a month.
+        page = owner.get("/app/lab/budgets").text
 
     assert 'value="75"' in page
     assert "past a threshold" in page
