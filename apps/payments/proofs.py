@@ -60,7 +60,7 @@ def prove_payments() -> Iterator[Check]:
         FULL JOIN ({_POSTINGS}) p ON (p.kind, p.comes_in, p.row_id) = (m.kind, m.comes_in, m.row_id)
         WHERE p.batches IS DISTINCT FROM 1 OR p.micros IS DISTINCT FROM m.amount_minor * u.micros
            OR (p.organization_id, p.currency) IS DISTINCT FROM (m.organization_id, m.currency)
-        """,  # noqa: S608
+        """,  # noqa: S608  Only our own queries are put in.
     )
     yield triggers_check(
         "The payments' triggers are in force",
@@ -75,4 +75,4 @@ def _units() -> str:
     with connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT currency FROM payments_payment WHERE currency ~ '^[A-Z]{3}$'")
         rows = [f"('{code}', {money.micros_per_minor(code)})" for (code,) in cursor.fetchall()]
-    return f"SELECT * FROM (VALUES {', '.join(rows or ["('', 0)"])}) AS unit (currency, micros)"  # noqa: S608
+    return f"SELECT * FROM (VALUES {', '.join(rows or ["('', 0)"])}) AS unit (currency, micros)"  # noqa: S608  Codes and numbers of ISO 4217.

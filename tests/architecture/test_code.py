@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from io import StringIO
 from pathlib import Path
@@ -63,6 +64,21 @@ def test_interfaces_write_nothing_themselves(path):
             found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {called}")
 
     assert not found, "call a service instead"
+
+
+def test_every_silenced_check_has_its_reason():
+    """`noqa` and `type: ignore` name the rule, and then why it does not hold here."""
+    silenced = re.compile(
+        r"# (?:noqa\b|type: ignore\b)(?!(?:: [A-Z0-9, ]+|\[[a-z-]+\]) +\(?(?:# +)?[A-Z`a-z])"
+    )
+    bare = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in (*sources(), *(ROOT / "config").rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if silenced.search(line)
+    ]
+
+    assert not bare
 
 
 def test_every_job_that_is_queued_exists():

@@ -389,7 +389,7 @@ def _is_inside(networks: Sequence[str], outer: Sequence[str]) -> bool:
         any(
             network.version == wide.version
             and wide.network_address <= network.network_address  # type: ignore[operator]  # Of one version.
-            and network.broadcast_address <= wide.broadcast_address  # type: ignore[operator]
+            and network.broadcast_address <= wide.broadcast_address  # type: ignore[operator]  # As above.
             for wide in around
         )
         for network in inner

@@ -159,11 +159,9 @@ class StripeGateway:
         return reading.intent(self._write(self._api.payment_intents.create, params, key=key))
 
     def confirm_intent(self, intent_id: str, *, off_session: bool, return_url: str, key: Key) -> Intent:
-        params: dict[str, Any] = {"off_session": True} if off_session else {"return_url": return_url}
+        params: Any = {"off_session": True} if off_session else {"return_url": return_url}
         options: Any = {"idempotency_key": key.checked(timezone.now())}
-        return reading.intent(
-            _asked(lambda: self._api.payment_intents.confirm(intent_id, params, options))  # type: ignore[arg-type]
-        )
+        return reading.intent(_asked(lambda: self._api.payment_intents.confirm(intent_id, params, options)))
 
     def cancel_intent(self, intent_id: str, *, key: Key) -> None:
         options: Any = {"idempotency_key": key.checked(timezone.now())}
