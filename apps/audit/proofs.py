@@ -31,7 +31,7 @@ UNION ALL
 SELECT waiting.event_id || ' waits but is sealed or gone' FROM audit_waitingevent waiting
 WHERE EXISTS (SELECT FROM audit_seal seal WHERE seal.event_id = waiting.event_id)
    OR NOT EXISTS (SELECT FROM audit_auditevent event WHERE event.id = waiting.event_id)
-LIMIT %s
+ORDER BY 1 LIMIT %s
 """
 
 

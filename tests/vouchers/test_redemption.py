@@ -204,6 +204,15 @@ def test_an_organization_redeems_as_many_codes_as_the_campaign_says(lab):
         redeem(lab, made[0])
 
 
+def test_two_campaigns_made_at_once_under_one_name_are_one(transactional_db):
+    made = at_once(*[partial(build.campaign, name="Spring")] * 2)
+
+    assert sorted(type(one).__name__ for one in made) == ["Campaign", "ValidationFailed"]
+    assert (
+        Campaign.objects.count() == AuditEvent.objects.filter(action="voucher_campaign.created").count() == 1
+    )
+
+
 def test_24_at_once_on_a_voucher_limited_to_5_get_5(transactional_db):
     campaign = build.campaign("10", redemptions_max=5)
     code = build.voucher(campaign)

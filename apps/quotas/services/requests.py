@@ -36,7 +36,7 @@ class AlreadyDecided(Conflict):
     """The request was approved, denied or withdrawn; the first decision stands."""
 
     code = "quota_request_decided"
-    default_message = gettext_lazy("This request has been decided already.")
+    default_message = gettext_lazy("This request has been decided already. Look at it again.")
 
 
 class NotNeeded(Conflict):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Sum
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -30,7 +30,9 @@ class CampaignFull(Conflict):
     """The campaign has as many codes as it allows redemptions, or its one code."""
 
     code = "campaign_full"
-    default_message = gettext_lazy("There are as many codes as this campaign allows.")
+    default_message = gettext_lazy(
+        "This campaign allows fewer codes than that. Make fewer, or void some that nobody has redeemed."
+    )
 
 
 @transaction.atomic
@@ -71,9 +73,7 @@ def create_campaign(
         if all(_DOMAIN.fullmatch(domain) and len(domain) <= 253 for domain in domains)
         else _("Domains look like example.com."),
     )
-    if Campaign.objects.filter(name=name).exists():
-        _refuse(name=_("A campaign has this name already."))
-    campaign = Campaign.objects.create(
+    campaign = Campaign(
         name=name,
         kind=kind,
         amount_micros=amount_micros,
@@ -88,6 +88,13 @@ def create_campaign(
         created_by_label=actor.label,
         created_at=now,
     )
+    try:
+        with transaction.atomic():
+            campaign.save(force_insert=True)
+    except IntegrityError:
+        if Campaign.objects.filter(name=name).exists():
+            _refuse(name=_("A campaign has this name already. Choose another one."))
+        raise
     audit.record(
         actor=actor,
         action="voucher_campaign.created",
@@ -124,15 +131,16 @@ def issue_codes(*, actor: Actor, campaign: Campaign, count: int, now: datetime) 
     spent = VoucherCode.objects.filter(campaign=campaign, voided_at__isnull=False)
     taken = spent.aggregate(sum=Sum("redeemed_count"))["sum"] or 0
     if campaign.ended_at is not None:
-        raise CampaignFull(_("This campaign has ended."))
+        raise CampaignFull(_("This campaign has ended. Make a new one for more codes."))
     if campaign.kind == CampaignKind.SHARED:
         left = campaign.redemptions_max - taken
         if live.exists() or count != 1 or left < 1:
             raise CampaignFull(_("This campaign has one code. Void it to make another one."))
         redemptions_max = left
     else:
-        if live.count() + taken + count > campaign.redemptions_max:
-            raise CampaignFull(left=campaign.redemptions_max - live.count() - taken)
+        left = campaign.redemptions_max - live.count() - taken
+        if count > left:
+            raise CampaignFull(left=left)
         redemptions_max = 1
     made = [codes.generate() for _number in range(count)]
     normalized = [code.replace("-", "") for code in made]
