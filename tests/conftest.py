@@ -39,6 +39,8 @@ def pytest_configure() -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     # One address sends every request of a run; tests of the limits turn them on.
     settings.RATE_LIMITS_ENABLED = False
+    # Of many who are at something at once the last one waits long on a busy machine, and is not to be refused for it.
+    settings.LOCK_TIMEOUT_MS = 60_000
     # Each client makes the middleware anew, which otherwise lists every static file: most of a request's time.
     settings.WHITENOISE_AUTOREFRESH = True
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
@@ -48,6 +50,7 @@ def pytest_configure() -> None:
 def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_blocker: Any) -> None:
     # Tests survive no crash of the server, so they need not wait for its disk.
     settings.DATABASES["default"]["OPTIONS"]["options"] += " -c synchronous_commit=off"
+    settings.DATABASES["default"]["OPTIONS"]["options"] += f" -c lock_timeout={settings.LOCK_TIMEOUT_MS}"
     with django_db_blocker.unblock():
         settings.DATABASES["default"]["TEST"]["TEMPLATE"] = database.make_template()
 

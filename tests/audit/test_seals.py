@@ -18,7 +18,7 @@ from apps.audit.models import AuditEvent, Chain, Seal, WaitingEvent
 from apps.audit.sealing import FIRST, PEOPLE, digest_of
 from apps.core.actor import system_actor
 from tests import build
-from tests.threads import at_once
+from tests.threads import PATIENCE_SECONDS, at_once
 
 LAB, OTHER = UUID(int=1), UUID(int=2)
 
@@ -182,18 +182,18 @@ def test_what_is_committed_late_is_sealed_late(transactional_db):
             with transaction.atomic():
                 write("written first, committed last")
                 written.set()
-                assert may_commit.wait(20)
+                assert may_commit.wait(PATIENCE_SECONDS)
         finally:
             connections.close_all()
 
     thread = threading.Thread(target=late)
     thread.start()
-    assert written.wait(20)
+    assert written.wait(PATIENCE_SECONDS)
     write("committed first")
     seal()
     early = order()
     may_commit.set()
-    thread.join(20)
+    thread.join(PATIENCE_SECONDS)
     seal()
 
     assert early == [(1, "committed first")]

@@ -33,6 +33,7 @@ from tests.metering.events import (
     tick,
     usage,
 )
+from tests.threads import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
 
@@ -294,7 +295,7 @@ def test_a_worker_leaves_an_organization_that_somebody_works_on(lab):
             with pytest.raises(services.MeteringBusy):
                 services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW, wait=False)
 
-        pool.submit(in_thread, visit).result(timeout=20)
+        pool.submit(in_thread, visit).result(PATIENCE_SECONDS)
     assert DirtyBatch.objects.resources() == 1
 
     billing.meter_and_charge(organization_id=lab.pk, until=NOW, now=NOW, wait=False)

@@ -20,6 +20,7 @@ from apps.idempotency.models import StoredAnswer
 from apps.organizations.models import Project
 from config.urls import urlpatterns as ours
 from tests import build
+from tests.threads import PATIENCE_SECONDS
 
 entered = threading.Event()
 proceed = threading.Event()
@@ -32,7 +33,7 @@ class MakeProject(IdempotentMixin, OrganizationView):
         project = build.project(self.organization, request.data["slug"])
         if request.data.get("slow"):
             entered.set()
-            assert proceed.wait(10)
+            assert proceed.wait(PATIENCE_SECONDS)
         match request.data.get("fail"):
             case "conflict":
                 raise Conflict
@@ -204,14 +205,14 @@ def test_many_at_once_have_one_effect(transactional_db):
 
     first = threading.Thread(target=send)
     first.start()
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE_SECONDS)
     others = [threading.Thread(target=send) for _each in range(10)]
     for thread in others:
         thread.start()
     for thread in others:
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
     proceed.set()
-    first.join(20)
+    first.join(PATIENCE_SECONDS)
     again = post(build.client(secret), {"slug": "a", "slow": True})
 
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 10

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from base64 import b32decode
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
 
 import pytest
 import time_machine
@@ -13,11 +11,11 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as allauth_totp
 from cryptography.fernet import Fernet
-from django.db import connection
 from django_otp.oath import TOTP
 
 from apps.identity import services
 from apps.identity.models import FAILURES_COUNTED_MAX, MfaDevice
+from tests.threads import at_once
 
 START = datetime(2026, 5, 15, 12, 0, 10, tzinfo=UTC)
 
@@ -122,23 +120,15 @@ def test_two_threads_with_one_code_have_one_success(transactional_db):
     user, secret = services.create_staff(email="ada@example.com", password="correct horse battery", now=START)
     now = datetime.now(UTC)
     code = code_at(secret, now)
-    together = Barrier(2)
 
     def take() -> str:
-        together.wait()
         try:
             services.take_code(user=user, code=code, now=now)
         except (services.CodeRefused, services.CodesThrottled) as refusal:
             return refusal.code
-        else:
-            return "passed"
-        finally:
-            connection.close()
+        return "passed"
 
-    with ThreadPoolExecutor(2) as pool:
-        results = sorted(future.result() for future in [pool.submit(take), pool.submit(take)])
-
-    assert results == ["code_refused", "passed"]
+    assert sorted(at_once(take, take)) == ["code_refused", "passed"]
 
 
 def test_the_code_of_the_enrolment_counts_as_used(db, clock):

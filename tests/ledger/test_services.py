@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from apps.core.ids import uuid7
 from apps.ledger import services as ledger
 from apps.ledger.models import Account, AccountKind, Transfer, TransferKind, Wallet
 from apps.ledger.services import CurrencyMismatch, Posting
 from tests.build import NOW
+from tests.threads import at_once
 
 
 def top_up(book, amount=5):
@@ -50,19 +48,12 @@ def test_refuses_a_second_currency_and_writes_nothing(book):
 @pytest.mark.django_db(transaction=True)
 def test_two_threads_open_one_book():
     organization_id = uuid7()
-    together = Barrier(4)
 
-    def open_it(_number):
-        try:
-            together.wait()
-            with transaction.atomic():
-                book = ledger.open_book(organization_id=organization_id, currency="USD", now=NOW)
-                return dict(book.accounts)
-        finally:
-            connection.close()
+    def open_it():
+        with transaction.atomic():
+            return dict(ledger.open_book(organization_id=organization_id, currency="USD", now=NOW).accounts)
 
-    with ThreadPoolExecutor(4) as pool:
-        books = list(pool.map(open_it, range(4)))
+    books = at_once(*[open_it] * 4)
 
     assert all(book == books[0] for book in books)
     assert Wallet.objects.count() == 1

@@ -19,6 +19,7 @@ from apps.payments.sandbox.api import parse_form
 from apps.payments.sandbox.store import Store
 from apps.payments.sandbox.webhooks import Deliverer
 from tests.payments.conftest import SECRET_KEY
+from tests.threads import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def client(sandbox):
     return stripe.StripeClient(
         SECRET_KEY,
         base_addresses={"api": sandbox.url},
-        http_client=stripe.RequestsClient(timeout=(1, 3)),
+        http_client=stripe.RequestsClient(timeout=PATIENCE_SECONDS),
         max_network_retries=0,
     )
 
@@ -269,11 +270,13 @@ def test_the_same_key_for_another_request_is_refused(client):
 
 def test_a_key_in_flight_is_a_conflict_and_its_answer_comes_later(client, sandbox, monkeypatch):
     in_flight, may_land = threading.Event(), threading.Event()
-    monkeypatch.setattr(sandbox.api, "_sleep", lambda _seconds: in_flight.set() or may_land.wait(30))
+    monkeypatch.setattr(
+        sandbox.api, "_sleep", lambda _seconds: in_flight.set() or may_land.wait(PATIENCE_SECONDS)
+    )
     sandbox.act("fault", match="POST /v1/customers", action="delay", seconds=1)
     slow = threading.Thread(target=lambda: client.v1.customers.create({}, {"idempotency_key": "one"}))
     slow.start()
-    assert in_flight.wait(30)
+    assert in_flight.wait(PATIENCE_SECONDS)
 
     with pytest.raises(stripe.StripeError) as refused:
         client.v1.customers.create({}, {"idempotency_key": "one"})

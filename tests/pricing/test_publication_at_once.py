@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.db import OperationalError, connection, transaction
 from apps.pricing import selectors, services
 from apps.pricing.models import PriceBookVersion, VersionState
 from tests import build
+from tests.threads import PATIENCE_SECONDS, at_once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("rated")]
 
@@ -58,7 +60,7 @@ def test_publication_waits_for_whoever_charges_by_the_old_prices() -> None:
             organization_id=None, currency="USD", start=MAY, end=JUNE.replace(month=7)
         )
         assert prices.version_at(JUNE) == version
-    thread.join(timeout=10)
+    thread.join(PATIENCE_SECONDS)
 
     assert results[0].state == VersionState.PUBLISHED
 
@@ -73,24 +75,16 @@ def test_chargers_do_not_wait_for_each_other() -> None:
             return True
 
         thread, results = in_thread(charge)
-        thread.join(timeout=5)
+        thread.join(PATIENCE_SECONDS)
         assert results == [True]
 
 
 def test_two_publications_at_once_end_as_one() -> None:
     version = build.price_book({"unit_price": "1"}, effective_from=MAY)
     drafts = [draft(version), draft(version)]
-    barrier = threading.Barrier(2, timeout=10)
 
-    def work(one: PriceBookVersion) -> PriceBookVersion:
-        barrier.wait()
-        return publish(one, JUNE)
+    outcomes = at_once(*(partial(publish, one, JUNE) for one in drafts))
 
-    threads = [in_thread(lambda one=one: work(one)) for one in drafts]
-    for thread, _results in threads:
-        thread.join(timeout=10)
-
-    outcomes = [results[0] for _thread, results in threads]
     assert sorted(type(outcome).__name__ for outcome in outcomes) == [
         "EffectiveDateRefused",
         "PriceBookVersion",
@@ -107,7 +101,7 @@ def test_a_row_cannot_slip_into_a_version_that_is_being_published() -> None:
         thread, results = in_thread(lambda: following.prices.update(unit_price=7))
         thread.join(timeout=0.5)
         assert thread.is_alive()
-    thread.join(timeout=10)
+    thread.join(PATIENCE_SECONDS)
 
     assert "never changed or deleted" in str(results[0])
     assert not isinstance(results[0], OperationalError)
