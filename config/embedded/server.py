@@ -86,12 +86,15 @@ class Server(ABC):
         found = processes.find(self.program, self.tag)
         if not found:
             return False
+        ours = {process.pid for process in found}
         for ending, seconds in self.endings:
             pids = {process.pid for process in found}
             for process in found:
                 if process.parent not in pids:  # Its children follow it.
                     _send(process.pid, ending)
             if _wait_until(lambda: not self._remaining(), seconds):
+                for pid in ours & _children.keys():
+                    _children.pop(pid).wait()
                 return True
             found = self._remaining()
         raise StartError(f"{self.program} (process {found[0].pid}) does not stop; end it, then try again.")
