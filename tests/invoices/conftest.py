@@ -6,9 +6,6 @@ import pytest
 
 from apps.organizations.models import Organization
 from tests import build
-from tests.limits.conftest import limited
-
-__all__ = ["APRIL", "lab", "limited"]
 
 APRIL = datetime(2026, 4, 10, tzinfo=UTC)
 
