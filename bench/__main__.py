@@ -80,8 +80,7 @@ def measure_ingest(options: argparse.Namespace) -> dict[str, float]:
     world.price_book()
     key = {"Authorization": f"Bearer {world.integration_key()}"}
     headers = key | {"Content-Type": "application/cloudevents-batch+json"}
-    if options.stored:
-        world.store_events(options.stored)
+    stored = world.store_events(options.stored) if options.stored else None
     bodies = world.heartbeat_bodies(organizations, options.events)
     warm = bodies[: max(1, min(2, len(bodies) - 1))]
     spent: Counter[str] = Counter()
@@ -111,6 +110,11 @@ def measure_ingest(options: argparse.Namespace) -> dict[str, float]:
         large = world.large_lines(organizations, load.CONNECTIONS, events=min(10_000, options.events))
         load.post_all(port, URL, large, key | {"Content-Type": "application/x-ndjson"})
         web_rss = max(stack.peak_rss_mb(pid) for pid in stack.children(master))
+    drained: dict[str, float] = {}
+    if stored:
+        world.queue_stored(stored, options.stored)
+        per_s, drain_rss = _metered_events_per_s([stored], options.stored)
+        drained = {"backlog_events_per_s": round(per_s), "peak_rss_mb_backlog": drain_rss}
     thousands = spent["sent"] / 1000
     cpu_ms = (spent["web_cpu_ms"] + spent["postgres_cpu_ms"]) / thousands
     copy_ms = spent["copy_cpu_ms"] / thousands
@@ -126,6 +130,7 @@ def measure_ingest(options: argparse.Namespace) -> dict[str, float]:
         "metered_events_per_s": round(metered),
         "peak_rss_mb_web": web_rss,
         "peak_rss_mb_worker": meter_rss,
+        **drained,
     }
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from apps.core.actor import system_actor
 from apps.core.permissions import IntegrationScope, Permission
 from apps.credentials import services as credentials
+from apps.metering.models import DIRTY_RESOURCES_MAX
 from apps.organizations import services as organizations
 from apps.organizations.models import Organization
 from apps.pricing import files
@@ -134,8 +135,11 @@ def large_lines(organizations: list[Organization], count: int, *, events: int) -
     return bodies
 
 
-def store_events(count: int) -> None:
-    """Fill the event table as if that many heartbeats of 1,000 resources had arrived and been counted before."""
+def store_events(count: int) -> Organization:
+    """Fill the event table as if that many events of 1,000 resources had arrived and been counted before.
+
+    Returns the organization whose resources they are: each started once and reported every second since.
+    """
     (organization,) = make_organizations(1, "stored")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -144,17 +148,52 @@ def store_events(count: int) -> None:
             [organization.pk, RESOURCES],
         )
         for at in range(0, count, 100_000):
+            until = min(at + 100_000, count)
+            # The events are numbered in the order of their time; each resource's first one is its start.
             cursor.execute(
                 "INSERT INTO metering_usageevent (source, event_id, payload_hash, organization_id, resource_id, type, "
-                "time, sku, region, meter, labels, received_at, correlation_id) "
-                "SELECT 'bench', gen_random_uuid()::text, sha256(i::text::bytea), %s, resource.id, "
-                "'allocation.heartbeat', now() - i * interval '1 millisecond', '', '', '', '{}', now(), '' "
-                "FROM generate_series(%s, %s) AS i JOIN (SELECT id, row_number() OVER () - 1 AS number "
-                "FROM metering_resource WHERE source = 'stored') resource ON resource.number = i %% %s",
-                [organization.pk, at, min(at + 100_000, count) - 1, RESOURCES],
+                "time, sku, region, meter, gpus, labels, received_at, correlation_id) "
+                "SELECT 'bench', gen_random_uuid()::text, sha256(i::text::bytea), %(organization)s, resource.id, "
+                "CASE WHEN i < %(resources)s THEN 'allocation.started' ELSE 'allocation.heartbeat' END, "
+                "now() - (%(count)s - i) * interval '1 millisecond', "
+                "CASE WHEN i < %(resources)s THEN %(sku)s ELSE '' END, "
+                "CASE WHEN i < %(resources)s THEN %(region)s ELSE '' END, '', "
+                "CASE WHEN i < %(resources)s THEN 8 END, '{}', now(), '' "
+                "FROM generate_series(%(first)s, %(last)s) AS i "
+                "JOIN (SELECT id, row_number() OVER () - 1 AS number "
+                "FROM metering_resource WHERE source = 'stored') resource ON resource.number = i %% %(resources)s",
+                {
+                    "organization": organization.pk,
+                    "resources": RESOURCES,
+                    "count": count,
+                    "sku": SKU,
+                    "region": REGION,
+                    "first": at,
+                    "last": until - 1,
+                },
             )
         cursor.execute("ANALYZE metering_usageevent")
         cursor.execute("ANALYZE metering_resource")
+    return organization
+
+
+def queue_stored(organization: Organization, count: int) -> None:
+    """Make the stored events wait to be counted, as batches of 1,000 that arrived while no tick ran."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO metering_dirtybatch (organization_id, resource_ids, since) "
+            "SELECT %(organization)s, part.ids, "
+            "array_fill(now() - (%(count)s - i) * interval '1 millisecond', ARRAY[cardinality(part.ids)]) "
+            "FROM generate_series(0, %(count)s - 1, %(batch)s) AS i, "
+            "(SELECT array_agg(id) AS ids FROM (SELECT id, row_number() OVER () AS number FROM metering_resource "
+            "WHERE source = 'stored') resource GROUP BY number / %(part)s) part",
+            {
+                "organization": organization.pk,
+                "count": count,
+                "batch": BATCH,
+                "part": DIRTY_RESOURCES_MAX,
+            },
+        )
 
 
 def running_bodies(
