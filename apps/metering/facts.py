@@ -243,7 +243,8 @@ def _cuts(resource_id: UUID, since: int, until: int, cutoff: int) -> Iterator[in
         hours = cursor.fetchall()
     count, last = 0, since
     for hour, events in hours:
-        if count and count + events > FACTS_MAX and hour > last:
+        # A crowded hour is divided by itself: its parts are put together again, what comes before it is not.
+        if hour > last and (events > FACTS_MAX or (count and count + events > FACTS_MAX)):
             yield hour
             count, last = 0, hour
         count += events

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from apps.metering import selectors, services
+import pytest
+
+from apps.metering import facts, selectors, services
 from apps.metering.models import DirtyBatch, MeteringState, Resource, UsageChange, UsageHour
 from apps.metering.services import counting
 from apps.organizations.models import BillingPeriod
@@ -286,3 +288,31 @@ def test_usage_of_years_is_written_in_slices_and_is_the_same(lab, monkeypatch):
     tick(lab.pk)
     assert sum(1 for key in usage(lab.pk) if key[2] == "long") == 24
     assert UsageHour.objects.filter(organization=lab, resource__subject="long").count() == 73
+
+
+@pytest.mark.parametrize("minute", [0, 30])
+def test_what_precedes_an_hour_that_is_counted_in_parts_is_counted_too(lab, monkeypatch, minute):
+    """Usage that an earlier start or reading proves for the hours before the first crowded one."""
+    monkeypatch.setattr(facts, "FACTS_MAX", 1)
+    begin = EARLIER - minutes(120)
+    crowded = EARLIER + minutes(60 + minute)
+    send(
+        reading(begin, "egress_gb", 7, subject="a"),
+        started("a", begin + minutes(30), gpus=1),
+        heartbeat("a", begin + minutes(100)),
+    )
+    tick(lab.pk, begin + minutes(100))
+
+    send(*(resized("a", crowded + minutes(after), after + 1) for after in (1, 2, 3)))
+    send(reading(begin + minutes(110), "egress_gb", 5, subject="a"))
+    tick(lab.pk, crowded + minutes(4))
+
+    hours = usage(lab.pk)
+    assert {key[3]: quantity for key, quantity in hours.items() if key[0] == "egress_gb"} == {
+        "05-15 07:00": "7",
+        "05-15 08:00": "5",
+    }
+    gpu_seconds = sum(Decimal(quantity) for key, quantity in hours.items() if key[0] == "gpu_hours")
+    alone = (crowded + minutes(1) - begin - minutes(30)) // timedelta(seconds=1)
+    # One GPU until the first resize, then 2, 3 and 4 for a minute each.
+    assert gpu_seconds == alone + 60 * (2 + 3 + 4)
