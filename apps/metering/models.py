@@ -259,6 +259,7 @@ class DirtyBatch(models.Model):
 
     resource_ids: the resources that one batch of events concerned; a hint to count them, so it is no reference.
     since: for each of them, the earliest moment that its new events can change.
+    is_folded: whether the row says once what several batches said.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -272,6 +273,7 @@ class DirtyBatch(models.Model):
     )
     resource_ids = ArrayField(models.UUIDField(), verbose_name=_("resources"))
     since = ArrayField(models.DateTimeField(), verbose_name=_("since"))
+    is_folded = models.BooleanField(_("folded"), default=False, db_default=False)
 
     objects = DirtyBatchQuerySet.as_manager()
 

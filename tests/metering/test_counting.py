@@ -195,6 +195,37 @@ def test_a_resource_with_a_backlog_of_news_is_counted_in_one_step(lab):
     assert usage(lab.pk) == {("gpu_hours", "h100", "a", "05-15 09:00"): "28800"}
 
 
+def test_a_backlog_of_many_resources_takes_the_steps_that_its_resources_take(lab):
+    send(*(started(f"r{number}", EARLIER, gpus=1) for number in range(10)))
+    for minute in range(1, 60):
+        send(*(heartbeat(f"r{number}", EARLIER + minutes(minute)) for number in range(10)))
+    assert (DirtyBatch.objects.count(), selectors.backlog()) == (60, 600)
+
+    # Two steps of five, and one to see that nothing is left.
+    assert tick(lab.pk, limit=5) == 3
+    assert selectors.backlog() == 0
+    assert usage(lab.pk) == {
+        ("gpu_hours", "h100", f"r{number}", "05-15 09:00"): "3600" for number in range(10)
+    }
+
+
+def test_news_that_come_while_a_backlog_drains_are_counted(lab):
+    send(*(started(f"r{number}", EARLIER, gpus=1) for number in range(6)))
+    for minute in range(1, 20):
+        send(*(heartbeat(f"r{number}", EARLIER + minutes(minute)) for number in range(6)))
+    assert services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW, limit=2).more
+
+    for minute in range(20, 60):
+        send(*(heartbeat(f"r{number}", EARLIER + minutes(minute)) for number in range(6)))
+    send(stopped("r0", EARLIER + minutes(30)))
+
+    assert tick(lab.pk, limit=2) <= 8
+    assert usage(lab.pk) == {
+        ("gpu_hours", "h100", f"r{number}", "05-15 09:00"): "3600" if number else "1800"
+        for number in range(6)
+    }
+
+
 def test_what_a_step_claims_beyond_its_limit_goes_back(lab):
     send(*(recorded(f"r{number:03d}", EARLIER, EARLIER + minutes(1)) for number in range(600)))
     assert [len(batch.resource_ids) for batch in DirtyBatch.objects.order_by("pk")] == [250, 250, 100]
@@ -215,7 +246,7 @@ def test_a_step_reads_the_same_number_of_queries_however_many_resources(lab, dja
     tick(lab.pk, NOW - minutes(1))
     send(*(recorded(f"r{number}", EARLIER + minutes(1), EARLIER + minutes(2)) for number in range(50)))
 
-    # Savepoints 4; state: make, set wait, lock, reset wait 4; news: claim until nothing is left 2;
+    # Savepoints 4; state: make, set wait, lock, reset wait 4; news: fold, claim 2;
     # resources: with news, unfinished 2; events 1; periods: earliest, latest, starts 3; hours: read, write 2;
     # changes 1; resources 1; state 1.
     with django_assert_num_queries(21):

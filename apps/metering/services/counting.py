@@ -27,27 +27,45 @@ from apps.organizations.models import BillingPeriod
 LOCK_WAIT_MS = 60_000
 # Hours are computed, compared and written in slices of about so many, so that a backlog of years needs no more memory.
 SLICE_HOURS = 20_000
-# Changes of resources that are claimed at once, when most of them concern resources that are counted anyway.
-CLAIMED_MAX = 20_000
+# Batches that wait are folded when there are more than so many, and so many at once.
+FOLDED_FROM, FOLDED_MAX = 8, 4_000
 _MILLIONTHS = -6
 
 
+_FOLD = """
+    WITH oldest AS MATERIALIZED (
+        SELECT id FROM metering_dirtybatch
+         WHERE organization_id = %(organization)s AND NOT is_folded ORDER BY id LIMIT %(most)s
+    ), taken AS (
+        DELETE FROM metering_dirtybatch batch USING oldest
+         WHERE batch.id = oldest.id AND (SELECT count(*) FROM oldest) > %(few)s
+        RETURNING batch.resource_ids, batch.since
+    ), news AS (
+        SELECT resource_id, min(news.since) AS since, row_number() OVER (ORDER BY resource_id) - 1 AS place
+          FROM taken CROSS JOIN unnest(taken.resource_ids, taken.since) AS news (resource_id, since)
+         GROUP BY resource_id
+    )
+    INSERT INTO metering_dirtybatch (organization_id, resource_ids, since, is_folded)
+    SELECT %(organization)s, array_agg(resource_id), array_agg(since), true
+      FROM news GROUP BY place / %(row)s ORDER BY place / %(row)s
+"""
 _CLAIM = """
-    WITH oldest AS (
+    WITH oldest AS MATERIALIZED (
         SELECT id, sum(cardinality(resource_ids)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
                    - cardinality(resource_ids) AS before
-          FROM metering_dirtybatch WHERE organization_id = %s AND id > %s ORDER BY id LIMIT %s
+          FROM metering_dirtybatch WHERE organization_id = %(organization)s ORDER BY id LIMIT %(limit)s
     ), claimed AS (
-        DELETE FROM metering_dirtybatch batch USING oldest WHERE batch.id = oldest.id AND oldest.before < %s
-        RETURNING batch.id, batch.resource_ids, batch.since
+        DELETE FROM metering_dirtybatch batch USING oldest
+         WHERE batch.id = oldest.id AND oldest.before < %(limit)s
+        RETURNING batch.resource_ids, batch.since
     )
-    SELECT news.resource_id, min(news.since), (SELECT max(id) FROM claimed)
+    SELECT news.resource_id, min(news.since), sum(count(*)) OVER ()
       FROM claimed CROSS JOIN unnest(claimed.resource_ids, claimed.since) AS news (resource_id, since)
      GROUP BY news.resource_id ORDER BY news.resource_id
 """
 _PUT_BACK = """
-    INSERT INTO metering_dirtybatch (organization_id, resource_ids, since)
-    SELECT %s, array_agg(resource_id), array_agg(since)
+    INSERT INTO metering_dirtybatch (organization_id, resource_ids, since, is_folded)
+    SELECT %s, array_agg(resource_id), array_agg(since), true
       FROM unnest(%s::uuid[], %s::timestamptz[]) WITH ORDINALITY AS news (resource_id, since, place)
      GROUP BY (place - 1) / %s
 """
@@ -150,27 +168,27 @@ def _claim_news(organization_id: UUID, limit: int) -> tuple[dict[UUID, datetime]
     """Delete the oldest dirty rows; return the earliest moment that concerns each of at most `limit` resources.
 
     Also returns whether to ask again.
-    Exactly the rows that the statement saw are deleted: an event that commits from now on has a row of its own. A
-    resource that waits a thousand times, as in a backlog of heartbeats, is claimed a thousand times at once. What is
-    one row with a claimed resource, but beyond the limit, goes back to the end of the queue.
+    Exactly the rows that a statement saw are deleted: an event that commits from now on has a row of its own. Batches
+    that repeat the same resources, as a backlog of heartbeats does, are first folded into rows that name each once.
+    What is one row with a claimed resource, but beyond the limit, goes back to the end of the queue.
     """
-    news: dict[UUID, datetime] = {}
-    last, size = 0, limit
     with connection.cursor() as cursor:
-        while len(news) < limit:
-            cursor.execute(_CLAIM, [organization_id, last, size, size])
-            rows = cursor.fetchall()
-            if not rows:
-                return news, False
-            for resource_id, since, last_id in rows:
-                news[resource_id] = min(since, news.get(resource_id, since))
-                last = last_id
-            size = min(2 * size, CLAIMED_MAX)
-        if excess := list(news)[limit:]:
-            cursor.execute(
-                _PUT_BACK, [organization_id, excess, [news.pop(pk) for pk in excess], DIRTY_RESOURCES_MAX]
-            )
-    return news, True
+        cursor.execute(
+            _FOLD,
+            {
+                "organization": organization_id,
+                "few": FOLDED_FROM,
+                "most": FOLDED_MAX,
+                "row": DIRTY_RESOURCES_MAX,
+            },
+        )
+        cursor.execute(_CLAIM, {"organization": organization_id, "limit": limit})
+        claimed = cursor.fetchall()
+        if excess := claimed[limit:]:
+            ids, since, _changes = zip(*excess, strict=True)
+            cursor.execute(_PUT_BACK, [organization_id, list(ids), list(since), DIRTY_RESOURCES_MAX])
+    may_be_more = bool(claimed) and claimed[0][2] >= limit
+    return {resource_id: since for resource_id, since, _changes in claimed[:limit]}, may_be_more
 
 
 def _count(
