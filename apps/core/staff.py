@@ -32,7 +32,19 @@ def staff_actor(request: HttpRequest) -> Actor:
     return Actor(kind=ActorKind.STAFF, id=user.pk, label=user.get_username(), address=client_address(request))
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class LinkedRowsAdmin(admin.ModelAdmin):
+    """The first column leads to its row, unless it is itself a link to elsewhere: then the next one does."""
+
+    def get_list_display_links(
+        self, request: HttpRequest, list_display: list[Any] | tuple[Any, ...]
+    ) -> list[Any] | tuple[Any, ...]:
+        """Return the columns that lead to the row; a column whose name ends in `_link` is a link already."""
+        if self.list_display_links or self.list_display_links is None:
+            return super().get_list_display_links(request, list_display)
+        return [next(column for column in list_display if not str(column).endswith("_link"))]
+
+
+class ReadOnlyAdmin(LinkedRowsAdmin):
     """Rows are shown, never edited; a change is an action that calls a service with a reason."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -45,7 +57,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
-class ServiceAdmin(admin.ModelAdmin):
+class ServiceAdmin(LinkedRowsAdmin):
     """Saves through services, and shows what they refuse."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
