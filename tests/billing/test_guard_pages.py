@@ -9,16 +9,14 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_otp import DEVICE_ID_SESSION_KEY
 
 from apps.billing import services as billing
 from apps.billing.models import BillingTransition, Hold, SpendGuard
 from apps.core.periods import floor_hour
 from apps.core.permissions import Role
-from apps.identity import services as identity
-from apps.identity.models import MfaDevice
 from tests import build
 from tests.metering.events import heartbeat, started
+from tests.staff import staff_client
 
 pytestmark = pytest.mark.django_db
 
@@ -31,13 +29,7 @@ def lab():
 
 @pytest.fixture
 def staff() -> Client:
-    user, _secret = identity.create_staff(email="staff@example.com", password="correct horse", now=build.NOW)
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
-    session.save()
-    return client
+    return staff_client()
 
 
 def test_staff_decide_limit_warning_and_block_in_one_step_with_a_reason(staff, lab):

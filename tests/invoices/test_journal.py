@@ -20,8 +20,8 @@ from apps.invoices.models import Invoice, JournalEntry, JournalMonth
 from tests import build
 from tests.billing.runs import HOUR
 from tests.invoices.conftest import APRIL
-from tests.invoices.test_staff import staff  # noqa: F401  A fixture.
 from tests.money import books, failing
+from tests.staff import staff_client
 
 MAY = datetime(2026, 5, 3, tzinfo=UTC)
 JUNE = datetime(2026, 6, 2, tzinfo=UTC)
@@ -190,7 +190,8 @@ def test_the_day_is_the_sellers_and_each_seller_has_its_own_numbers(lab, setting
     ]
 
 
-def test_staff_lock_and_unlock_from_the_pages(lab, staff):  # noqa: F811
+def test_staff_lock_and_unlock_from_the_pages(lab):
+    staff = staff_client()
     page = reverse("admin:invoices_journal_month", args=["2026-04"])
     assert "open" in staff.get(reverse("admin:invoices_journal")).content.decode()
     assert "6.23" in staff.get(page).content.decode()

@@ -6,12 +6,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from django.test import Client
 from django.urls import reverse
-from django_otp import DEVICE_ID_SESSION_KEY
 
-from apps.identity import services as identity
-from apps.identity.models import MfaDevice
 from apps.invoices import selectors
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceLine, SellerEntity, TaxExemption, TaxRate
@@ -21,9 +17,9 @@ from apps.notifications.rendering import render
 from apps.organizations.models import BillingPeriod
 from tests import build
 from tests.billing.runs import HOUR, run
-from tests.build import NOW
 from tests.invoices.conftest import APRIL
 from tests.money import failing
+from tests.staff import staff_client, staff_user
 
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
 MAY = datetime(2026, 5, 3, tzinfo=UTC)
@@ -31,13 +27,7 @@ MAY = datetime(2026, 5, 3, tzinfo=UTC)
 
 @pytest.fixture
 def staff(db):
-    user, _secret = identity.create_staff(email="staff@example.com", password="correct horse", now=NOW)
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
-    session.save()
-    return client
+    return staff_client()
 
 
 @pytest.fixture
@@ -98,14 +88,10 @@ def test_cancelling_says_what_follows(staff, lab):
 
 def test_without_the_permission_staff_read_only(staff, lab):
     invoice = build.closed(lab, "2026-04").invoice
-    user, _secret = identity.create_staff(email="reader@example.com", password="correct horse", now=NOW)
+    user = staff_user("reader@example.com")
     user.is_superuser = False
     user.save()
-    reader = Client()
-    reader.force_login(user)
-    session = reader.session
-    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
-    session.save()
+    reader = staff_client(user)
 
     for name in ("finalise", "credit", "cancel", "write-off", "send"):
         assert reader.post(page(name, invoice), {"reason": "x"}).status_code == 403, name

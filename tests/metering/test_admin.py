@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 from django.urls import reverse
-from django_otp import DEVICE_ID_SESSION_KEY
 
-from apps.identity import services as identity
-from apps.identity.models import MfaDevice
 from apps.metering.models import DirtyBatch, MeteringState, Resource, UsageChange, UsageEvent, UsageHour
-from tests import build
 from tests.metering.events import EARLIER, heartbeat, minutes, reading, recorded, send, started, tick
+from tests.staff import staff_client
 
 MODELS = [UsageEvent, Resource, UsageHour, DirtyBatch, UsageChange, MeteringState]
 
@@ -30,13 +27,7 @@ def rows(lab):
 
 @pytest.fixture
 def staff(db):
-    user, _secret = identity.create_staff(email="staff@example.com", password="correct horse", now=build.NOW)
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
-    session.save()
-    return client
+    return staff_client()
 
 
 def page(client: Client, model, pk: object = None, **query: str) -> str:

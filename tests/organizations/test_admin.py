@@ -6,17 +6,14 @@ import re
 
 import pytest
 from django.contrib import admin
-from django.test import Client
 from django.urls import reverse
-from django_otp import DEVICE_ID_SESSION_KEY
 
 from apps.audit.models import AuditEvent
 from apps.core.permissions import Role
 from apps.credentials.models import ApiKey, Integration
-from apps.identity import services as identity
-from apps.identity.models import MfaDevice
 from apps.organizations.models import Membership, Organization, OrganizationSlug
 from tests import build
+from tests.staff import staff_client
 
 pytestmark = pytest.mark.django_db
 OURS = ("organizations", "credentials", "audit", "outbox")
@@ -24,13 +21,7 @@ OURS = ("organizations", "credentials", "audit", "outbox")
 
 @pytest.fixture
 def staff():
-    user, _secret = identity.create_staff(email="staff@example.com", password="correct horse", now=build.NOW)
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
-    session.save()
-    return client
+    return staff_client()
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from django.contrib import admin
 from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 from django.contrib.messages.storage.cookie import CookieStorage
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from django.urls import reverse
 from django.utils import timezone
-from django_otp import DEVICE_ID_SESSION_KEY
 
 from apps.identity import services as identity
 from apps.identity.models import MfaDevice
@@ -25,6 +24,7 @@ from apps.payments.models import Difference, DifferenceKind, EventState, Refund,
 from tests import build
 from tests.money import lots
 from tests.payments.paid import paid
+from tests.staff import staff_client, staff_user
 
 pytestmark = pytest.mark.django_db
 
@@ -50,15 +50,7 @@ def act(rf):
 @pytest.fixture
 def staff(db):
     """Return a verified browser of staff with every right."""
-    user, _secret = identity.create_staff(
-        email="ada@example.com", password="correct horse battery", now=timezone.now()
-    )
-    browser = Client()
-    browser.force_login(user)
-    session = browser.session
-    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
-    session.save()
-    return browser
+    return staff_client(staff_user("ada@example.com"))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
-from django_otp import DEVICE_ID_SESSION_KEY
 
 from apps.audit.models import AuditEvent
 from apps.identity import services as identity
-from apps.identity.models import MfaDevice, User
 from apps.pricing.models import (
     BookAssignment,
     Meter,
@@ -27,6 +25,7 @@ from apps.pricing.models import (
     VersionState,
 )
 from tests import build
+from tests.staff import staff_client
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("rated")]
 
@@ -37,19 +36,10 @@ TIERS = {
 }  # fmt: skip
 
 
-def verified(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    session = client.session
-    session[DEVICE_ID_SESSION_KEY] = MfaDevice.objects.get(user=user).persistent_id
-    session.save()
-    return client
-
-
 @pytest.fixture
 def staff() -> Client:
     user, _secret = identity.create_staff(email="ada@example.com", password="correct horse", now=build.NOW)
-    return verified(user)
+    return staff_client(user)
 
 
 @pytest.fixture
@@ -262,7 +252,7 @@ def test_steps_need_a_permission_of_their_own(published: PriceBookVersion) -> No
         email="eve@example.com", password="correct horse", superuser=False, now=build.NOW
     )
 
-    assert verified(user).get(step_url(published, "retire")).status_code == 403
+    assert staff_client(user).get(step_url(published, "retire")).status_code == 403
 
 
 def test_books_and_entries_are_added_through_services(staff: Client, published: PriceBookVersion) -> None:
