@@ -97,7 +97,7 @@ def test_old_news_never_takes_back_what_is_paid(stripe, lab):
     stripe.pay(payment.checkout_url)
     payments.sync_payment(payment.id, now=timezone.now())
 
-    applying.apply_session(payment.id, old, now=timezone.now())
+    applying.apply_session(payment, old, now=timezone.now())
 
     payment.refresh_from_db()
     assert payment.state == PaymentState.SUCCEEDED

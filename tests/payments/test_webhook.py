@@ -8,7 +8,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.payments import services as payments
@@ -18,7 +19,7 @@ from apps.payments.services import inbox
 from tests import build
 from tests.money import books, failing
 from tests.payments.conftest import WEBHOOK_SECRET, signed
-from tests.payments.paid import top_up
+from tests.payments.paid import paid, top_up
 
 pytestmark = pytest.mark.django_db
 
@@ -238,6 +239,19 @@ def test_received_and_processed_are_different_facts(stripe, deliver):
         ("checkout.session.completed", EventState.PROCESSED),
     }
     assert failing() == []
+
+
+def test_news_that_is_known_asks_stripe_and_locks_nothing(stripe, deliver, lab):
+    payment = paid(stripe, lab)
+    event = next(event for event in stripe.events() if event["type"] == "payment_intent.succeeded")
+    assert deliver(event) == 200
+
+    with CaptureQueriesContext(connection) as queries:
+        assert process().processed == 1
+
+    assert ("GET", f"/v1/payment_intents/{payment.intent_id}", "") == stripe.api.requests[-1]
+    assert [query["sql"] for query in queries if "ledger_wallet" in query["sql"]] == []
+    assert StripeEvent.objects.get().state == EventState.PROCESSED
 
 
 def test_ten_failures_are_a_dead_letter_that_can_be_replayed(stripe, deliver):

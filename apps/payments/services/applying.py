@@ -38,16 +38,16 @@ def sync_session(session_id: str, *, now: datetime) -> Payment | None:
     session = gateway.current().session(session_id)
     if payment is None:
         payment = _by_reference(session.reference)
-    return apply_session(payment.id, session, now=now) if payment is not None else None
+    return apply_session(payment, session, now=now) if payment is not None else None
 
 
 def sync_payment(payment_id: UUID, *, now: datetime) -> Payment:
     """Ask Stripe what became of a payment and apply it; the success page and the sweeps call this."""
     payment = Payment.objects.get(pk=payment_id)
     if payment.intent_id:
-        return apply_intent(payment.id, gateway.current().intent(payment.intent_id), now=now)
+        return apply_intent(payment, gateway.current().intent(payment.intent_id), now=now)
     if payment.session_id:
-        return apply_session(payment.id, gateway.current().session(payment.session_id), now=now)
+        return apply_session(payment, gateway.current().session(payment.session_id), now=now)
     return payment
 
 
@@ -57,7 +57,7 @@ def sync_intent(intent_id: str, *, now: datetime) -> Payment | None:
     intent = gateway.current().intent(intent_id)
     if payment is None:
         payment = _by_reference(intent.reference)
-    return apply_intent(payment.id, intent, now=now) if payment is not None else None
+    return apply_intent(payment, intent, now=now) if payment is not None else None
 
 
 def paid_by_intent(intent_id: str | None, *, now: datetime) -> Payment | None:
@@ -73,30 +73,42 @@ def paid_by_intent(intent_id: str | None, *, now: datetime) -> Payment | None:
     return payment
 
 
-def apply_session(payment_id: UUID, session: Session, *, now: datetime) -> Payment:
+def apply_session(payment: Payment, session: Session, *, now: datetime) -> Payment:
     """Apply a session as Stripe has just shown it; paid is only what its intent says is paid."""
     if session.intent_id:
         intent = gateway.current().intent(session.intent_id)
-        payment = apply_intent(payment_id, intent, now=now, session=session)
-    else:
-        payment = Payment.objects.get(pk=payment_id)
+        payment = apply_intent(payment, intent, now=now, session=session)
     if session.status == "expired":
-        return _end(payment_id, PaymentState.EXPIRED, now=now)
+        return _end(payment.id, PaymentState.EXPIRED, now=now)
     return payment
 
 
 def apply_intent(
-    payment_id: UUID, intent: Intent, *, now: datetime, session: Session | None = None
+    payment: Payment, intent: Intent, *, now: datetime, session: Session | None = None
 ) -> Payment:
     """Apply an intent as Stripe has just shown it: note it, move the state forward, and post it once when it is paid.
 
-    Raises DoesNotFit when it is another payment's, or of another amount.
+    payment: our row, read at any time before. Raises DoesNotFit when the intent is another payment's, or of another
+    amount.
     """
+    _check_fits(payment, intent)
+    state = _state_of(payment, intent, session)
+    if payment.intent_id == intent.id and (state is None or not payment.may_become(state)):
+        # States only move forward, so what is no news to an older row is none to a newer one: nothing to lock for.
+        return payment
     receipt = None
-    is_news = not Payment.objects.filter(pk=payment_id, state=PaymentState.SUCCEEDED).exists()
-    if is_news and intent.status == "succeeded" and intent.charge_id:
+    if state == PaymentState.SUCCEEDED and intent.charge_id and payment.may_become(state):
         receipt = gateway.current().receipt(intent.charge_id)
-    return _apply_intent(payment_id, intent, receipt, session, now=now)
+    return _apply_intent(payment.id, intent, receipt, session, now=now)
+
+
+def _check_fits(payment: Payment, intent: Intent) -> None:
+    if payment.intent_id not in (None, intent.id) or intent.reference not in ("", str(payment.id)):
+        raise DoesNotFit(f"{intent.id} is not the intent of payment {payment.id}")
+    if (intent.amount_minor, intent.currency) != (payment.amount_minor, payment.currency):
+        raise DoesNotFit(
+            f"{intent.id} is of {intent.amount_minor} {intent.currency}, the payment of another amount"
+        )
 
 
 @transaction.atomic
@@ -104,12 +116,7 @@ def _apply_intent(
     payment_id: UUID, intent: Intent, receipt: Receipt | None, session: Session | None, *, now: datetime
 ) -> Payment:
     payment = _lock(payment_id, now=now)
-    if payment.intent_id not in (None, intent.id) or intent.reference not in ("", str(payment.id)):
-        raise DoesNotFit(f"{intent.id} is not the intent of payment {payment.id}")
-    if (intent.amount_minor, intent.currency) != (payment.amount_minor, payment.currency):
-        raise DoesNotFit(
-            f"{intent.id} is of {intent.amount_minor} {intent.currency}, the payment of another amount"
-        )
+    _check_fits(payment, intent)
     if payment.intent_id is None:
         payment.intent_id = intent.id
         payment.save(update_fields=["intent_id"])

@@ -39,7 +39,7 @@ def charge_card(*, payment_id: UUID, now: datetime) -> Payment:
     if intent.status == "requires_confirmation":
         intent = _confirm(payment, intent, now=now)
     failpoints.reach("payments.after_call")
-    applied = applying.apply_intent(payment_id, intent, now=now)
+    applied = applying.apply_intent(payment, intent, now=now)
     Payment.objects.filter(pk=payment_id).update(leased_until=None)
     return applied
 

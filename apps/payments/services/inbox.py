@@ -192,7 +192,7 @@ def process_events(
 @transaction.atomic
 def _claim(count: int, *, now: datetime) -> list[StripeEvent]:
     due = StripeEvent.objects.due(now).order_by("next_attempt_at", "id")
-    claimed = list(due.select_for_update(skip_locked=True, no_key=True)[:count])
+    claimed = list(due.defer("body").select_for_update(skip_locked=True, no_key=True)[:count])
     for event in claimed:
         event.attempts += 1
         event.next_attempt_at = now + LEASE
