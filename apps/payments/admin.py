@@ -32,7 +32,7 @@ from apps.core.staff import (
     take_step,
 )
 from apps.payments import services as payments
-from apps.payments.forms import BankReceiptForm
+from apps.payments.forms import BankReceiptForm, StaffRefundForm
 from apps.payments.models import (
     AutoTopUp,
     CardSetup,
@@ -42,6 +42,7 @@ from apps.payments.models import (
     Dispute,
     Payment,
     PaymentMethod,
+    PaymentState,
     Reconciliation,
     Refund,
     StripeCustomer,
@@ -66,9 +67,13 @@ class _Staff(OrganizationLink, ReadOnlyAdmin):
             try:
                 act(row, reason)
             except DomainError as error:
-                self.message_user(request, f"{row}: {error}", messages.ERROR)
+                self.message_user(request, f"{self.named(row)}: {error}", messages.ERROR)
             else:
-                self.message_user(request, f"{row}: {done}")
+                self.message_user(request, f"{self.named(row)}: {done}")
+
+    def named(self, row: Any) -> str:
+        """Return what messages call a row."""
+        return str(row)
 
     def has_own_permission(self, request: HttpRequest, name: str) -> bool:
         """Return whether the staff user holds a permission of this app."""
@@ -83,7 +88,7 @@ class _Staff(OrganizationLink, ReadOnlyAdmin):
 class PaymentAdmin(_Staff):
     list_display = (
         "created_at", "organization_link", "kind", "state", "amount", "settled", "paid_with", "invoice_link",
-        "intent_id", "lot_link",
+        "intent_id", "lot_link", "step",
     )  # fmt: skip
     list_filter = ("state", "kind", "currency")
     list_select_related = ("organization", "invoice")
@@ -103,6 +108,47 @@ class PaymentAdmin(_Staff):
     def lot_link(self, payment: Payment) -> SafeString:
         return list_link("ledger_transfer", _("Transfers"), q=payment.id)
 
+    def get_urls(self) -> list[Any]:
+        refund = self.admin_site.admin_view(self.refund)
+        return [path("<uuid:payment_id>/refund", refund, name="payments_payment_refund"), *super().get_urls()]
+
+    @admin.display(description=gettext_lazy("Next step"))
+    def step(self, payment: Payment) -> SafeString | str:
+        if payment.state != PaymentState.SUCCEEDED or payment.intent_id is None:
+            return "–"
+        url = reverse("admin:payments_payment_refund", args=[payment.pk])
+        return format_html('<a href="{}">{}</a>', url, _("Refund…"))
+
+    def refund(self, request: HttpRequest, payment_id: UUID) -> HttpResponse:
+        """Ask for a refund in the name of the customer; it is decided about as every other."""
+        if not self.has_own_permission(request, "decide_refund"):
+            raise PermissionDenied
+        payment = get_object_or_404(Payment.objects.select_related("organization"), pk=payment_id)
+        form = StaffRefundForm(request.POST or None)
+
+        def step() -> str:
+            refund = payments.request_refund(
+                actor=staff_actor(request), payment_id=payment.id, now=timezone.now(), **form.cleaned_data
+            )
+            return _("A refund of %s waits for its decision.") % self.amount(refund)
+
+        return take_step(
+            self,
+            request,
+            row=payment,
+            row_url=reverse("admin:payments_payment_change", args=[payment.pk]),
+            title=_("Refund a payment"),
+            form=form,
+            step=step,
+            done_url=reverse("admin:payments_refund_changelist") + "?state__exact=requested",
+            subtitle=_("%(amount)s of %(organization)s, of which %(left)s can go back to the card")
+            % {
+                "amount": self.amount(payment),
+                "organization": payment.organization,
+                "left": f"{from_minor(payments.refundable_minor(payment), payment.currency):,f}",
+            },
+        )
+
 
 @admin.register(Refund)
 class RefundAdmin(_Staff):
@@ -116,6 +162,9 @@ class RefundAdmin(_Staff):
     ordering = ("-created_at", "-id")
     actions = ("approve", "reject")
     action_form = ReasonActionForm
+
+    def named(self, row: Refund) -> str:
+        return f"{self.amount(row)}, {row.organization}"
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
         """Return whether the staff user decides about refunds."""

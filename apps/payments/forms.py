@@ -7,6 +7,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from apps.payments.models import RefundDestination
+
 
 def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> forms.DecimalField:
     return forms.DecimalField(
@@ -44,6 +46,18 @@ class RefundForm(forms.Form):
 
     amount = _amount(_("Amount"))
     reason = forms.CharField(label=_("Why"), max_length=500)
+
+
+class StaffRefundForm(forms.Form):
+    """What staff give back of a payment, where to, and why."""
+
+    amount = _amount(_("Amount"), _("All that can go back, unless you say less."), required=False)
+    destination = forms.ChoiceField(
+        label=_("Where to"),
+        choices=RefundDestination.choices,
+        help_text=_("To the card goes what is not spent. Credit can make up for what is."),
+    )
+    reason = forms.CharField(label=_("Why"), help_text=_("The customer reads it."), max_length=500)
 
 
 class BankReceiptForm(forms.Form):
