@@ -25,6 +25,7 @@ from apps.payments.models import (
     AutoTopUpState,
     CardSetup,
     CardSetupState,
+    Dispute,
     Payment,
     PaymentMethod,
     PaymentQuerySet,
@@ -95,6 +96,24 @@ def refunds_of(payment: Payment) -> list[tuple[Refund, State]]:
     """Return the refunds of a payment, the newest first, and how each stands."""
     rows = payment.refunds.order_by("-created_at", "-id")
     return [(refund, _REFUND_STATES[RefundState(refund.state)]) for refund in rows]
+
+
+def disputes_of(payment: Payment) -> list[tuple[Dispute, State]]:
+    """Return the disputes of a payment, the newest first, and how each stands."""
+    rows = payment.disputes.order_by("-created_at", "-id")
+    return [(dispute, _state_of_dispute(dispute)) for dispute in rows]
+
+
+def _state_of_dispute(dispute: Dispute) -> State:
+    if dispute.reinstated_at is not None:
+        return State(word=_("Decided for you: the money is back"), tone="ok")
+    if dispute.withdrawn_at is not None and dispute.closed_at is not None:
+        return State(word=_("Decided for the holder of the card: the money is gone"), tone="danger")
+    if dispute.withdrawn_at is not None:
+        return State(word=_("The bank took the money back until it decides"), tone="caution")
+    if dispute.closed_at is not None:
+        return State(word=_("Closed: no money moved"))
+    return State(word=_("The bank asks about it: no money has moved"), tone="info")
 
 
 def invoice_to_pay(actor: Actor, invoice_id: UUID, *, now: datetime) -> dict[str, Any]:

@@ -94,10 +94,16 @@ class PaymentPage(FormMixin, OrganizationPage):
         """Return the payment as it is by now, and what of it can be asked back."""
         payment = selectors.payment_by_id(self.actor, self.kwargs["payment_id"])
         refundable = payments.refundable_minor(payment)
+        disputes = selectors.disputes_of(payment)
         return {
             "payment": payment,
             "state": selectors.state_of(payment),
             "refunds": selectors.refunds_of(payment),
+            "disputes": disputes,
+            "is_taken_back": any(
+                dispute.withdrawn_at is not None and dispute.reinstated_at is None
+                for dispute, _state in disputes
+            ),
             "refundable": money.from_minor(refundable, payment.currency) if refundable else None,
         }
 

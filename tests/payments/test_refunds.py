@@ -13,6 +13,7 @@ from apps.billing.models import BillingTransition, CreditLot
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import NotFound, ValidationFailed
 from apps.core.ids import uuid7
+from apps.core.permissions import Role
 from apps.invoices import services as invoices
 from apps.ledger.models import Transfer
 from apps.payments import gateway
@@ -328,12 +329,21 @@ def test_the_billing_state_follows_each_move_of_money_at_once(stripe, lab):
 
 def test_a_dispute_that_is_lost_changes_nothing_more(stripe, lab):
     payment = paid(stripe, lab)
+    browser = build.browser(build.member(lab, Role.BILLING))
+
+    def page():
+        return browser.get(f"/app/lab/payments/{payment.id}").content.decode()
+
+    assert "The credit is there." in page()
     identity = dispute_of(stripe, payment)
     taken = books(lab)
+    assert "The credit is there." not in page()
+    assert "The bank took the money back until it decides" in page()
     stripe.act("end-dispute", dispute=identity, won=False)
 
     payments.sync_dispute(identity, now=timezone.now())
 
+    assert "Decided for the holder of the card: the money is gone" in page()
     assert books(lab) == taken == {}
     assert Dispute.objects.get().status == "lost"
 

@@ -148,3 +148,8 @@ class Dispute(models.Model):
 
     def __str__(self) -> str:
         return self.dispute_id
+
+    @property
+    def amount(self) -> Decimal:
+        """The amount in major units."""
+        return money.from_minor(self.amount_minor, self.currency)
