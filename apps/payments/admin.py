@@ -87,8 +87,8 @@ class _Staff(OrganizationLink, ReadOnlyAdmin):
 @admin.register(Payment)
 class PaymentAdmin(_Staff):
     list_display = (
-        "created_at", "organization_link", "kind", "state", "amount", "settled", "paid_with", "invoice_link",
-        "intent_id", "lot_link", "step",
+        "created_at", "organization_link", "kind", "state", "amount", "step", "settled", "paid_with", "invoice_link",
+        "intent_id", "lot_link",
     )  # fmt: skip
     list_filter = ("state", "kind", "currency")
     list_select_related = ("organization", "invoice")

@@ -13,6 +13,7 @@ from apps.core.errors import Conflict, NotFound, ValidationFailed
 from apps.core.permissions import Role
 from apps.invoices.models import InvoiceState
 from apps.notifications.models import Mail
+from apps.notifications.rendering import render
 from apps.payments import gateway
 from apps.payments import services as payments
 from apps.payments.models import (
@@ -336,6 +337,29 @@ def test_a_bank_that_asks_pauses_it_and_mails_a_link(stripe, lab):
     mail = Mail.objects.get(template="payments/mail/auto_top_up")
     assert mail.context["state"] == "paused"
     assert "/app/lab/" in mail.context["url"]
+
+
+def test_a_dispute_turns_it_off_and_says_so(stripe, lab):
+    card(stripe, lab)
+    rule(lab)
+    charge = stripe.engine.get("payment_intent", look(lab).intent_id)["latest_charge"]
+    dispute = stripe.act("dispute", charge=charge)
+
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+
+    assert AutoTopUp.objects.get().state == AutoTopUpState.OFF
+    assert look(lab) is None, "though nothing is left"
+    stripe.act("end-dispute", dispute=dispute["id"], won=False)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    told = [
+        render(mail.template, mail.context)
+        for mail in Mail.objects.filter(template="payments/mail/dispute").order_by("pk")
+    ]
+    assert [mail.subject for mail in told] == [
+        "A payment of 25.00 USD is disputed",
+        "The dispute of 25.00 USD is lost",
+    ]
+    assert ["Automatic top-up is off now." in mail.text for mail in told] == [True, False]
 
 
 def test_three_failures_turn_it_off_and_a_failure_waits(stripe, lab):

@@ -83,13 +83,15 @@ def set_auto_top_up(
 
 
 @transaction.atomic
-def turn_off_auto_top_up(*, actor: Actor, organization: Organization, now: datetime) -> None:
-    """Turn automatic top-up off; a charge on its way still counts."""
+def turn_off_auto_top_up(*, actor: Actor, organization: Organization, now: datetime) -> bool:
+    """Turn automatic top-up off and return whether it was not; a charge on its way still counts."""
     rule = AutoTopUp.objects.select_for_update(no_key=True).filter(organization=organization).first()
-    if rule is not None and rule.state != AutoTopUpState.OFF:
-        rule.state, rule.updated_at = AutoTopUpState.OFF, now
-        rule.save(update_fields=["state", "updated_at"])
-        _tell_change(actor, rule, {})
+    if rule is None or rule.state == AutoTopUpState.OFF:
+        return False
+    rule.state, rule.updated_at = AutoTopUpState.OFF, now
+    rule.save(update_fields=["state", "updated_at"])
+    _tell_change(actor, rule, {})
+    return True
 
 
 def _tell_change(actor: Actor, rule: AutoTopUp, facts: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ from apps.payments.gateway import DisputeAnswer
 from apps.payments.models import Dispute, Payment, PaymentState
 from apps.payments.services import mails
 from apps.payments.services.applying import DoesNotFit, paid_by_intent
+from apps.payments.services.auto_top_up import turn_off_auto_top_up
 
 # Of least news first: a state of a lower rank is older than what we know.
 _RANKS = {
@@ -48,7 +49,7 @@ def apply_dispute(payment_id: UUID, answer: DisputeAnswer, *, now: datetime) -> 
     """Apply a dispute as Stripe has just shown it. An inquiry moves nothing.
 
     Withdrawn funds come out of the payment's lot as far as it has them, so nobody spends what is disputed; the rest is
-    owed again. Reinstated funds undo that.
+    owed again, and automatic top-up is turned off. Reinstated funds undo the former.
     """
     found = Payment.objects.get(pk=payment_id)
     ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
@@ -74,15 +75,22 @@ def apply_dispute(payment_id: UUID, answer: DisputeAnswer, *, now: datetime) -> 
     before = "" if created else dispute.status
     if _RANKS.get(answer.status, 0) >= _RANKS.get(dispute.status, 0):
         dispute.status, dispute.reason, dispute.due_by = answer.status, answer.reason, answer.due_by
+    is_turned_off = False
     if answer.withdrawn and dispute.withdrawn_at is None:
         _withdraw(dispute, payment, now=now)
+        # A card whose holder wants the money back is not charged again for the credit that is gone now.
+        is_turned_off = turn_off_auto_top_up(
+            actor=system_actor("payments", payment.organization_id),
+            organization=payment.organization,
+            now=now,
+        )
     if answer.reinstated and dispute.reinstated_at is None:
         _reinstate(dispute, payment, now=now)
     if _RANKS.get(dispute.status, 0) == _CLOSED_RANK and dispute.closed_at is None:
         dispute.closed_at = now
     dispute.save()
     if created or before != dispute.status:
-        _tell(dispute, before, now=now)
+        _tell(dispute, before, auto_top_up="off" if is_turned_off else "", now=now)
     failpoints.reach("payments.before_commit")
     return dispute
 
@@ -121,7 +129,7 @@ def _reinstate(dispute: Dispute, payment: Payment, *, now: datetime) -> None:
     dispute.reinstated_at = now
 
 
-def _tell(dispute: Dispute, before: str, *, now: datetime) -> None:
+def _tell(dispute: Dispute, before: str, *, auto_top_up: str, now: datetime) -> None:
     organization_id = dispute.organization_id
     facts = {
         "payment_id": str(dispute.payment_id),
@@ -147,4 +155,5 @@ def _tell(dispute: Dispute, before: str, *, now: datetime) -> None:
         now=now,
         amount=mails.amount(dispute.amount_minor, dispute.currency),
         status=dispute.status,
+        auto_top_up=auto_top_up,
     )
