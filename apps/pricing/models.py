@@ -48,7 +48,8 @@ class PriceModel(models.TextChoices):
     PACKAGE = "package", _("Packages")
 
 
-def _in_force_range() -> Func:
+def in_force_range() -> Func:
+    """Return a row's half-open time in force as a range; one without an end has no upper bound."""
     return Func(
         F("effective_from"),
         F("effective_to"),
@@ -244,7 +245,7 @@ class PriceBookVersion(models.Model):
             ),
             ExclusionConstraint(
                 name="pricing_pricebookversion_no_overlap",
-                expressions=[("book", RangeOperators.EQUAL), (_in_force_range(), RangeOperators.OVERLAPS)],
+                expressions=[("book", RangeOperators.EQUAL), (in_force_range(), RangeOperators.OVERLAPS)],
                 condition=~Q(state=VersionState.DRAFT),
             ),
         ]
@@ -371,7 +372,7 @@ class BookAssignment(models.Model):
                 name="pricing_bookassignment_no_overlap",
                 expressions=[
                     ("organization", RangeOperators.EQUAL),
-                    (_in_force_range(), RangeOperators.OVERLAPS),
+                    (in_force_range(), RangeOperators.OVERLAPS),
                 ],
             ),
         ]
@@ -480,7 +481,7 @@ class PriceOverride(Terms):
                     (Coalesce("meter", Value("")), RangeOperators.EQUAL),
                     ("sku", RangeOperators.EQUAL),
                     ("region", RangeOperators.EQUAL),
-                    (_in_force_range(), RangeOperators.OVERLAPS),
+                    (in_force_range(), RangeOperators.OVERLAPS),
                 ],
             ),
         ]

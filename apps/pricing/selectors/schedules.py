@@ -6,11 +6,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from uuid import UUID
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection
-from django.db.models import F, Q, QuerySet, Subquery
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 
 from apps.core.periods import floor_hour
 from apps.pricing.models import (
@@ -19,11 +20,21 @@ from apps.pricing.models import (
     Price,
     PriceBook,
     PriceBookVersion,
+    PriceBookVersionQuerySet,
     PriceOverride,
     PriceOverrideQuerySet,
+    in_force_range,
 )
 from apps.pricing.rating import PriceTerms
-from apps.pricing.selectors.terms import StoredKey, changed_by, terms_of_own, terms_of_row, with_unit
+from apps.pricing.selectors.terms import (
+    ROW_AS_JSON,
+    StoredKey,
+    changed_by,
+    terms_of_json,
+    terms_of_own,
+    terms_of_row,
+    with_unit,
+)
 
 # Serialises the publication of prices with the charging of usage; any number nobody else uses.
 _PRICES_LOCK = 7_265_110_001
@@ -60,12 +71,13 @@ class Segment:
 class PriceSchedule:
     """Every price that can apply to one organization's usage in [start, end).
 
-    segments: contiguous, ascending; the first begins at `start`.
+    segments: contiguous, ascending; the first begins at `start`. overrides: all of the organization's in that time.
     """
 
     start: datetime
     end: datetime
     segments: Sequence[Segment]
+    overrides: Sequence[PriceOverride] = field(repr=False)
     _starts: Sequence[datetime] = field(repr=False)
     _rows: Mapping[UUID, _Rows] = field(repr=False)
     # The terms that overrides make of rows, by override and row: made once, since charging asks for every hour.
@@ -159,26 +171,35 @@ class PriceSchedule:
 
 
 def schedule(*, organization_id: UUID | None, currency: str, start: datetime, end: datetime) -> PriceSchedule:
-    """Return the prices of an organization's usage in [start, end), in at most four queries.
+    """Return the prices of an organization's usage in [start, end), in one query, and one of its overrides if any.
 
     organization_id: None for anonymous callers, who see the default book. An assignment to a book in another
     currency than the one asked for counts as none.
     start: at or before the start of every period that `terms_for` will be asked about.
     """
     assert start < end, "a schedule covers some time"
-    segments = _segments(organization_id, currency, start, end)
+    rows = Price.objects.filter(version=OuterRef("pk")).values(row=ROW_AS_JSON)
+    versions: list[Any] = list(
+        _versions(organization_id, currency, start, end).annotate(rows=ArraySubquery(rows))
+    )
+    overrides = _overrides_beside(versions, organization_id, currency, start, end)
+    segments = _segments(versions, overrides, start, end)
     return PriceSchedule(
         start=start,
         end=end,
         segments=segments,
+        overrides=overrides,
         _starts=[segment.start for segment in segments],
-        _rows=_rows_of({segment.version.pk for segment in segments if segment.version}),
+        _rows={version.pk: _by_pattern(map(terms_of_json, version.rows)) for version in versions},
     )
 
 
 def prices_in_force(*, organization_id: UUID | None, currency: str, at: datetime) -> Segment:
     """Return what prices an organization's usage at a moment: the version, its own prices, its percentage."""
-    return _segments(organization_id, currency, at, at + timedelta(microseconds=1))[0]
+    end = at + timedelta(microseconds=1)
+    versions = list(_versions(organization_id, currency, at, end))
+    overrides = _overrides_beside(versions, organization_id, currency, at, end)
+    return _segments(versions, overrides, at, end)[0]
 
 
 def rows_of_book(segment: Segment) -> QuerySet[Price]:
@@ -234,12 +255,14 @@ def schedule_of_book(*, book: PriceBook, at: datetime) -> PriceSchedule:
     """Return the prices of one book in the hour that contains a moment, whoever it is assigned to."""
     start = floor_hour(at)
     version = PriceBookVersion.objects.filter(book=book).in_force_at(start).select_related("book").first()
+    rows = Price.objects.filter(version=version).values_list(ROW_AS_JSON, flat=True) if version else ()
     return PriceSchedule(
         start=start,
         end=start + timedelta(hours=1),
         segments=[Segment(start=start, version=version)],
+        overrides=(),
         _starts=[start],
-        _rows=_rows_of({version.pk} if version else set()),
+        _rows={version.pk: _by_pattern(map(terms_of_json, rows))} if version else {},
     )
 
 
@@ -259,71 +282,95 @@ def exclude_charging() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_PRICES_LOCK])
 
 
-def _assignments(
+def _versions(
     organization_id: UUID | None, currency: str, start: datetime, end: datetime
-) -> list[BookAssignment]:
-    if organization_id is None:
-        return []
-    return list(
-        BookAssignment.objects.filter(
-            Q(effective_to__isnull=True) | Q(effective_to__gt=start),
-            organization_id=organization_id,
-            book__currency=currency,
-            effective_from__lt=end,
-        ).order_by("effective_from", "pk")
+) -> PriceBookVersionQuerySet:
+    """Return the versions that may price an organization's usage in [start, end), each with when its book does.
+
+    assigned: the times in which its book is assigned; assigned_any: those in which any book is, so that the default
+    book is not in force. has_overrides: whether the organization pays anything else in [start, end).
+    """
+    assignments = BookAssignment.objects.filter(
+        Q(effective_to__isnull=True) | Q(effective_to__gt=start),
+        Q(organization_id=organization_id),
+        book__currency=currency,
+        effective_from__lt=end,
+    )
+    times = assignments.order_by("effective_from", "pk").values(time=in_force_range())
+    throughout = assignments.filter(
+        Q(effective_to__isnull=True) | Q(effective_to__gte=end), effective_from__lte=start
+    )
+    return (
+        PriceBookVersion.objects.in_force_during(start, end)
+        .annotate(
+            default_book_id=Subquery(PriceBook.objects.default_for(currency).values("pk")),
+            assigned=ArraySubquery(times.filter(book=OuterRef("book"))),
+            assigned_any=ArraySubquery(times),
+            has_overrides=Exists(_overrides(organization_id, currency, start, end)),
+        )
+        .filter(Q(book__in=assignments.values("book")) | Q(book=F("default_book_id")) & ~Exists(throughout))
+        .select_related("book")
+        .order_by("effective_from", "pk")
     )
 
 
 def _overrides(
     organization_id: UUID | None, currency: str, start: datetime, end: datetime
-) -> list[PriceOverride]:
-    if organization_id is None:
-        return []
-    return list(
+) -> PriceOverrideQuerySet:
+    return (
         with_unit(PriceOverride.objects.in_force_during(start, end))
-        .filter(Q(percent__isnull=False) | Q(currency=currency), organization_id=organization_id)
+        .filter(Q(percent__isnull=False) | Q(currency=currency), Q(organization_id=organization_id))
         .order_by("effective_from", "pk")
     )
 
 
-def _segments(organization_id: UUID | None, currency: str, start: datetime, end: datetime) -> list[Segment]:
-    assignments = _assignments(organization_id, currency, start, end)
-    overrides = _overrides(organization_id, currency, start, end)
+def _overrides_beside(
+    versions: Sequence[Any], organization_id: UUID | None, currency: str, start: datetime, end: datetime
+) -> list[PriceOverride]:
+    """Return the organization's overrides, without asking where the versions say that there are none."""
+    if organization_id is None or (versions and not versions[0].has_overrides):
+        return []
+    return list(_overrides(organization_id, currency, start, end))
+
+
+def _segments(
+    versions: Sequence[Any], overrides: Sequence[PriceOverride], start: datetime, end: datetime
+) -> list[Segment]:
     own = [(override, terms_of_own(override)) for override in overrides if not override.is_percentage]
     percentages = [override for override in overrides if override.is_percentage]
-    assigned = {assignment.book_id for assignment in assignments}
-    versions = list(
-        PriceBookVersion.objects.in_force_during(start, end)
-        .annotate(default_book_id=Subquery(PriceBook.objects.default_for(currency).values("pk")))
-        .filter(Q(book__in=assigned) | Q(book=F("default_book_id")))
-        .select_related("book")
-        .order_by("effective_from", "pk")
-    )
-    default_book_id = cast("Any", versions[0]).default_book_id if versions else None
-    by_book: dict[UUID, list[PriceBookVersion]] = {}
-    for version in versions:
-        by_book.setdefault(version.book_id, []).append(version)
-    changes = {start}
-    dated: list[_Dated] = [*assignments, *versions, *overrides]
+    changes: set[datetime | None] = {start}
+    dated: list[_Dated] = [*versions, *overrides]
     for row in dated:
-        changes |= {moment for moment in (row.effective_from, row.effective_to) if moment}
-    segments = []
-    for moment in sorted(change for change in changes if start <= change < end):
-        assignment = _covering(assignments, moment)
-        book_id = assignment.book_id if assignment else default_book_id
-        segments.append(
-            Segment(
-                start=moment,
-                version=_covering(by_book.get(book_id, ()), moment) if book_id else None,
-                own={
-                    (terms.meter, terms.sku, terms.region): terms
-                    for override, terms in own
-                    if _covering([override], moment)
-                },
-                percentage=_covering(percentages, moment),
-            )
+        changes |= {row.effective_from, row.effective_to}
+    for time in versions[0].assigned_any if versions else ():
+        changes |= {time.lower, time.upper}
+    return [
+        Segment(
+            start=moment,
+            version=next((version for version in versions if _prices(version, moment)), None),
+            own={
+                (terms.meter, terms.sku, terms.region): terms
+                for override, terms in own
+                if _covering([override], moment)
+            },
+            percentage=_covering(percentages, moment),
         )
-    return segments
+        for moment in sorted(change for change in changes if change and start <= change < end)
+    ]
+
+
+def _prices(version: Any, moment: datetime) -> bool:
+    """Return whether a version of `_versions` prices a moment: of the book assigned then, else of the default."""
+    if _covering([version], moment) is None:
+        return False
+    if any(moment in time for time in version.assigned):
+        return True
+    is_default: bool = version.book_id == version.default_book_id
+    return is_default and not any(moment in time for time in version.assigned_any)
+
+
+def _by_pattern(rows: Iterable[PriceTerms]) -> _Rows:
+    return {(terms.meter, terms.sku, terms.region): terms for terms in rows}
 
 
 def _most_specific(rows: _Rows, meter: str, sku: str, region: str) -> PriceTerms | None:
@@ -345,15 +392,3 @@ def _covering[T: _Dated](rows: Iterable[T], moment: datetime) -> T | None:
         if row.effective_to is None or row.effective_to > moment:
             return row
     return None
-
-
-def _rows_of(version_ids: Iterable[UUID]) -> dict[UUID, dict[_Pattern, PriceTerms]]:
-    rows: dict[UUID, dict[_Pattern, PriceTerms]] = {version_id: {} for version_id in version_ids}
-    if not rows:
-        return rows
-    for price in (
-        Price.objects.filter(version__in=rows).annotate(unit_seconds=F("meter__unit_seconds")).iterator()
-    ):
-        terms = terms_of_row(price)
-        rows[price.version_id][terms.meter, terms.sku, terms.region] = terms
-    return rows

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from django.db.models import F
+from django.db.models import F, TextField
+from django.db.models.functions import Cast, JSONObject
 
 from apps.core.money import plain
 from apps.pricing.models import (
@@ -24,28 +25,44 @@ TERMS = ("unit_price", "tiers", "package_size", "package_price", "free_units")
 
 type StoredKey = tuple[UUID | None, UUID | None]
 
+_DECIMALS = ("unit_price", "package_size", "package_price", "free_units")
+# A row of a book as `terms_of_json` reads it. Decimals are text, so that no digit is lost on the way.
+ROW_AS_JSON = JSONObject(
+    id="pk",
+    key_id="key_id",
+    meter="meter_id",
+    sku="sku",
+    region="region",
+    model="model",
+    tiers="tiers",
+    unit_seconds="meter__unit_seconds",
+    **{name: Cast(name, TextField()) for name in _DECIMALS},
+)
+
 
 def terms_of_keys(
-    keys: Collection[StoredKey], *, known: Mapping[UUID, PriceTerms] | None = None
+    keys: Collection[StoredKey],
+    *,
+    known: Mapping[UUID, PriceTerms] | None = None,
+    known_overrides: Iterable[PriceOverride] = (),
 ) -> dict[StoredKey, PriceTerms]:
     """Return the terms of charges as they were made, by (price id, override id) of the charge, in at most two queries.
 
     Without an override they are the row's. With a percentage they are the row's, changed by it; with a price of the
     organization's own they are that, and the row is only what the book asked there, if anything.
 
-    known: rows that are at hand, by their id.
+    known: rows that are at hand, by their id. known_overrides: those that are, with their units.
     """
     prices = dict(known or {})
     missing = {price_id for price_id, _override_id in keys if price_id} - prices.keys()
     if missing:
         rows = Price.objects.filter(pk__in=missing).annotate(unit_seconds=F("meter__unit_seconds"))
         prices |= {price.pk: terms_of_row(price) for price in rows}
-    override_ids = {override_id for _price_id, override_id in keys if override_id}
-    overrides = (
-        {override.pk: override for override in with_unit(PriceOverride.objects.filter(pk__in=override_ids))}
-        if override_ids
-        else {}
-    )
+    overrides = {override.pk: override for override in known_overrides}
+    unread = {override_id for _price_id, override_id in keys if override_id} - overrides.keys()
+    if unread:
+        found_overrides = with_unit(PriceOverride.objects.filter(pk__in=unread))
+        overrides |= {override.pk: override for override in found_overrides}
     found: dict[StoredKey, PriceTerms] = {}
     for price_id, override_id in keys:
         if override_id is None:
@@ -67,6 +84,22 @@ def terms_of_row(price: Any) -> PriceTerms:
         region=price.region,
         unit_seconds=price.unit_seconds,
         **_columns_of(price),
+    )
+
+
+def terms_of_json(row: Mapping[str, Any]) -> PriceTerms:
+    """Return a row of a book that was read as `ROW_AS_JSON`, as rating needs it."""
+    decimals: dict[str, Any] = {name: None if row[name] is None else Decimal(row[name]) for name in _DECIMALS}
+    return PriceTerms(
+        key_id=UUID(row["key_id"]),
+        price_id=UUID(row["id"]),
+        meter=row["meter"],
+        sku=row["sku"],
+        region=row["region"],
+        unit_seconds=row["unit_seconds"],
+        model=row["model"],
+        tiers=tiers_of(row["tiers"]),
+        **decimals,
     )
 
 
