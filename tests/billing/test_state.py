@@ -21,6 +21,7 @@ from apps.organizations.models import BillingState
 from apps.outbox.models import OutboxEvent
 from tests import build
 from tests.billing.runs import HOUR, at, run, stop
+from tests.metering.events import heartbeat
 from tests.threads import at_once
 
 
@@ -140,6 +141,38 @@ def test_after_the_grace_each_running_resource_is_asked_to_stop_once(lab):
         ("b", "credit_depleted", kept),
     ]
     assert mails()[-1][1] == "What lab runs is being stopped"
+
+
+def test_what_starts_after_the_stops_were_requested_is_asked_as_well(lab):
+    deplete(lab)
+    build.metered(lab, at(11))
+    told = mails()
+
+    run(lab, "new", at(11.2), at(12))
+    build.metered(lab, at(11.3))
+    # Its event arrives late: it ran already when the others were asked.
+    run(lab, "late", at(10.5), at(12))
+    build.metered(lab, at(11.4))
+    build.metered(lab, at(11.5))
+
+    assert [one["subject"] for one in events("stop_requested")] == ["a", "new", "late"]
+    asked = AuditEvent.objects.filter(action="billing.stop_requested").order_by("pk")
+    assert [row.diff["resources"] for row in asked] == [["a"], ["new"], ["late"]]
+    assert (state(lab), mails()) == ("suspended", told)
+
+    # What stopped and starts again is asked again; and all of it where new credit is used up as well.
+    stop(lab, "new", at(11.6))
+    run(lab, "new", at(11.7), at(12))
+    build.metered(lab, at(11.8))
+    assert [one["subject"] for one in events("stop_requested")] == ["a", "new", "late", "new"]
+    build.credit(lab, "9", now=at(11.8))
+    assert state(lab) == "low"
+    for name in ("a", "late", "new"):
+        build.events(heartbeat(name, at(13.2), organization="lab"), now=at(13.2))
+    build.metered(lab, at(11.9))
+    build.metered(lab, at(13))
+    build.metered(lab, at(13.1))
+    assert [one["subject"] for one in events("stop_requested")][4:] == ["a", "late", "new"]
 
 
 def test_a_top_up_lifts_it_at_once_and_starts_nothing(lab):

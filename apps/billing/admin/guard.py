@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.billing import selectors, services
 from apps.billing.forms import SpendGuardForm
-from apps.billing.models import BillingTransition, Budget, BudgetNotice, Hold, SpendGuard
+from apps.billing.models import BillingTransition, Budget, BudgetNotice, Hold, SpendGuard, StopRequest
 from apps.core.money import from_micros, to_micros
 from apps.core.staff import (
     OrganizationLink,
@@ -139,6 +139,19 @@ class BillingTransitionAdmin(OrganizationLink, ReadOnlyAdmin):
     date_hierarchy = "occurred_at"
     ordering = ("-occurred_at", "-id")
     available = micros_column("available_micros", _("Available"))
+
+
+@admin.register(StopRequest)
+class StopRequestAdmin(ReadOnlyAdmin):
+    list_display = ("requested_at", "organization_link", "source", "subject")
+    list_select_related = ("organization",)
+    search_fields = ("id", "organization__slug", "=subject")
+    date_hierarchy = "requested_at"
+    ordering = ("-requested_at", "-id")
+
+    @admin.display(description=_("Organization"), ordering="organization__slug")
+    def organization_link(self, row: StopRequest) -> SafeString | str:
+        return link_to("organizations_organization", row.organization_id, row.organization.slug)
 
 
 @admin.register(Budget)

@@ -24,6 +24,7 @@ from apps.billing.models.guard import (
     HoldQuerySet,
     HoldRelease,
     SpendGuard,
+    StopRequest,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "HoldRelease",
     "Pot",
     "SpendGuard",
+    "StopRequest",
 ]

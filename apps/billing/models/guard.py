@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
 from apps.core.ids import uuid7
-from apps.core.periods import floor_hour
 from apps.metering.models import (
     REGION_LENGTH_MAX,
     SKU_LENGTH_MAX,
@@ -88,11 +87,6 @@ class Hold(models.Model):
     def __str__(self) -> str:
         return f"{self.source} {self.subject}"
 
-    @property
-    def counts_from(self) -> datetime:
-        """The start of the hour in which it was made: the allocation's usage uses it up from there on."""
-        return floor_hour(self.created_at)
-
 
 class SpendGuard(models.Model):
     """What staff allow an organization beyond its credit, and what its billing state remembers.
@@ -107,7 +101,7 @@ class SpendGuard(models.Model):
     """
 
     organization = models.OneToOneField(
-        "organizations.Organization", models.PROTECT, primary_key=True, related_name="+"
+        "organizations.Organization", models.PROTECT, primary_key=True, related_name="spend_guard"
     )
     credit_limit_micros = models.BigIntegerField(default=0)
     warn_below_micros = models.BigIntegerField(default=0)
@@ -160,3 +154,25 @@ class BillingTransition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.before} → {self.after}"
+
+
+class StopRequest(models.Model):
+    """That the provisioner was asked to stop a resource because the credit is used up, never edited."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    source = models.CharField(max_length=SOURCE_LENGTH_MAX)
+    subject = models.CharField(max_length=SUBJECT_LENGTH_MAX)
+    requested_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("stop request")
+        verbose_name_plural = _("stop requests")
+        constraints = [
+            models.UniqueConstraint(
+                name="billing_stoprequest_once", fields=["organization", "requested_at", "source", "subject"]
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.subject}"

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.billing import selectors
-from apps.billing.models import AMOUNT_MICROS_MAX, BillingTransition, SpendGuard
+from apps.billing.models import AMOUNT_MICROS_MAX, BillingTransition, SpendGuard, StopRequest
 from apps.billing.selectors import Assessment
 from apps.billing.states import DATA_KEPT, POSTPAID_PLANS, Ladder, ladder_of, state_of
 from apps.core.actor import Actor, ActorKind, system_actor
@@ -22,6 +22,7 @@ from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.core.money import from_minor, plain_micros, round_micros_to_minor
 from apps.ledger import selectors as ledger_state
 from apps.ledger import services as ledger
+from apps.metering.selectors import ResourceUsage
 from apps.notifications import services as notifications
 from apps.organizations import selectors as organization_state
 from apps.organizations import services as organizations
@@ -42,13 +43,13 @@ def settle_state(*, organization_id: UUID, now: datetime) -> BillingState:
 
     A change writes one transition, one audit row, one mail to each billing contact and one event; of two that see it at
     once, the second finds it done. Once the grace is over, one event for each running resource asks the provisioner to
-    stop it; while staff block new usage what runs goes on, and is asked once they lift that. Nothing here starts
-    anything again.
+    stop it, also if it starts or is heard of later; while staff block new usage what runs goes on, and is asked once
+    they lift that. Nothing here starts anything again.
     """
     organization = Organization.objects.get(pk=organization_id)
     found = selectors.assess(organization, now=now)
     state = state_of(found.facts, now=now)
-    if state == organization.billing_state and not _owes_a_step(organization, found, state):
+    if state == organization.billing_state and not _owes_a_step(found, state):
         _note_low(organization, found, state)
         return state
     _lock(organization, now=now)
@@ -57,7 +58,7 @@ def settle_state(*, organization_id: UUID, now: datetime) -> BillingState:
     state = state_of(found.facts, now=now)
     if state != organization.billing_state:
         _change(organization, found, state, now=now)
-    elif _owes_a_step(organization, found, state):
+    elif _owes_a_step(found, state):
         _stay_suspended(organization, found, now=now)
     return state
 
@@ -70,9 +71,7 @@ def set_credit_limit(
 
     Raises NotPostpaid unless its plan may pay by invoice, ValidationFailed for an amount that cannot be.
     """
-    if not 0 <= credit_limit_micros <= AMOUNT_MICROS_MAX:
-        message = _("Give an amount from zero up to a billion.")
-        raise ValidationFailed(fields=[FieldError(path="credit_limit", code="range", message=str(message))])
+    _check_amount("credit_limit", credit_limit_micros)
     if credit_limit_micros and organization.plan not in POSTPAID_PLANS:
         raise NotPostpaid
     guard = _guard(actor, organization, now=now)
@@ -89,9 +88,7 @@ def set_warning(
     *, actor: Actor, organization: Organization, warn_below_micros: int, reason: str, now: datetime
 ) -> SpendGuard:
     """Call credit low at or below an amount, besides when it lasts no longer than a day."""
-    if not 0 <= warn_below_micros <= AMOUNT_MICROS_MAX:
-        message = _("Give an amount from zero up to a billion.")
-        raise ValidationFailed(fields=[FieldError(path="warn_below", code="range", message=str(message))])
+    _check_amount("warn_below", warn_below_micros)
     guard = _guard(actor, organization, now=now)
     before, guard.warn_below_micros = guard.warn_below_micros, warn_below_micros
     diff = {
@@ -146,6 +143,12 @@ def decide_spending(
     suspend_spending(actor=actor, organization=organization, suspended=suspended, reason=reason, now=now)
 
 
+def _check_amount(path: str, micros: int) -> None:
+    if not 0 <= micros <= AMOUNT_MICROS_MAX:
+        message = str(_("Give an amount from zero up to a billion."))
+        raise ValidationFailed(fields=[FieldError(path=path, code="range", message=message)])
+
+
 def _guard(actor: Actor, organization: Organization, *, now: datetime) -> SpendGuard:
     assert actor.kind in {ActorKind.STAFF, ActorKind.SYSTEM}, "customers cannot decide it for themselves"
     _lock(organization, now=now)
@@ -190,18 +193,36 @@ def _note_low(organization: Organization, found: Assessment, state: BillingState
         )
 
 
-def _owes_a_step(organization: Organization, found: Assessment, state: BillingState) -> bool:
+def _owes_a_step(found: Assessment, state: BillingState) -> bool:
     """Return whether a suspended organization has something to be noted or asked for, though its state stays."""
     if state != BillingState.SUSPENDED:
         return False
-    guard = selectors.guard_of(organization.id)
+    guard = found.standing.guard
     has_nothing = found.facts.has_book and found.facts.credit_micros <= 0
-    return has_nothing != (guard.depleted_at is not None) or _is_stop_due(guard)
+    return has_nothing != (guard.depleted_at is not None) or _is_stop_due(guard, found)
 
 
-def _is_stop_due(guard: SpendGuard) -> bool:
-    """Return whether what an organization runs is to be asked to stop, now that it is suspended."""
-    return guard.suspended_at is None and guard.stop_requested_at is None
+def _is_stop_due(guard: SpendGuard, found: Assessment) -> bool:
+    """Return whether anything is to be asked to stop, now that the organization is suspended."""
+    if guard.suspended_at is not None:
+        return False
+    return guard.stop_requested_at is None or bool(_unasked(guard, found))
+
+
+def _unasked(guard: SpendGuard, found: Assessment) -> list[ResourceUsage]:
+    """Return what runs and was not asked to stop since it started and since the credit was used up."""
+    if guard.stop_requested_at is None or not found.running:
+        return list(found.running)
+    rows = StopRequest.objects.filter(
+        organization_id=guard.organization_id, requested_at__gte=guard.stop_requested_at
+    )
+    asked_at = {(row.source, row.subject): row.requested_at for row in rows.order_by("requested_at", "pk")}
+    return [
+        one
+        for one in found.running
+        if (asked := asked_at.get((one.resource.source, one.resource.subject))) is None
+        or (one.since is not None and asked < one.since)
+    ]
 
 
 def _note_depletion(guard: SpendGuard, found: Assessment, *, now: datetime) -> None:
@@ -212,20 +233,21 @@ def _note_depletion(guard: SpendGuard, found: Assessment, *, now: datetime) -> N
 
 
 def _stay_suspended(organization: Organization, found: Assessment, *, now: datetime) -> None:
-    """Note what became of the credit while staff block new usage; ask what runs to stop once they no longer do."""
-    guard = selectors.guard_of(organization.id)
+    """Note what became of the credit while staff block new usage; ask what is not asked yet to stop."""
+    guard = found.standing.guard
     _note_depletion(guard, found, now=now)
-    is_stop_due = _is_stop_due(guard)
+    is_first = guard.stop_requested_at is None
+    is_stop_due = _is_stop_due(guard, found)
     if is_stop_due:
         _request_stops(organization, guard, found, now=now)
     guard.save()
-    if is_stop_due:
+    if is_stop_due and is_first:
         cause = f"billing.stop:{organization.id}:{now.isoformat()}"
         _tell(organization, guard, found, BillingState.SUSPENDED, cause=cause, now=now)
 
 
 def _change(organization: Organization, found: Assessment, state: BillingState, *, now: datetime) -> None:
-    guard = selectors.guard_of(organization.id)
+    guard = found.standing.guard
     _note_depletion(guard, found, now=now)
     guard.low_water_micros = found.facts.credit_micros if state == BillingState.LOW else None
     guard.runway_ends_at = found.balance.runway_ends_at if state == BillingState.LOW else None
@@ -266,7 +288,7 @@ def _change(organization: Organization, found: Assessment, state: BillingState, 
         },
         organization_id=organization.id,
     )
-    if state == BillingState.SUSPENDED and _is_stop_due(guard):
+    if state == BillingState.SUSPENDED and _is_stop_due(guard, found):
         _request_stops(organization, guard, found, now=now)
     guard.save()
     _tell(organization, guard, found, state, cause=f"billing.transition:{transition.id}", now=now)
@@ -275,8 +297,15 @@ def _change(organization: Organization, found: Assessment, state: BillingState, 
 def _request_stops(
     organization: Organization, guard: SpendGuard, found: Assessment, *, now: datetime
 ) -> None:
-    guard.stop_requested_at = now
-    for one in found.running:
+    unasked = _unasked(guard, found)
+    guard.stop_requested_at = guard.stop_requested_at or now
+    for one in unasked:
+        StopRequest.objects.create(
+            organization=organization,
+            source=one.resource.source,
+            subject=one.resource.subject,
+            requested_at=now,
+        )
         outbox.publish(
             "billing.stop_requested",
             {
@@ -295,7 +324,7 @@ def _request_stops(
         action="billing.stop_requested",
         target=organization,
         organization_id=organization.id,
-        diff={"resources": [one.resource.subject for one in found.running]},
+        diff={"resources": [one.resource.subject for one in unasked]},
     )
 
 
