@@ -38,7 +38,6 @@ REASONS: dict[str, set[str]] = {
     },
     "A part of a change: whoever calls it records the whole.": {
         "billing.bill_receivable",
-        "billing.count_receipt",
         "billing.give_credit",
         "billing.open_lot",
         "billing.put_unbilled_receipts",

@@ -69,7 +69,7 @@ class Model:
             range(len(self.lots)),
             key=lambda place: (
                 self.lots[place].priority,
-                float("inf") if self.lots[place].expires is None else self.lots[place].expires,
+                (self.lots[place].expires is None, self.lots[place].expires),
                 0 if self.lots[place].pot == Pot.PROMO else 1,
                 self.lots[place].effective,
                 place,

@@ -15,6 +15,7 @@ from apps.billing.services.credit import (
     expire_lots,
     grant_credit,
     open_lot,
+    put_unbilled_receipts,
 )
 from apps.billing.services.expiring import tell_expiring_credit
 from apps.billing.services.guarding import (
@@ -38,7 +39,6 @@ from apps.billing.services.invoicing import (
     give_credit,
     paid_credit_micros,
     pay_from_credit,
-    put_unbilled_receipts,
     settle_from_credit,
     take_unbilled_receipts,
     unbill_receivable,
@@ -48,7 +48,6 @@ from apps.billing.services.invoicing import (
 from apps.billing.services.payments import (
     NotEnoughLeft,
     give_back,
-    owed_micros,
     receive_payment,
     take_back,
     take_from_lots,
@@ -90,7 +89,6 @@ __all__ = [
     "grant_credit",
     "meter_and_charge",
     "open_lot",
-    "owed_micros",
     "paid_credit_micros",
     "pay_from_credit",
     "place_hold",

@@ -213,11 +213,13 @@ def settle_receivable(
     now: datetime,
     reference: str = "",
     invoice_id: UUID | None = None,
+    kind: TransferKind = TransferKind.TOP_UP,
+    receipt: str = "payment",
 ) -> int:
-    """Use a payment for what is owed and return the micros used; called under the wallet's lock.
+    """Use a payment, or a credit note, for what is owed and return the micros used; called under the wallet's lock.
 
-    Open invoices come first, of them the one that the payment names, then what payments taken back left owed, then
-    usage that is not invoiced yet.
+    Open invoices come first, of them the one that it names, then what payments taken back left owed, then usage that is
+    not invoiced yet. receipt: what invoices call it, `payment` or `credit_note`.
     """
     organization_id = book.wallet.organization_id
     owed = -ledger_balances.balance_micros(organization_id, AccountKind.RECEIVABLE)
@@ -229,16 +231,17 @@ def settle_receivable(
         organization_id=organization_id,
         amount_micros=settled,
         batch_id=batch_id,
+        kind=receipt,
         first_invoice_id=invoice_id,
         now=now,
     )
     assert 0 <= on_invoices <= settled, "no more is allocated than was paid"
-    count_receipt(organization_id=organization_id, micros=settled - on_invoices)
+    put_unbilled_receipts(organization_id=organization_id, micros=settled - on_invoices)
     posting = Posting(
         debit_id=book[funded_by],
         credit_id=book[AccountKind.RECEIVABLE],
         amount_micros=settled,
-        kind=TransferKind.TOP_UP,
+        kind=kind,
         cause=f"receipt:{batch_id}:1",
         occurred_at=now,
         reason=reason,
@@ -248,8 +251,10 @@ def settle_receivable(
     return settled
 
 
-def count_receipt(*, organization_id: UUID, micros: int) -> None:
+@transaction.atomic
+def put_unbilled_receipts(*, organization_id: UUID, micros: int) -> None:
     """Count what settles the receivable beyond open invoices: what was taken back first, then invoices to come."""
+    assert micros >= 0, "what was paid ahead is used by `take_unbilled_receipts`"
     if not micros:
         return
     progress = BillingProgress.objects.get(organization_id=organization_id)
@@ -257,6 +262,11 @@ def count_receipt(*, organization_id: UUID, micros: int) -> None:
     progress.taken_back_micros -= again
     progress.unbilled_receipts_micros += micros - again
     progress.save(update_fields=["taken_back_micros", "unbilled_receipts_micros"])
+
+
+def expires_to(lot: CreditLot) -> AccountKind:
+    """Return the operator's account that what is left of a lot goes to at its end."""
+    return AccountKind.BREAKAGE if lot.pot == Pot.PAID else AccountKind.PROMO_EXPENSE
 
 
 @transaction.atomic
@@ -276,7 +286,7 @@ def expire_lots(*, book: Book, until: datetime, now: datetime) -> int:
     postings = [
         Posting(
             debit_id=lot.account_id,
-            credit_id=book[AccountKind.BREAKAGE if lot.pot == Pot.PAID else AccountKind.PROMO_EXPENSE],
+            credit_id=book[expires_to(lot)],
             amount_micros=lot.account.balance_micros,
             kind=TransferKind.EXPIRY,
             cause=f"expiry:{lot.id}:1",

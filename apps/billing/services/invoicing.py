@@ -14,11 +14,10 @@ from django.utils.module_loading import import_string
 from apps.billing import selectors
 from apps.billing.burning import LotState
 from apps.billing.models import BillingProgress, ChargeKey, CreditLot, Pot
-from apps.billing.services.credit import count_receipt, open_lot
+from apps.billing.services.credit import open_lot, settle_receivable
 from apps.billing.services.guarding import settle_state
 from apps.core.ids import uuid7
 from apps.core.periods import floor_hour
-from apps.ledger import selectors as ledger_balances
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind, Book, Posting, TransferKind
 
@@ -62,13 +61,6 @@ def take_unbilled_receipts(*, organization_id: UUID, receivable_micros: int) -> 
     return used
 
 
-@transaction.atomic
-def put_unbilled_receipts(*, organization_id: UUID, micros: int) -> None:
-    """Count money as paid ahead of an invoice to come, after what payments taken back left owed."""
-    assert micros >= 0, "what was paid ahead is used by `take_unbilled_receipts`"
-    count_receipt(organization_id=organization_id, micros=micros)
-
-
 def unbilled_receipts_micros(*, organization_id: UUID) -> int:
     """Return what was paid ahead of any invoice and is not used yet."""
     rows = BillingProgress.objects.filter(organization_id=organization_id)
@@ -89,11 +81,7 @@ def paid_credit_micros(*, organization_id: UUID, now: datetime) -> int:
 
 
 def _paid_lots(organization_id: UUID, now: datetime) -> list[LotState]:
-    return [
-        lot
-        for lot in selectors.lot_states(organization_id)
-        if not lot.is_promo and lot.effective_at <= now and (lot.expires_at is None or now < lot.expires_at)
-    ]
+    return [lot for lot in selectors.lot_states(organization_id) if not lot.is_promo and lot.in_force(now)]
 
 
 @transaction.atomic
@@ -181,31 +169,19 @@ def give_credit(
 
     first_invoice_id: the invoice that is settled before all others. Called under the wallet's lock.
     """
-    organization_id = book.wallet.organization_id
-    owed = -ledger_balances.balance_micros(organization_id, AccountKind.RECEIVABLE)
     batch_id = uuid7()
-    if settled := min(amount_micros, owed):
-        allocate = import_string(settings.RECEIPT_ALLOCATOR)
-        on_invoices: int = allocate(
-            organization_id=organization_id,
-            amount_micros=settled,
-            batch_id=batch_id,
-            now=now,
-            kind="credit_note",
-            first_invoice_id=first_invoice_id,
-        )
-        put_unbilled_receipts(organization_id=organization_id, micros=settled - on_invoices)
-        posting = Posting(
-            debit_id=book[funded_by],
-            credit_id=book[AccountKind.RECEIVABLE],
-            amount_micros=settled,
-            kind=kind,
-            cause=f"given:{batch_id}:1",
-            occurred_at=now,
-            reason=reason,
-            reference=reference,
-        )
-        ledger.post_transfers(book=book, postings=[posting], now=now, batch_id=batch_id)
+    settled = settle_receivable(
+        book,
+        amount_micros,
+        funded_by=funded_by,
+        batch_id=batch_id,
+        kind=kind,
+        receipt="credit_note",
+        reason=reason,
+        reference=reference,
+        invoice_id=first_invoice_id,
+        now=now,
+    )
     if amount_micros == settled:
         return None
     return open_lot(

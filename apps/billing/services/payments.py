@@ -18,7 +18,6 @@ from apps.core.errors import Conflict
 from apps.core.ids import uuid7
 from apps.core.money import plain_micros
 from apps.core.periods import floor_hour
-from apps.ledger import selectors as ledger_balances
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind, Posting, TransferKind
 from apps.outbox import services as outbox
@@ -264,11 +263,6 @@ def give_back(
             now=now,
         )
     settle_state(organization_id=organization_id, now=now)
-
-
-def owed_micros(organization_id: UUID) -> int:
-    """Return what an organization owes, positive, in micros."""
-    return -ledger_balances.balance_micros(organization_id, AccountKind.RECEIVABLE)
 
 
 def _owe_again(organization_id: UUID, micros: int) -> None:

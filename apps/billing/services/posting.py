@@ -16,7 +16,7 @@ from apps.billing.burning import burn
 from apps.billing.charging import Delta
 from apps.billing.models import BillingProgress, Burn, ChargeKey, CreditLot, Pot
 from apps.billing.services.copying import NewBurn, insert_burns
-from apps.billing.services.credit import open_lot
+from apps.billing.services.credit import expires_to, open_lot
 from apps.billing.services.invoicing import unbilled_debt_micros
 from apps.core.periods import floor_hour
 from apps.ledger import services as ledger
@@ -127,9 +127,7 @@ class _Returns:
             self.postings.append(
                 Posting(
                     debit_id=lot.account_id,
-                    credit_id=self.book[
-                        AccountKind.BREAKAGE if lot.pot == Pot.PAID else AccountKind.PROMO_EXPENSE
-                    ],
+                    credit_id=self.book[expires_to(lot)],
                     amount_micros=micros,
                     kind=TransferKind.EXPIRY,
                     cause=f"expiry:{cause}",
