@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db.models import Subquery
 
-from apps.billing.models import BillingProgress, ChargeHour, ChargeKey
+from apps.billing.models import BillingProgress, ChargeKey
 from apps.core.ids import uuid7
 from apps.core.money import EXACT
 from apps.core.periods import HOUR
@@ -33,6 +33,10 @@ ZERO = Decimal(0)
 # A billion major units for one hour of one SKU is a mistake somewhere. It is kept as unpriced, for staff to look at, so
 # that it neither overflows the ledger's integers nor holds up the organization's other usage.
 HOUR_MICROS_MAX = 10**15
+
+
+_KEY_COLUMNS = [field.attname for field in ChargeKey._meta.concrete_fields]
+_HOUR_COLUMNS = ("hours__hour", "hours__id", "hours__quantity", "hours__amount_micros", "hours__revision")
 
 
 class Family(NamedTuple):
@@ -229,29 +233,34 @@ def _deltas(plans: Sequence[KeyPlan]) -> list[Delta]:
 def _load_families(
     organization_id: UUID, families: set[Family], schedule: PriceSchedule
 ) -> dict[Family, list[KeyPlan]]:
-    """Return the existing keys of each family with all their hours and terms, in at most four queries.
+    """Return the existing keys of each family with all their hours and terms, in at most three queries.
 
-    schedule: whose rows need not be loaded again.
+    schedule: whose rows and overrides need not be loaded again.
     """
     loaded: dict[Family, list[KeyPlan]] = {family: [] for family in families}
-    keys = ChargeKey.objects.filter(
+    plans: dict[UUID, KeyPlan] = {}
+    rows = ChargeKey.objects.filter(
         organization_id=organization_id,
         period_id__in={family.period_id for family in families},
         meter__in={family.meter for family in families},
         sku__in={family.sku for family in families},
-    ).order_by("created_at", "id")
-    wanted = [key for key in keys if _family_of(key) in loaded]
-    stored = {(key.price_id, key.override_id) for key in wanted if key.price_key_id}
-    terms = pricing.terms_of_keys(stored, known=schedule.stored_rows())
-    plans = {key.id: KeyPlan(key=key, terms=terms.get((key.price_id, key.override_id))) for key in wanted}
-    stored_hours = ChargeHour.objects.filter(key_id__in=plans)
-    for key_id, hour, pk, quantity, amount_micros, revision in stored_hours.values_list(
-        "key_id", "hour", "id", "quantity", "amount_micros", "revision"
-    ):
-        plans[key_id].hours[hour] = ChargedHour(
-            id=pk, quantity=quantity, amount_micros=amount_micros, revision=revision
-        )
-    for plan in plans.values():
+    ).values_list(*_KEY_COLUMNS, *_HOUR_COLUMNS)
+    for row in rows:
+        values = row[: len(_KEY_COLUMNS)]
+        hour, pk, quantity, amount_micros, revision = row[len(_KEY_COLUMNS) :]
+        plan = plans.get(values[0])
+        if plan is None:
+            key = ChargeKey.from_db(rows.db, _KEY_COLUMNS, values)
+            plan = plans[key.id] = KeyPlan(key=key, terms=None)
+        if hour is not None:
+            plan.hours[hour] = ChargedHour(
+                id=pk, quantity=quantity, amount_micros=amount_micros, revision=revision
+            )
+    wanted = [plan for plan in plans.values() if _family_of(plan.key) in loaded]
+    stored = {(plan.key.price_id, plan.key.override_id) for plan in wanted if plan.key.price_key_id}
+    terms = pricing.terms_of_keys(stored, known=schedule.stored_rows(), known_overrides=schedule.overrides)
+    for plan in sorted(wanted, key=lambda plan: (plan.key.created_at, plan.key.id)):
+        plan.terms = terms.get((plan.key.price_id, plan.key.override_id))
         loaded[_family_of(plan.key)].append(plan)
     return loaded
 

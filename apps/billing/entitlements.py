@@ -152,7 +152,11 @@ def _of_quotas(
 def _of_credit(
     stands: Standing, needed: int, own: Hold | None, *, currency: str, now: datetime
 ) -> Iterator[Reason]:
-    held = holds.remaining_micros([own], stands.plan, now=now)[own.id] if own else 0
+    held = (
+        holds.remaining_micros(own.organization_id, stands.plan, now=now, ids=[own.id]).get(own.id, 0)
+        if own
+        else 0
+    )
     available = stands.available_micros + held
     if available < needed:
         # Up to the next minor unit: less than that would still not do.

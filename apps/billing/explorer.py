@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
-from django.db.models import Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db import connection
 from django.utils import timezone
 
-from apps.billing.models import BillingProgress, ChargeKey
-from apps.billing.usage import UsageQuery, usage_with_amounts
+from apps.billing import charging, selectors
+from apps.billing.charging import Plan
+from apps.billing.usage import UsageQuery, cells
+from apps.core import money
 from apps.core.charts import COLOURS, Chart, Column, colours_of, stacked
-from apps.metering.models import UsageHour
 from apps.organizations.models import Organization
 
 SHOWN_ROWS_MAX = 200
 OTHERS = "…"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+type _Amounts = dict[datetime, dict[str, Decimal]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +49,13 @@ class Exploration:
     columns: Sequence[Column]
 
 
-def sku_colours(organization: Organization) -> dict[str, int]:
-    """Return the colour of every SKU that the organization ever used, the same on each page. One query."""
-    charged = ChargeKey.objects.filter(organization_id=organization.id).order_by()
-    progress = BillingProgress.objects.filter(pk=organization.id).values("charged_until")
-    # What first ran within the hour has no charge yet.
-    since = Coalesce(Subquery(progress), Value(EPOCH))
-    fresh = UsageHour.objects.filter(organization_id=organization.id, hour__gte=since)
-    skus = charged.values_list("sku", flat=True).union(fresh.values_list("sku", flat=True))
-    return colours_of(sorted(skus))
+def sku_colours(charged: Iterable[str], plan: Plan) -> dict[str, int]:
+    """Return the colour of every SKU that an organization ever used, the same on each page.
+
+    charged: every SKU of its charges; plan: what is not posted yet, for what first ran within the hour has no charge.
+    """
+    fresh = {one.key.sku for one in plan.keys if any(row.quantity for row in one.hours.values())}
+    return colours_of(sorted({*charged, *fresh}))
 
 
 def explore(
@@ -63,15 +63,17 @@ def explore(
 ) -> Exploration:
     """Return usage in a half-open range by one group and interval, with amounts in major units."""
     query = UsageQuery(start=start, end=min(end, now), group_by=(group,), interval=interval)
-    found = usage_with_amounts(organization, query, now=now) if query.start < query.end else []
-    rows = _rows(found, group)
+    plan = charging.plan_unposted(organization, now=now)
     if group == "sku":
-        colours = sku_colours(organization)
+        rows, amounts = _sums(organization, query, plan, series_max=None)
+        colours = sku_colours(selectors.charged_micros(organization.id, now=now), plan)
     else:
         # The dearest get colours, the rest one bar on top.
-        named = [row.name for row in rows if row.name][: COLOURS - 1]
-        colours = {name: place + 1 for place, name in enumerate(named)} | {OTHERS: COLOURS}
-    columns = list(_columns(found, group, colours, query, interval=interval, now=now))
+        rows, amounts = _sums(organization, query, plan, series_max=COLOURS - 1)
+        drawn = {name for of_step in amounts.values() for name in of_step}
+        named = dict.fromkeys(row.name for row in rows if row.name in drawn)
+        colours = {name: place for place, name in enumerate(named, start=1)} | {OTHERS: COLOURS}
+    columns = list(_columns(amounts, query, interval=interval, now=now))
     return Exploration(
         chart=stacked(columns, colours, unit=organization.currency),
         rows=[_coloured(row, colours) for row in rows[:SHOWN_ROWS_MAX]],
@@ -83,22 +85,57 @@ def explore(
 
 def days_of(rows: Sequence[Mapping[str, Any]], *, start: datetime, now: datetime) -> list[Column]:
     """Return a column for each day from a moment to now, by SKU, of rows by day and SKU."""
-    skus = {str(row["sku"]): 1 for row in rows}
+    amounts: _Amounts = defaultdict(lambda: defaultdict(Decimal))
+    for row in rows:
+        amounts[row["start"]][str(row["sku"])] += Decimal(row["amount"])
     query = UsageQuery(start=start, end=now, group_by=("sku",), interval="day")
-    return list(_columns(rows, "sku", skus, query, interval="day", now=now))
+    return list(_columns(amounts, query, interval="day", now=now))
 
 
-def _rows(found: Sequence[Mapping[str, Any]], group: str) -> list[Row]:
-    sums: dict[tuple[str, str], list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0), Decimal(0)])
-    for row in found:
-        total = sums[str(row[group] or ""), str(row["meter"])]
-        for place, column in enumerate(("quantity", "amount", "unpriced_quantity")):
-            total[place] += Decimal(row[column])
-    rows = [
-        Row(name=name, meter=meter, quantity=quantity, amount=amount, is_unpriced=unpriced > 0, colour=0)
-        for (name, meter), (quantity, amount, unpriced) in sums.items()
-    ]
-    return sorted(rows, key=lambda row: (-row.amount, row.name, row.meter))
+def _sums(
+    organization: Organization, query: UsageQuery, plan: Plan, *, series_max: int | None
+) -> tuple[list[Row], _Amounts]:
+    """Return the sums of each group and meter, the dearest first, and the amounts by interval and group.
+
+    series_max: so many of the dearest groups with a name are told apart by interval, the others added up; None: all.
+    Each cell is rounded as the file has it before it is added up.
+    """
+    sql, parameters = cells(organization, query, plan)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH cells AS MATERIALIZED (
+                SELECT start, meter, coalesce(name, '') AS name, round(quantity / unit, 6) AS quantity,
+                       round(micros) AS micros, round(unpriced / unit, 6) AS unpriced
+                FROM ({sql}) AS cell (start, meter, name, quantity, micros, unpriced, unit)
+            ), sums AS MATERIALIZED (
+                SELECT name, meter, sum(quantity) AS quantity, sum(micros) AS micros, sum(unpriced) AS unpriced
+                FROM cells GROUP BY name, meter
+            ), series AS (
+                SELECT name FROM sums WHERE name <> '' OR %(series_max)s::int IS NULL
+                ORDER BY micros DESC, name COLLATE "C", meter COLLATE "C" LIMIT %(series_max)s
+            )
+            SELECT NULL, name, meter, quantity, micros, unpriced FROM sums
+            UNION ALL
+            SELECT start, CASE WHEN name IN (SELECT name FROM series) THEN name ELSE %(others)s END,
+                   NULL, NULL, sum(micros), NULL
+            FROM cells GROUP BY 1, 2
+            """,  # noqa: S608 (nothing but our own clause is put in)
+            parameters | {"series_max": series_max, "others": OTHERS},
+        )
+        found = cursor.fetchall()
+    rows: list[Row] = []
+    amounts: _Amounts = defaultdict(dict)
+    for start, name, meter, quantity, micros, unpriced in sorted(found, key=itemgetter(1)):
+        amount = money.from_micros(int(micros))
+        if start is None:
+            row = Row(
+                name=name, meter=meter, quantity=quantity, amount=amount, is_unpriced=unpriced > 0, colour=0
+            )
+            rows.append(row)
+        else:
+            amounts[start][name] = amount
+    return sorted(rows, key=lambda row: (-row.amount, row.name, row.meter)), amounts
 
 
 def _coloured(row: Row, colours: Mapping[str, int]) -> Row:
@@ -113,18 +150,8 @@ def _coloured(row: Row, colours: Mapping[str, int]) -> Row:
 
 
 def _columns(
-    found: Sequence[Mapping[str, Any]],
-    group: str,
-    colours: Mapping[str, int],
-    query: UsageQuery,
-    *,
-    interval: str,
-    now: datetime,
+    amounts: Mapping[datetime, Mapping[str, Decimal]], query: UsageQuery, *, interval: str, now: datetime
 ) -> Iterator[Column]:
-    amounts: dict[datetime, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
-    for row in found:
-        name = str(row[group] or "")
-        amounts[row["start"]][name if name in colours else OTHERS] += Decimal(row["amount"])
     for begin, end in _steps(query.start, query.end, interval):
         local = timezone.localtime(begin)
         label = {"hour": f"{local:%H:%M}", "day": f"{local.day}", "month": f"{local:%b}"}[interval]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -16,50 +15,40 @@ from apps.billing.usage import PRICED_USAGE, unposted
 from apps.core import money
 
 
-def remaining_micros(holds: Collection[Hold], plan: Plan, *, now: datetime) -> dict[UUID, int]:
-    """Return what each hold of one organization still reserves, in micros, in at most one query.
+def remaining_micros(
+    organization_id: UUID, plan: Plan, *, now: datetime, ids: Collection[UUID] | None = None
+) -> dict[UUID, int]:
+    """Return what each live hold of an organization still reserves, in micros, in one query.
 
     That is its amount less what its allocation used since the hold's hour: for each hour, the same share of the
-    amount as of the quantity. Nothing is left of a hold that was released or has expired.
-    plan: what is not posted yet.
+    amount as of the quantity. A hold that was released or has expired reserves nothing and is not among them.
+    plan: what is not posted yet. ids: of these holds only.
     """
-    found = {hold.id: 0 for hold in holds}
-    live = [hold for hold in holds if hold.released_at is None and hold.expires_at > now]
-    used = _used_micros(live, plan) if live else {}
-    for hold in live:
-        found[hold.id] = max(hold.amount_micros - used.get(hold.id, 0), 0)
-    return found
-
-
-def _used_micros(live: Sequence[Hold], plan: Plan) -> dict[UUID, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT held.id,
-                   sum(used.quantity / coalesce(open.quantity, charged.quantity)
-                       * coalesce(open.micros, charged.amount_micros))
-            FROM {PRICED_USAGE}
-            JOIN metering_resource resource ON resource.id = used.resource_id AND NOT resource.is_single_event
-            JOIN unnest(%(ids)s::uuid[], %(sources)s::text[], %(subjects)s::text[], %(since)s::timestamptz[])
-                AS held (id, source, subject, since)
-              ON held.subject = resource.subject AND held.source IN ('', resource.source)
-             AND used.hour >= held.since
-            WHERE resource.organization_id = %(organization)s AND used.quantity > 0
-            GROUP BY held.id
+            SELECT held.id, held.amount_micros - round(coalesce(spent.micros, 0))
+            FROM billing_hold held
+            LEFT JOIN LATERAL (
+                SELECT sum(used.quantity / coalesce(open.quantity, charged.quantity)
+                           * coalesce(open.micros, charged.amount_micros)) AS micros
+                FROM {PRICED_USAGE}
+                JOIN metering_resource resource ON resource.id = used.resource_id AND NOT resource.is_single_event
+                WHERE resource.organization_id = held.organization_id AND resource.subject = held.subject
+                  AND held.source IN ('', resource.source)
+                  AND used.hour >= date_trunc('hour', held.created_at, 'UTC') AND used.quantity > 0
+            ) spent ON true
+            WHERE held.organization_id = %(organization)s AND held.released_at IS NULL AND held.expires_at > %(now)s
+              AND (%(ids)s::uuid[] IS NULL OR held.id = ANY(%(ids)s::uuid[]))
             """,  # noqa: S608 (nothing but our own clause is put in)
             {
-                "organization": live[0].organization_id,
-                "ids": [hold.id for hold in live],
-                "sources": [hold.source for hold in live],
-                "subjects": [hold.subject for hold in live],
-                "since": [hold.counts_from for hold in live],
+                "organization": organization_id,
+                "now": now,
+                "ids": None if ids is None else list(ids),
                 **unposted(plan),
             },
         )
-        return {
-            hold_id: int((micros or Decimal(0)).to_integral_value(context=money.EXACT))
-            for hold_id, micros in cursor.fetchall()
-        }
+        return {hold_id: max(int(micros), 0) for hold_id, micros in cursor.fetchall()}
 
 
 def hold_row(hold: Hold, remaining: int, *, now: datetime) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import DecimalField, Max, OuterRef, Subquery
+from django.db.models import Case, DecimalField, Max, OuterRef, Subquery, Sum, When
 from django.db.models.functions import Coalesce
 
 from apps.billing import charging, holds
 from apps.billing.burning import LotState, burn
 from apps.billing.charging import Plan
-from apps.billing.models import ChargeHour, CreditLot, Hold, Pot, SpendGuard
+from apps.billing.models import ChargeHour, ChargeKey, CreditLot, Hold, Pot, SpendGuard
 from apps.billing.runway import HORIZON, Forecast, Month, Use
 from apps.billing.states import Facts, Ladder, grace_of, ladder_of
 from apps.core.periods import HOUR, floor_hour, label_of, month_start, next_label
@@ -105,6 +105,19 @@ def slots_newly_priced(organization: Organization) -> set[UsageSlot]:
     }
 
 
+def charged_micros(organization_id: UUID, *, now: datetime) -> dict[str, int]:
+    """Return every SKU that an organization was ever charged for, with what of the running period is posted for it."""
+    posted = ChargeHour.objects.filter(key=OuterRef("pk")).order_by().values("key")
+    running = When(
+        period__starts_at__lte=now,
+        period__ends_at__gt=now,
+        then=Subquery(posted.annotate(total=Sum("amount_micros")).values("total")),
+    )
+    keys = ChargeKey.objects.filter(organization_id=organization_id).order_by()
+    rows = keys.values("sku").annotate(total=Sum(Case(running, default=0)))
+    return {row["sku"]: int(row["total"] or 0) for row in rows}
+
+
 def lot_states(organization_id: UUID) -> list[LotState]:
     """Return the lots that have a balance, in burn order."""
     lots = CreditLot.objects.filter(organization_id=organization_id).with_balance().in_burn_order()
@@ -182,7 +195,6 @@ def standing(
             continue
         for lot, micros in burn(lots, hour=delta.hour, amount_micros=delta.micros):
             owed += 0 if lot else micros
-    live = list(Hold.objects.filter(organization_id=organization.id).live(now))
     return Standing(
         plan=plan,
         lots=lots,
@@ -191,7 +203,7 @@ def standing(
         promo_micros=promo,
         receivable_micros=receivable,
         owed_micros=owed,
-        held_micros=sum(holds.remaining_micros(live, plan, now=now).values()),
+        held_micros=sum(holds.remaining_micros(organization.id, plan, now=now).values()),
         guard=guard,
         currency=currency,
         counted_until=start,
@@ -199,18 +211,21 @@ def standing(
 
 
 def _book_of(organization_id: UUID) -> tuple[SpendGuard, str | None, int]:
-    """Return an organization's guard, its book's currency and what is owed in micros; one query once it has a guard."""
-    facts = {
-        "book_currency": Subquery(ledger.currency_of(OuterRef("pk"))),
-        "owed_micros": Coalesce(
-            Subquery(ledger.balance_of(OuterRef("pk"), "receivable"), output_field=DecimalField()), Decimal(0)
-        ),
-    }
-    guard: Any = SpendGuard.objects.filter(pk=organization_id).annotate(**facts).first()
-    if guard is not None:
-        return guard, guard.book_currency, -int(guard.owed_micros)
-    row = Organization.objects.filter(pk=organization_id).annotate(**facts).values(*facts).get()
-    return SpendGuard(organization_id=organization_id), row["book_currency"], -int(row["owed_micros"])
+    """Return an organization's guard, its book's currency and what is owed in micros, in one query."""
+    row: Any = (
+        Organization.objects.filter(pk=organization_id)
+        .select_related("spend_guard")
+        .annotate(
+            book_currency=Subquery(ledger.currency_of(OuterRef("pk"))),
+            receivable_micros=Coalesce(
+                Subquery(ledger.balance_of(OuterRef("pk"), "receivable"), output_field=DecimalField()),
+                Decimal(0),
+            ),
+        )
+        .get()
+    )
+    guard = getattr(row, "spend_guard", None) or SpendGuard(organization_id=organization_id)
+    return guard, row.book_currency, -int(row.receivable_micros)
 
 
 def guard_of(organization_id: UUID) -> SpendGuard:
@@ -221,8 +236,13 @@ def guard_of(organization_id: UUID) -> SpendGuard:
 
 def hold_rows(organization: Organization, rows: Sequence[Hold], *, now: datetime) -> list[dict[str, Any]]:
     """Return holds as programs read them, with what each still reserves."""
-    remaining = holds.remaining_micros(rows, charging.plan_unposted(organization, now=now), now=now)
-    return [holds.hold_row(hold, remaining[hold.id], now=now) for hold in rows]
+    remaining = holds.remaining_micros(
+        organization.id,
+        charging.plan_unposted(organization, now=now),
+        now=now,
+        ids=[hold.id for hold in rows],
+    )
+    return [holds.hold_row(hold, remaining.get(hold.id, 0), now=now) for hold in rows]
 
 
 def balance(organization: Organization, *, now: datetime) -> Balance:

@@ -39,22 +39,40 @@ _COLUMNS = {
     "credential": "credential.public_id",
     "resource": "resource.subject",
 }
+# What tells groups apart before their names are known.
+_IDS = {
+    "sku": "sku",
+    "project": "project_id",
+    "region": "region",
+    "credential": "credential_id",
+    "resource": "resource_id",
+}
 _SECONDS_PER_HOUR = 3600
-# Each row of usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now; its
-# parameters are those of `unposted`.
-PRICED_USAGE = """
-    metering_usagehour used
+
+
+def priced(usage: str, *, within: str = "true") -> str:
+    """Return usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now.
+
+    usage: a table or subquery with the columns of hourly usage of one organization, called `used`. within: what is
+    known of the hours of the charges, called `h`. The parameters are `organization` and those of `unposted`.
+    """
+    return f"""
+    {usage} used
     LEFT JOIN unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
                      %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
         AS open (meter, sku, region, hour, quantity, micros, priced)
         ON (open.meter, open.sku, open.region, open.hour) = (used.meter, used.sku, used.region, used.hour)
-    LEFT JOIN LATERAL (
-        SELECT h.quantity, h.amount_micros, k.price_key_id
-        FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id AND h.hour = used.hour
-        WHERE k.organization_id = used.organization_id AND k.meter = used.meter AND k.sku = used.sku
-          AND k.region = used.region AND h.quantity > 0
-    ) charged ON true
-"""
+    LEFT JOIN (
+        SELECT k.meter, k.sku, k.region, k.price_key_id, h.hour, h.quantity, h.amount_micros
+        FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id
+        WHERE k.organization_id = %(organization)s AND h.organization_id = %(organization)s AND h.quantity > 0
+          AND {within}
+    ) charged
+        ON (charged.meter, charged.sku, charged.region, charged.hour) = (used.meter, used.sku, used.region, used.hour)
+"""  # noqa: S608 (nothing but our own clauses is put in)
+
+
+PRICED_USAGE = priced("metering_usagehour")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +116,14 @@ class UsageQuery:
         return query
 
 
-def usage_with_amounts(
-    organization: Organization, query: UsageQuery, *, now: datetime, plan: Plan | None = None
-) -> list[dict[str, Any]]:
-    """Return usage added up by meter and group, with amounts; hours not posted yet are priced as they stand.
+def cells(organization: Organization, query: UsageQuery, plan: Plan) -> tuple[str, dict[str, Any]]:
+    """Return a SELECT that adds usage up by meter and group, and by interval if one is asked for; and its parameters.
 
-    plan: what is not posted yet, where it is known. Without, it takes the queries of a plan and one of its own.
+    Its columns are the start (with an interval), the meter, the groups, then the quantity, what it costs in micros,
+    what of the quantity has no price, and the seconds of the meter's unit.
     """
-    plan = plan or charging.plan_unposted(organization, now=now)
     left_out = query.left_out or (query.start, query.start)
     columns = ["used.meter", *(_COLUMNS[name] for name in query.group_by)]
-    names = ["meter", *query.group_by]
     parameters: dict[str, Any] = {
         "organization": organization.id,
         "start": query.start,
@@ -119,37 +134,61 @@ def usage_with_amounts(
     }
     if query.interval:
         columns.insert(0, "date_trunc(%(interval)s, used.hour AT TIME ZONE %(zone)s) AT TIME ZONE %(zone)s")
-        names.insert(0, "start")
         parameters |= {"interval": query.interval, "zone": organization.timezone}
     ordinals = ", ".join(str(number) for number in range(1, len(columns) + 1))
+    # An hour of a price is shared by quantity, so resources can be added up before their share is looked for.
+    alike = ", ".join(
+        dict.fromkeys(("meter", "sku", "region", "hour", *(_IDS[name] for name in query.group_by)))
+    )
+    wanted = (
+        "h.hour >= %(start)s AND h.hour < %(end)s "
+        "AND NOT (h.hour >= %(left_out_from)s AND h.hour < %(left_out_to)s)"
+    )
+    summed = f"""(
+        SELECT {alike}, sum(h.quantity) AS quantity FROM metering_usagehour h
+        WHERE h.organization_id = %(organization)s AND {wanted} AND h.quantity > 0
+        GROUP BY {alike}
+    )"""  # noqa: S608 (only our own column names are put in)
+    joins = {
+        "project": "LEFT JOIN organizations_project project ON project.id = used.project_id",
+        "credential": "LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id",
+        "resource": "LEFT JOIN metering_resource resource ON resource.id = used.resource_id",
+    }
+    named = " ".join(joins[name] for name in query.group_by if name in joins)
+    sql = f"""
+        SELECT {", ".join(columns)}, sum(used.quantity),
+               coalesce(sum(used.quantity / coalesce(open.quantity, charged.quantity)
+                            * coalesce(open.micros, charged.amount_micros)), 0),
+               coalesce(sum(used.quantity) FILTER (
+                   WHERE coalesce(open.priced, charged.price_key_id IS NOT NULL) IS NOT TRUE
+               ), 0),
+               coalesce(min(meter.unit_seconds), 1)
+        FROM {priced(summed, within=wanted)}
+        LEFT JOIN pricing_meter meter ON meter.code = used.meter
+        {named}
+        GROUP BY {ordinals}
+    """  # noqa: S608 (only our own column names are put in)
+    return sql, parameters
+
+
+def usage_with_amounts(
+    organization: Organization, query: UsageQuery, *, now: datetime, plan: Plan | None = None
+) -> list[dict[str, Any]]:
+    """Return usage added up by meter and group, with amounts; hours not posted yet are priced as they stand.
+
+    plan: what is not posted yet, where it is known. Without, it takes the queries of a plan and one of its own.
+    """
+    plan = plan or charging.plan_unposted(organization, now=now)
+    names = [*(["start"] if query.interval else []), "meter", *query.group_by]
+    sql, parameters = cells(organization, query, plan)
+    ordinals = ", ".join(str(number) for number in range(1, len(names) + 1))
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT {", ".join(columns)}, sum(used.quantity),
-                   sum(used.quantity / coalesce(open.quantity, charged.quantity)
-                       * coalesce(open.micros, charged.amount_micros)),
-                   sum(used.quantity) FILTER (
-                       WHERE coalesce(open.priced, charged.price_key_id IS NOT NULL) IS NOT TRUE
-                   ),
-                   min(meter.unit_seconds)
-            FROM {PRICED_USAGE}
-            LEFT JOIN pricing_meter meter ON meter.code = used.meter
-            LEFT JOIN organizations_project project ON project.id = used.project_id
-            LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id
-            LEFT JOIN metering_resource resource ON resource.id = used.resource_id
-            WHERE used.organization_id = %(organization)s AND used.hour >= %(start)s AND used.hour < %(end)s
-              AND NOT (used.hour >= %(left_out_from)s AND used.hour < %(left_out_to)s)
-              AND used.quantity > 0
-            GROUP BY {ordinals} ORDER BY {ordinals}
-            """,  # noqa: S608 (only our own column names are put in)
-            parameters,
-        )
+        cursor.execute(f"{sql} ORDER BY {ordinals}", parameters)
         rows = cursor.fetchall()
     found = []
     for row in rows:
         values = dict(zip(names, row[: len(names)], strict=True))
-        quantity, micros, unpriced, unit_seconds = row[len(names) :]
-        unit = unit_seconds or 1
+        quantity, micros, unpriced, unit = row[len(names) :]
         found.append(
             values
             | {
@@ -157,8 +196,8 @@ def usage_with_amounts(
                 if values["meter"] == "gpu_hours"
                 else None,
                 "quantity": money.in_unit(quantity, unit),
-                "amount": _micros_text(micros or Decimal(0)),
-                "unpriced_quantity": money.in_unit(unpriced or Decimal(0), unit),
+                "amount": _micros_text(micros),
+                "unpriced_quantity": money.in_unit(unpriced, unit),
                 "currency": organization.currency,
             }
         )
@@ -233,7 +272,11 @@ def _resource_costs(
             WHERE used.resource_id = ANY(%(resources)s) AND used.quantity > 0
             GROUP BY used.resource_id
             """,  # noqa: S608 (nothing but our own clause is put in)
-            {"resources": list(resource_ids), **unposted(charging.plan_unposted(organization, now=now))},
+            {
+                "organization": organization.id,
+                "resources": list(resource_ids),
+                **unposted(charging.plan_unposted(organization, now=now)),
+            },
         )
         return {resource_id: micros or Decimal(0) for resource_id, micros in cursor.fetchall()}
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Sum
-
 from apps.billing import explorer, usage
 from apps.billing import selectors as billing
 from apps.billing.burning import LotState
 from apps.billing.charging import Plan
-from apps.billing.models import ChargeHour, SpendGuard
+from apps.billing.models import SpendGuard
 from apps.billing.selectors import Balance
 from apps.billing.usage import UsageQuery
 from apps.core import periods
@@ -26,14 +24,15 @@ from apps.organizations.models import Organization
 class Standing:
     """How an organization stands. spent: of the running period in micros, the open hour included.
 
-    plan: what of it is not posted yet. guard: what staff allow beyond the credit.
-    ending: credit in force that has an end, the first to end first.
+    charged: every SKU ever charged, with what of the period is posted. plan: what is not posted yet. guard: what staff
+    allow beyond the credit. ending: credit in force that has an end, the first to end first.
     """
 
     balance: Balance
     spent_micros: int
     running: Sequence[ResourceUsage]
     gpus: Decimal
+    charged: Mapping[str, int]
     plan: Plan
     guard: SpendGuard
     ending: Sequence[LotState]
@@ -65,16 +64,14 @@ class Spend:
 def standing(organization: Organization, *, now: datetime) -> Standing:
     """Return how an organization stands at a moment."""
     found = billing.assess(organization, now=now)
-    running_period = ChargeHour.objects.filter(
-        organization=organization, key__period__starts_at__lte=now, key__period__ends_at__gt=now
-    )
-    posted = running_period.aggregate(total=Sum("amount_micros", default=0))["total"]
+    charged = billing.charged_micros(organization.id, now=now)
     plan = found.standing.plan
     return Standing(
         balance=found.balance,
-        spent_micros=posted + _unposted_micros(plan, now),
+        spent_micros=sum(charged.values()) + _unposted_micros(plan, now),
         running=found.running,
         gpus=sum((resource.gpus or Decimal(0) for resource in found.running), Decimal(0)),
+        charged=charged,
         plan=plan,
         guard=found.standing.guard,
         ending=sorted(
@@ -90,11 +87,8 @@ def _unposted_micros(plan: Plan, now: datetime) -> int:
     return sum(delta.micros for delta in plan.deltas if delta.plan.key.period_id in running)
 
 
-def spend(organization: Organization, *, now: datetime, plan: Plan | None = None) -> Spend:
-    """Return what the running month cost so far, against the same stretch of the month before.
-
-    plan: what is not posted yet, where it is known.
-    """
+def spend(organization: Organization, stands: Standing, *, now: datetime) -> Spend:
+    """Return what the running month cost so far, against the same stretch of the month before."""
     zone = organization.timezone
     label = periods.label_of(now, zone)
     start = periods.month_start(label, zone)
@@ -104,10 +98,10 @@ def spend(organization: Organization, *, now: datetime, plan: Plan | None = None
     query = UsageQuery(
         start=earlier, end=now, group_by=("sku", "project"), interval="day", left_out=(until, start)
     )
-    found = usage.usage_with_amounts(organization, query, now=now, plan=plan)
+    found = usage.usage_with_amounts(organization, query, now=now, plan=stands.plan)
     rows = [row for row in found if row["start"] >= start]
     before = [row for row in found if row["start"] < start]
-    colours = explorer.sku_colours(organization)
+    colours = explorer.sku_colours(stands.charged, stands.plan)
     columns = explorer.days_of(rows, start=start, now=now)
     return Spend(
         chart=stacked(columns, colours, unit=organization.currency),

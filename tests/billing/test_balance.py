@@ -197,24 +197,24 @@ def busy(lab):
 
 
 def test_a_balance_takes_the_same_queries_however_many_lots_and_resources(busy, django_assert_num_queries):
-    # Running resources, their events; periods with how far they are charged; what is not posted; assignments,
-    # overrides, versions, rows of prices; keys, hours of keys; the guard with the book; lots; live holds.
-    with django_assert_num_queries(13):
+    # Running resources, their events; periods with how far they are charged; what is not posted; prices; charged
+    # hours; the guard with the book; lots; holds.
+    with django_assert_num_queries(9):
         selectors.balance(busy, now=at(11.9))
 
 
 def test_usage_with_amounts_takes_the_same_queries_however_many_groups(busy, django_assert_num_queries):
-    # Periods with how far they are charged; what is not posted; four of prices; keys and hours; the sums.
-    with django_assert_num_queries(9):
+    # Periods with how far they are charged; what is not posted; prices; charged hours; the sums.
+    with django_assert_num_queries(5):
         usage.usage_with_amounts(busy, query(busy, group_by="resource"), now=at(11.9))
 
 
 def test_resources_with_their_cost_take_the_same_queries_however_many(busy, django_assert_num_queries):
     resources = list(Resource.objects.filter(organization=busy))
 
-    # Periods with how far they are charged; what is not posted; four of prices; keys and hours; costs; events.
-    # No resource has a project.
-    with django_assert_num_queries(10):
+    # Periods with how far they are charged; what is not posted; prices; charged hours; costs; events. No resource
+    # has a project.
+    with django_assert_num_queries(6):
         rows = usage.resource_rows(busy, resources, now=at(11.9))
 
     assert {row["cost"] for row in rows} == {"9.360000"}

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import html
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from io import StringIO
+from itertools import product
 
 import pytest
 import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.billing import explorer
-from apps.billing.models import Pot
+from apps.billing import explorer, usage
+from apps.billing.models import BudgetScope, Pot
 from apps.core.permissions import Role
 from apps.organizations.models import Organization
+from apps.pricing import services as pricing
+from apps.vouchers import services as vouchers
 from tests import build
 from tests.billing.runs import at
 from tests.metering.events import heartbeat, started
@@ -92,7 +96,13 @@ def test_what_first_ran_within_the_hour_has_its_colour(lab, client):
     build.usage(lab, at(12), at(12.4), sku="h200", now=at(12.5))
     build.metered(lab, at(12.5))
 
-    assert explorer.sku_colours(lab) == {"a100": 1, "h100": 2, "h200": 3}
+    for path in ("/app/lab", "/app/lab/usage?first=2026-04-01&last=2026-05-15"):
+        page = client.get(path).text
+        assert re.findall(r'class="swatch (series-\d)[^>]+></span>(\w+)', page) == [
+            ("series-1", "a100"),
+            ("series-2", "h100"),
+            ("series-3", "h200"),
+        ]
 
 
 def test_an_organization_without_usage_is_told_what_to_do(lab):
@@ -104,25 +114,43 @@ def test_an_organization_without_usage_is_told_what_to_do(lab):
     assert 'href="/app/fresh/keys/new"' in page.text
 
 
-def test_the_overview_costs_the_same_however_much_was_used(client, lab, django_assert_num_queries):
-    build.credit(lab, "100", now=at(12.5))
+def make_busy(lab):
+    """Give the customer all that adds to an overview: prices to come, credit that ends, what runs, holds, budgets."""
+    now = at(12.5)
+    book = build.price_book({"sku": "h100", "unit_price": "2.49"}, name="Agreed").book
+    pricing.assign_book(actor=build.actor(), organization=lab, book=book, effective_from=at(13), now=now)
+    build.credit(lab, "100", now=now)
+    build.credit(lab, "7", pot=Pot.PROMO, now=now, expires_at=at(72))
+    code = build.voucher(build.campaign("50", now=now, credit_days=2), now=now)
+    vouchers.redeem(actor=build.actor(lab), organization=lab, code=code, now=now)
     for hour in range(3):
-        build.usage(lab, at(6 + hour), at(7 + hour), project="train", now=at(12.5))
-    build.events(
-        started("box-2", at(12), organization="lab", gpus=1),
-        heartbeat("box-2", at(12.49), organization="lab"),
-        now=at(12.5),
-    )
-    build.metered(lab, until=at(12.5))
-    build.hold(lab, "box-2", "5", now=at(12.5))
+        build.usage(lab, at(6 + hour), at(7 + hour), project="train", now=now)
+    for subject in ("box-2", "box-3"):
+        build.events(
+            started(subject, at(12), organization="lab", gpus=1),
+            heartbeat(subject, at(12.49), organization="lab"),
+            now=now,
+        )
+        build.hold(lab, subject, "5", now=now)
+    build.budget(lab, "30", now=now)
+    build.budget(lab, "10", now=now, scope=BudgetScope.PROJECT, project=lab.projects.get())
+    build.metered(lab, until=now)
 
-    # Session, user, memberships; what runs and its events; periods, what is not posted; assignments, overrides,
-    # versions and rows of prices; charge keys and hours; the book, lots, holds and what they used; what is posted,
-    # usage, colours, invoices.
-    with django_assert_num_queries(21):
+
+# Session, user, memberships; what runs and its events; periods, what is not posted; prices, what is charged by them;
+# the book, lots, holds; what every SKU was charged, usage, invoices.
+OVERVIEW_QUERIES = 15
+
+
+def test_the_overview_takes_fifteen_queries_however_busy(client, lab, django_assert_num_queries):
+    make_busy(lab)
+
+    with django_assert_num_queries(OVERVIEW_QUERIES):
         page = client.get("/app/lab")
 
-    assert "Now, per hour 2.49" in words(page)
+    assert "Now, per hour 4.98" in words(page)
+    assert "Held for what is about to start −7.51" in words(page)
+    assert "Promotional 17 May 2026" in words(page)
 
 
 def test_the_heaviest_grouping_reads_hours_and_no_events(client, lab):
@@ -136,9 +164,8 @@ def test_the_heaviest_grouping_reads_hours_and_no_events(client, lab):
     with CaptureQueriesContext(connection) as asked:
         page = client.get("/app/lab/usage?first=2026-05-14&last=2026-05-15&group=resource&interval=hour")
 
-    # Session, user, memberships; periods, what is not posted; four of prices; charge keys and hours; the sums; the
-    # banner's guard.
-    assert len(asked) == 13
+    # Session, user, memberships; periods, what is not posted; prices, what is charged; the sums; the banner's guard.
+    assert len(asked) == 9
     assert not any("metering_usageevent" in query["sql"] for query in asked)
     assert "box-2 GPU-hours 0.50 1.25" in words(page)
 
@@ -212,6 +239,51 @@ def test_the_file_has_the_same_rows_and_no_formulas(client, lab):
         ("'=cmd()", "1.000000", "2.490000"),
         ("gpu-box-1", "3.000000", "7.470000"),
     ]
+
+
+def model_of(rows, group):
+    """Add the rows of a file up: the sums of the table, the dearest first, and the bars, five of which have a name."""
+    sums, bars = {}, {}
+    for row in rows:
+        quantity, amount = sums.get((row[group] or "", row["meter"]), (0, 0))
+        quantity, amount = quantity + Decimal(row["quantity"]), amount + Decimal(row["amount"])
+        sums[row[group] or "", row["meter"]] = quantity, amount
+    dearest = sorted(sums, key=lambda place: (-sums[place][1], *place))
+    named = {name for name, _meter in [place for place in dearest if place[0]][:5]}
+    for row in rows:
+        name = row[group] or ""
+        name = name if name in named or group == "sku" else explorer.OTHERS
+        bars[row["start"], name] = bars.get((row["start"], name), 0) + Decimal(row["amount"])
+    return [(*place, *sums[place]) for place in dearest], bars
+
+
+def test_the_page_adds_up_what_the_file_has_to_the_digit(lab):
+    now = at(12.5)
+    make_busy(lab)
+    for number in range(7):
+        # Thirds of an hour's price, so that every cell is rounded.
+        end = at(11) + timedelta(seconds=601 + 97 * number)
+        build.usage(lab, at(11), end, subject=f"odd-{number}", project="train", region=f"r{number}", now=now)
+    build.metered(lab, until=now)
+    seen = 0
+
+    for group, interval in product(usage.GROUPS, ("day", "hour", "month")):
+        query = usage.UsageQuery(start=at(-200), end=now, group_by=(group,), interval=interval)
+        rows = usage.usage_with_amounts(lab, query, now=now)
+        found = explorer.explore(lab, start=query.start, end=now, group=group, interval=interval, now=now)
+        table, bars = model_of(rows, group)
+
+        assert [(row.name, row.meter, row.quantity, row.amount) for row in found.rows] == table
+        assert found.amount == sum(row[-1] for row in table)
+        columns = [column for column in found.columns if column.amounts]
+        starts = sorted({start for start, _name in bars})
+        assert [
+            {(start, name): amount for name, amount in column.amounts.items()}
+            for start, column in zip(starts, columns, strict=True)
+        ] == [{place: bars[place] for place in bars if place[0] == start} for start in starts]
+        seen += len(bars)
+
+    assert seen > 100
 
 
 def test_the_statement_adds_up_to_the_balance(client):

@@ -142,16 +142,12 @@ class BillingTransitionAdmin(OrganizationLink, ReadOnlyAdmin):
 
 
 @admin.register(StopRequest)
-class StopRequestAdmin(ReadOnlyAdmin):
+class StopRequestAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = ("requested_at", "organization_link", "source", "subject")
     list_select_related = ("organization",)
     search_fields = ("id", "organization__slug", "=subject")
     date_hierarchy = "requested_at"
     ordering = ("-requested_at", "-id")
-
-    @admin.display(description=_("Organization"), ordering="organization__slug")
-    def organization_link(self, row: StopRequest) -> SafeString | str:
-        return link_to("organizations_organization", row.organization_id, row.organization.slug)
 
 
 @admin.register(Budget)
