@@ -39,12 +39,14 @@ REASONS: dict[str, set[str]] = {
     "A part of a change: whoever calls it records the whole.": {
         "billing.bill_receivable",
         "billing.give_credit",
+        "billing.insert_burns",
         "billing.open_lot",
         "billing.put_unbilled_receipts",
         "billing.settle_receivable",
         "billing.take",
         "billing.take_unbilled_receipts",
         "billing.unbill_receivable",
+        "billing.write_hours",
         "invoices.allocate_receipt",
         "invoices.next_number",
         "invoices.number_document",
@@ -127,6 +129,7 @@ def read(node: ast.FunctionDef, path: Path) -> Function:
             continue
         called = ast.unparse(inner.func)
         read_one.audits |= called == "audit.record"
+        read_one.writes |= called == "binary_copy.send"
         if isinstance(inner.func, ast.Attribute):
             owner = called.split(".", 1)[0]
             read_one.writes |= inner.func.attr in WRITES and owner not in NOT_ROWS
