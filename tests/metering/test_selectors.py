@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from apps.metering import selectors
+from apps.metering.intervals import from_ms
 from apps.metering.models import Resource
 from apps.metering.selectors import evidence
 from tests import build
@@ -119,17 +120,16 @@ def test_an_hour_is_explained_by_its_intervals_and_events(lab):
     )
     tick(lab.pk)
 
-    (evidence,) = behind(lab, "gpu_hours", "h100", "eu")
+    (found,) = behind(lab, "gpu_hours", "h100", "eu")
 
-    assert evidence.row.quantity == 30 * 60 * 8 + 30 * 60 * 4
+    assert found.row.quantity == 30 * 60 * 8 + 30 * 60 * 4
     assert [
-        (selectors.from_ms(segment.start), selectors.from_ms(segment.end), segment.milli_gpus)
-        for segment in evidence.segments
+        (from_ms(segment.start), from_ms(segment.end), segment.milli_gpus) for segment in found.segments
     ] == [
         (EARLIER, EARLIER + minutes(30), 8000),
         (EARLIER + minutes(30), EARLIER + minutes(60), 4000),
     ]
-    assert [(event.type, event.time) for event in evidence.events] == [
+    assert [(event.type, event.time) for event in found.events] == [
         ("allocation.started", EARLIER - minutes(30)),
         ("allocation.heartbeat", EARLIER + minutes(10)),
         ("allocation.resized", EARLIER + minutes(30)),
@@ -141,7 +141,7 @@ def test_a_reading_is_explained_by_its_event(lab):
     send(reading(EARLIER, "egress_gb", "1.5"), reading(EARLIER + minutes(1), "requests", 7))
     tick(lab.pk)
 
-    (evidence,) = behind(lab, "egress_gb", "", "")
+    (found,) = behind(lab, "egress_gb", "", "")
 
-    assert evidence.segments == []
-    assert [event.quantity for event in evidence.events] == [Decimal("1.5")]
+    assert found.segments == []
+    assert [event.quantity for event in found.events] == [Decimal("1.5")]
