@@ -249,7 +249,7 @@ def measure_pages(options: argparse.Namespace) -> dict[str, float]:
 
 def measure_documents(options: argparse.Namespace) -> dict[str, float]:
     """Documents printed a second, and the growth of closing from a tenth of the organizations to all."""
-    return documents.measure(options.organizations, _in_processes)
+    return documents.measure(options.organizations, options.resources, _in_processes)
 
 
 def _close(organization_id: Any) -> int:

@@ -9,8 +9,10 @@ from typing import Any
 
 from bench import stack
 
-RESOURCES = 5  # Few of each: what is measured grows with organizations.
 PRINTED = 200
+HOURS = 1  # Of each resource: what is measured grows with organizations, and invoices an hour are another measure.
+# Seconds for one of all organizations over those for one of a tenth; half of it is room for a busy machine.
+GROWTH_LIMIT = 1.5
 MONTH = "2026-01"
 SELLER = {
     "legal_name": "Bench GmbH",
@@ -23,10 +25,13 @@ SELLER = {
 }
 
 
-def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]], int]) -> dict[str, float]:
+def measure(
+    count: int, resources: int, in_processes: Callable[[Callable[[Any], int], list[Any]], int]
+) -> dict[str, float]:
     """Close a month of a tenth of `count` organizations, then of all, and print invoices with their e-invoices.
 
-    close_growth: seconds for each organization of all, over those of the tenth; 1 is linear growth.
+    resources: of each organization. close_growth: seconds for each organization of all, over those of the tenth; 1 is
+    linear growth.
     """
     from django.utils import timezone
 
@@ -37,9 +42,9 @@ def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]]
     world.price_book()
     invoices.save_seller(actor=world.ACTOR, code="default", now=timezone.now(), **SELLER)
     small = max(count // 10, 1)
-    in_processes(_close, _with_usage(1, "warm"))
-    few = _seconds(in_processes, _close, _with_usage(small, "few"))
-    many = _seconds(in_processes, _close, _with_usage(count, "many"))
+    in_processes(_close, _with_usage(1, resources, "warm"))
+    few = _seconds(in_processes, _close, _with_usage(small, resources, "few"))
+    many = _seconds(in_processes, _close, _with_usage(count, resources, "many"))
     waiting = Invoice.objects.final().order_by("pk").values_list("pk", flat=True)
     printed = [str(pk) for pk in waiting[: min(PRINTED, count)]]
     return {
@@ -47,7 +52,9 @@ def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]]
         "close_few_per_s": round(small / few, 1),
         "close_many_organizations": count,
         "close_many_per_s": round(count / many, 1),
+        "close_resources": resources,
         "close_growth": round((many / count) / (few / small), 2),
+        "close_growth_limit": GROWTH_LIMIT,
         "documents_per_s": round(len(printed) / _seconds(in_processes, _print, printed), 1),
     }
 
@@ -62,8 +69,8 @@ def _seconds(
     return time.perf_counter() - started
 
 
-def _with_usage(count: int, prefix: str) -> list[Any]:
-    """Make organizations in Germany with a month of usage and return their ids."""
+def _with_usage(count: int, resources: int, prefix: str) -> list[Any]:
+    """Make organizations in Germany whose resources ran some hours of the month and return their ids."""
     from django.utils import timezone
 
     from apps.metering import services as metering
@@ -78,7 +85,7 @@ def _with_usage(count: int, prefix: str) -> list[Any]:
     actor = type(world.ACTOR)(
         kind=world.ACTOR.kind, id=None, label="bench", permissions=frozenset({"usage:backfill"})
     )
-    for body in world.month_bodies(made, RESOURCES):
+    for body in world.month_bodies(made, resources, hours=HOURS):
         outcome = metering.ingest_body(
             actor=actor, body=body, content_type="application/cloudevents-batch+json", now=timezone.now()
         )

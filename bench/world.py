@@ -218,14 +218,14 @@ def running_bodies(
         ).encode()
 
 
-def month_bodies(organizations: list[Organization], resources: int) -> Iterator[bytes]:
-    """Yield batches in which every resource of every organization ran for ten hours of January 2026."""
+def month_bodies(organizations: list[Organization], resources: int, *, hours: int = 10) -> Iterator[bytes]:
+    """Yield batches in which every resource of every organization ran for some hours of January 2026."""
     month = datetime(2026, 1, 1, tzinfo=UTC)
     events: list[dict[str, object]] = []
     for organization in organizations:
         for number in range(resources):
             started = month + timedelta(hours=3 * number % 700, seconds=number)
-            ended = started + timedelta(hours=10)
+            ended = started + timedelta(hours=hours)
             events.append(
                 {
                     "specversion": "1.0",
