@@ -66,10 +66,11 @@ class Composition:
     """A period's invoice as it would stand now: its lines in print order, and the keys whose debt it asks for.
 
     A key can owe without a line: what a lapsed credit paid for moved to the receivable, and its total stayed the same.
-    A total below zero makes it a credit note, which asks for nothing.
+    A total below zero makes it a credit note, which asks for nothing. waiting: corrections that a later document says.
     """
 
     lines: tuple[ComposedLine, ...] = ()
+    waiting: tuple[ComposedLine, ...] = ()
     taxes: tuple[TaxGroup, ...] = ()
     keys: tuple[ChargeKey, ...] = ()
 
@@ -188,7 +189,8 @@ def compose(organization: Organization, period: BillingPeriod, tax: TaxTerms) ->
     lines.sort(key=lambda line: line.key.period_id != period.id)
     composition = _taxed(lines, keys)
     if composition.is_credit_note and composition.tax_minor > 0:
-        composition = _taxed([line for line in lines if line.net_minor >= 0], keys)
+        waiting = tuple(line for line in composition.lines if line.net_minor < 0)
+        composition = replace(_taxed([line for line in lines if line.net_minor >= 0], keys), waiting=waiting)
     return composition
 
 

@@ -19,7 +19,7 @@ from apps.billing.models import ChargeKey
 from apps.core import money
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
-from apps.invoices.models import Invoice, InvoiceLine, InvoiceState
+from apps.invoices.models import Invoice, InvoiceLine, InvoiceState, PeriodClose
 from apps.pricing.selectors import unit_seconds
 
 SPLIT_ROWS_MAX = 200  # A line's split is for display; a longer one is cut, and `/usage` has the rest.
@@ -36,9 +36,16 @@ def invoices_of(actor: Actor) -> QuerySet[Invoice]:
     )
 
 
-def credit_notes_of(actor: Actor) -> QuerySet[Invoice]:
-    """Return the final credit notes that an actor may see."""
-    return Invoice.objects.visible_to(actor).credit_notes().final().select_related("period", "corrects")
+def credit_notes_of(actor: Actor, *, drafts: bool = False) -> QuerySet[Invoice]:
+    """Return the final credit notes that an actor may see, with those that are still drafts where it is told."""
+    notes = Invoice.objects.visible_to(actor).credit_notes().select_related("period", "corrects")
+    return notes.exclude(state=InvoiceState.VOID) if drafts else notes.final()
+
+
+def waiting_of(invoice_id: UUID) -> list[dict[str, str]]:
+    """Return the corrections that the document of a period could not say, with their net amounts."""
+    close = PeriodClose.objects.filter(invoice_id=invoice_id).first()
+    return list(close.waiting) if close else []
 
 
 def document_by_id(actor: Actor, document_id: UUID) -> Invoice:
@@ -68,9 +75,9 @@ def notes_of_invoice(actor: Actor, invoice_id: UUID) -> QuerySet[Invoice]:
     return credit_notes_of(actor).filter(corrects_id=invoice_id).order_by("finalized_at", "id")
 
 
-def credit_note_by_id(actor: Actor, note_id: UUID) -> Invoice:
+def credit_note_by_id(actor: Actor, note_id: UUID, *, drafts: bool = False) -> Invoice:
     """Return one credit note that the actor may see, or raise NotFound."""
-    note = credit_notes_of(actor).filter(pk=note_id).first()
+    note = credit_notes_of(actor, drafts=drafts).filter(pk=note_id).first()
     if note is None:
         raise NotFound
     return note

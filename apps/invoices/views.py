@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
@@ -32,7 +33,9 @@ class Invoices(OrganizationPage):
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         found = slice_of(request, selectors.invoices_of(self.actor))
-        notes = selectors.credit_notes_of(self.actor).order_by("-finalized_at", "-id")[:NOTES_SHOWN]
+        notes = selectors.credit_notes_of(self.actor, drafts=True).order_by(
+            F("finalized_at").desc(nulls_first=True), "-id"
+        )[:NOTES_SHOWN]
         return self.render(
             {
                 "slice": found,
@@ -55,12 +58,17 @@ class InvoicePage(OrganizationPage):
             list(selectors.lines_of(self.actor, invoice_id).order_by("position", "id"))
         )
         if document.kind != DocumentKind.INVOICE:
-            note = selectors.credit_note_row(selectors.credit_note_by_id(self.actor, invoice_id))
+            note = selectors.credit_note_row(selectors.credit_note_by_id(self.actor, invoice_id, drafts=True))
             return self.render({"note": note, "lines": lines}, template="invoices/credit_note.html")
         (row,) = described([selectors.invoice_by_id(self.actor, invoice_id)], now=self.now)
         notes = selectors.notes_of_invoice(self.actor, invoice_id)
         return self.render(
-            {"invoice": row, "lines": lines, "notes": [selectors.credit_note_row(note) for note in notes]}
+            {
+                "invoice": row,
+                "lines": lines,
+                "notes": [selectors.credit_note_row(note) for note in notes],
+                "waiting": selectors.waiting_of(invoice_id),
+            }
         )
 
 

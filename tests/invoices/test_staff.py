@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+import time_machine
 from django.urls import reverse
 
+from apps.core.permissions import Role
 from apps.invoices import selectors
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceLine, SellerEntity, TaxExemption, TaxRate
@@ -16,12 +19,13 @@ from apps.notifications.models import Mail
 from apps.notifications.rendering import render
 from apps.organizations.models import BillingPeriod
 from tests import build
-from tests.billing.runs import HOUR, run
+from tests.billing.runs import HOUR, run, stop
 from tests.invoices.conftest import APRIL
-from tests.money import failing
+from tests.money import failing, lines
 from tests.staff import staff_client, staff_user
 
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
 MAY = datetime(2026, 5, 3, tzinfo=UTC)
 
 
@@ -163,6 +167,65 @@ def test_a_logo_that_reaches_out_or_runs_is_refused(db, logo):
         build.seller(logo=logo)
 
     assert [field.path for field in refused.value.fields] == ["logo"]
+
+
+def readable(answer):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
+
+
+def test_a_month_below_zero_is_seen_before_it_is_final(staff, lab):
+    run(lab, "a", APRIL, APRIL + 2 * HOUR, sku="a100")
+    build.closed(lab, "2026-04")
+    stop(lab, "a", APRIL + HOUR)
+    customer = build.browser(build.member(lab, Role.VIEWER))
+
+    with time_machine.travel(datetime(2026, 5, 20, tzinfo=UTC), tick=False):
+        preview = staff.get(reverse("admin:invoices_preview", args=[lab.pk]))
+    assert "it would be a credit note, which asks for nothing" in readable(preview)
+    assert "Total -3.96 Due 0.00" in readable(preview)
+    draft = build.closed(lab, "2026-05", finalize=False, now=JUNE).invoice
+
+    listed, page = (customer.get(f"/app/lab/invoices{end}") for end in ("", f"/{draft.pk}"))
+    assert f'href="/app/lab/invoices/{draft.pk}">Draft</a>' in listed.content.decode()
+    assert "Draft credit note for 2026-05" in readable(page)
+    assert "Gives you 3.96 EUR" in readable(page)
+    assert "/file/pdf" not in page.content.decode()
+    api = build.client(build.api_key(lab))
+    assert api.get("/api/v1/billing/credit-notes").json()["data"] == []
+    assert api.get(f"/api/v1/billing/credit-notes/{draft.pk}").status_code == 404
+
+
+def test_what_waits_for_a_later_document_is_told_to_the_customer_and_to_staff(staff, lab):
+    """3.33 at 19 % beside −20.00 at none: a credit note would still owe tax, so the correction waits."""
+    build.billing_profile(lab, country="US")
+    run(lab, "a", APRIL, APRIL + 3 * HOUR)
+    build.closed(lab, "2026-04")
+    build.billing_profile(lab, country="DE")
+    stop(lab, "a", APRIL + HOUR)
+    build.usage(lab, MAY, MAY + HOUR, sku="a100")
+    customer = build.browser(build.member(lab, Role.VIEWER))
+
+    with time_machine.travel(datetime(2026, 5, 20, tzinfo=UTC), tick=False):
+        preview = readable(staff.get(reverse("admin:invoices_preview", args=[lab.pk])))
+    assert "2026-04 gpu_hours h100 eu, for a later document -7200 -20.00" in preview
+    may = build.closed(lab, "2026-05", now=JUNE).invoice
+
+    assert (may.kind, may.subtotal_minor, may.tax_minor) == ("invoice", 333, 63)
+    page = readable(customer.get(f"/app/lab/invoices/{may.pk}"))
+    assert "Corrections for a later document" in page
+    assert "h100 eu · GPU-hours 2026-04 \u221220.00" in page
+    assert "h100 -20.00" in readable(staff.get(reverse("admin:invoices_periodclose_changelist")))
+    build.usage(lab, JUNE, JUNE + 3 * HOUR, now=JULY)
+    june = build.closed(lab, "2026-06", now=JULY).invoice
+    assert lines(june)[1] == ("adjustment", "2026-04", "h100", "-7200", -2000, 0)
+    assert "for a later document" not in readable(customer.get(f"/app/lab/invoices/{june.pk}"))
+    assert failing() == []
+
+
+def test_the_preview_is_linked_from_its_organization(staff, lab):
+    page = staff.get(reverse("admin:organizations_organization_change", args=[lab.pk]))
+
+    assert reverse("admin:invoices_preview", args=[lab.pk]) in page.content.decode()
 
 
 # --- mails

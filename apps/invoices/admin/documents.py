@@ -33,6 +33,7 @@ from apps.core.staff import (
 )
 from apps.invoices import selectors
 from apps.invoices import services as invoices
+from apps.invoices.composing import ComposedLine
 from apps.invoices.files import FORMATS, document_answer
 from apps.invoices.forms import ConfirmForm, CreditForm, ReasonForm
 from apps.invoices.models import (
@@ -143,17 +144,19 @@ def _preview_rows(found: invoices.Preview) -> dict[str, Any]:
         (_now("Total"), composition.total_minor),
         (_now("Due"), found.settlement.due_minor),
     )
+
+    def row(line: ComposedLine) -> dict[str, str]:
+        return {
+            "name": f"{line.key.period.label} {line.key}",
+            "quantity": plain(line.quantity),
+            "amount": shown(line.amount_minor),
+            "discount": shown(line.discount_minor),
+            "tax": shown(line.tax_minor),
+        }
+
     return {
-        "lines": [
-            {
-                "name": f"{line.key.period.label} {line.key}",
-                "quantity": plain(line.quantity),
-                "amount": shown(line.amount_minor),
-                "discount": shown(line.discount_minor),
-                "tax": shown(line.tax_minor),
-            }
-            for line in composition.lines
-        ],
+        "lines": [row(line) for line in composition.lines],
+        "waiting": [row(line) for line in composition.waiting],
         "sums": [{"label": label, "amount": shown(minor)} for label, minor in sums],
     }
 
@@ -381,7 +384,7 @@ class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
 
 @admin.register(PeriodClose)
 class PeriodCloseAdmin(ReadOnlyAdmin):
-    list_display = ("closed_at", "organization", "period", "invoice_link", "closed_by")
+    list_display = ("closed_at", "organization", "period", "invoice_link", "later", "closed_by")
     list_select_related = ("organization", "period", "invoice")
     search_fields = ("organization__slug", "period__label", "invoice__number")
     ordering = ("-closed_at", "-id")
@@ -389,6 +392,10 @@ class PeriodCloseAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Invoice"))
     def invoice_link(self, close: PeriodClose) -> SafeString | str:
         return link_to("invoices_invoice", close.invoice_id, str(close.invoice))
+
+    @admin.display(description=_("For a later document"))
+    def later(self, close: PeriodClose) -> str:
+        return ", ".join(f"{row['sku'] or row['meter']} {row['amount']}" for row in close.waiting) or "–"
 
 
 @admin.register(InvoiceCounter)

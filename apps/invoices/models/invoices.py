@@ -367,7 +367,11 @@ class InvoicePayment(models.Model):
 
 
 class PeriodClose(models.Model):
-    """The record that a period became final: with which invoice, and up to when its usage was counted."""
+    """The record that a period became final: with which invoice, and up to when its usage was counted.
+
+    waiting: the corrections that its document could not say, see `composing.compose`: month, meter, SKU, region and net
+    amount in major units, as they were; for display only.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
@@ -377,6 +381,7 @@ class PeriodClose(models.Model):
     invoice = models.OneToOneField(
         Invoice, models.PROTECT, related_name="close", db_constraint=False, null=True, blank=True
     )
+    waiting = models.JSONField(default=list, db_default=[], blank=True)
     closed_by = models.CharField(max_length=150)
     closed_at = models.DateTimeField()
 

@@ -128,7 +128,12 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         _finalize(book, invoice, document, now=now)
     organizations.mark_period(period=period, state=PeriodState.FINAL, now=now)
     PeriodClose.objects.create(
-        organization_id=organization_id, period=period, invoice=invoice, closed_by=actor.label, closed_at=now
+        organization_id=organization_id,
+        period=period,
+        invoice=invoice,
+        waiting=_told(document),
+        closed_by=actor.label,
+        closed_at=now,
     )
     audit.record(
         actor=actor,
@@ -150,6 +155,21 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         billing.settle_state(organization_id=organization_id, now=now)
     failpoints.reach("invoices.before_commit")
     return ClosedPeriod(period=period, invoice=invoice)
+
+
+def _told(document: Document) -> list[dict[str, str]]:
+    """Return the corrections that wait for a later document, as they are shown."""
+    currency = document.organization.currency
+    return [
+        {
+            "usage_period": line.key.period.label,
+            "meter": line.key.meter,
+            "sku": line.key.sku,
+            "region": line.key.region,
+            "amount": f"{money.from_minor(line.net_minor, currency):f}",
+        }
+        for line in document.composition.waiting
+    ]
 
 
 def _refuse_out_of_order(period: BillingPeriod) -> None:
