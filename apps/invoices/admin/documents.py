@@ -182,8 +182,7 @@ def _steps(invoice: Invoice) -> list[tuple[str, str]]:
 @admin.register(Invoice)
 class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
     list_display = (
-        "title", "kind", "organization_link", "period", "state", "subtotal", "discount", "total", "due", "currency",
-        "finalized_at",
+        "title", "organization_link", "period", "kind", "state", "total", "due", "currency", "finalized_at",
     )  # fmt: skip
     list_display_links = ("title",)
     list_filter = ("kind", "state", "currency", "period__label")
