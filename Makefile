@@ -20,7 +20,7 @@ stop: ## Stop whatever runs in this folder
 test: environment-dev ## Run the tests (ARGS="tests/ledger -k transfer")
 	@$(PYTHON_IN_VENV) -m pytest -n 2 -q $(ARGS)
 
-test-full: environment-dev ## Also long faults, the browser matrix and large tables
+test-full: environment-dev ## With large tables and twenty times the examples of properties
 	@COUNTINGHOUSE_TEST_FULL=1 $(PYTHON_IN_VENV) -m pytest -n 2 -q $(ARGS)
 
 check: environment-dev $(CHECKS) ## Lint, types, import contracts and drift of generated files

@@ -21,6 +21,7 @@ from apps.core.money import from_micros
 from apps.vouchers import services as vouchers
 from tests import build
 from tests.billing.runs import HOUR, at
+from tests.depth import examples
 from tests.money import books, failing
 
 PRICE = 1_000_000  # Micros an hour.
@@ -128,7 +129,7 @@ def moment(hour: int) -> datetime:
 
 
 @settings(
-    max_examples=6,
+    max_examples=examples(6),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -15,6 +15,7 @@ from apps.billing.models import Pot
 from apps.organizations.models import Organization
 from tests import build
 from tests.billing.runs import HOUR
+from tests.depth import examples
 from tests.metering.events import heartbeat, started
 
 MINUTE = timedelta(minutes=1)
@@ -229,7 +230,7 @@ lots = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=10,
+    max_examples=examples(10),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

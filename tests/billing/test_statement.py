@@ -17,6 +17,7 @@ from apps.core.periods import previous_label
 from apps.core.permissions import Role
 from tests import build
 from tests.build import NOW
+from tests.depth import examples
 from tests.money import books
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +33,7 @@ def words(answer):
     return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(5), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(CREDITS, max_size=6), st.lists(USES, max_size=4), st.sampled_from(["UTC", "Pacific/Auckland"])
 )

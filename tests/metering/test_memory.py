@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,6 +16,7 @@ from apps.metering.events import bodies
 from apps.metering.models import Resource, UsageHour
 from apps.metering.services import counting
 from tests import build
+from tests.depth import FULL
 from tests.metering.events import (
     EARLIER,
     NOW,
@@ -32,7 +32,6 @@ from tests.metering.events import (
 
 MIB = 1024 * 1024
 # The backlogs are small by default, with windows as much smaller; COUNTINGHOUSE_TEST_FULL makes them large.
-FULL = bool(os.environ.get("COUNTINGHOUSE_TEST_FULL"))
 SCALE = 1 if FULL else 20
 # Held at once, each of the backlogs below takes more.
 PEAK_MIB_MAX = 32 if FULL else 6

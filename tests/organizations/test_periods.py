@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod, PeriodState
 from tests import build
+from tests.depth import examples
 
 # Half hours, daylight saving on both hemispheres at odd times, the two ends of the world, a skipped day.
 ZONES = [
@@ -57,7 +58,9 @@ def rows_of(organization) -> list[tuple]:
     return list(BillingPeriod.objects.of(organization.id).values_list("label", "starts_at", "ends_at"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     zone=st.sampled_from(ZONES),
     created=moments,

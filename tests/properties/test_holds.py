@@ -18,6 +18,7 @@ from apps.billing.models import Hold
 from apps.billing.services import InsufficientCredit, release_hold
 from apps.organizations.models import Organization
 from tests import build
+from tests.depth import examples
 from tests.metering.events import heartbeat, started, stopped
 from tests.money import failing
 
@@ -90,7 +91,7 @@ def hold(
 
 
 @pytest.mark.django_db
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=steps)
 def test_no_order_leaves_credit_reserved(db, steps):
     with transaction.atomic():

@@ -26,6 +26,7 @@ from apps.invoices.models import Invoice, InvoiceLine
 from apps.ledger.models import Transfer
 from apps.organizations.models import BillingPeriod, PeriodState
 from tests import build
+from tests.depth import examples
 from tests.metering.events import heartbeat, started, stopped
 from tests.money import books, failing
 
@@ -207,7 +208,7 @@ def test_any_order_of_events_agrees_with_the_model() -> None:
     run_state_machine_as_test(
         Ledger,
         settings=settings(
-            max_examples=12,
+            max_examples=examples(12),
             stateful_step_count=14,
             deadline=None,
             suppress_health_check=list(HealthCheck),

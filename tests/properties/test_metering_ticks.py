@@ -16,6 +16,7 @@ from apps.metering import facts
 from apps.metering.models import UsageChange, UsageHour
 from apps.metering.selectors import UsageSlot, slot_quantities
 from tests import build
+from tests.depth import examples
 from tests.metering.events import (
     EARLIER,
     heartbeat,
@@ -99,7 +100,7 @@ def sums_by_slot(organization) -> dict[UsageSlot, Decimal]:
 @pytest.mark.django_db
 @settings(
     deadline=None,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(EVENTS, st.data())

@@ -26,6 +26,7 @@ from apps.pricing import services as pricing
 from apps.pricing.models import Region, Sku
 from apps.pricing.rows import read_row
 from tests import build
+from tests.depth import examples
 from tests.money import failing
 
 HOUR = timedelta(hours=1)
@@ -335,7 +336,7 @@ def catalog(db: None) -> None:
 
 
 @settings(
-    max_examples=25,
+    max_examples=examples(25),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

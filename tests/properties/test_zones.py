@@ -18,6 +18,7 @@ from apps.invoices.models import InvoiceLine
 from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod
 from tests import build
+from tests.depth import examples
 from tests.organizations.test_periods import ZONES, expected
 
 # Leap day and both changes of daylight saving time lie between.
@@ -84,7 +85,7 @@ def billed(zone: str, created: datetime, changes: list[tuple[datetime, str]], us
 
 
 @settings(
-    max_examples=4,
+    max_examples=examples(4),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
