@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, localcontext
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -175,12 +176,13 @@ def _plan(
         start=min(first_period.starts_at, *hours),
         end=max(max(hours) + HOUR, prices_until or max(hours)),
     )
-    wanted = {_family(slot, periods, starts) for slot in slots}
+    in_order = sorted(slots, key=attrgetter("hour", "meter", "sku", "region"))
+    placed = [(slot, _period_of(slot.hour, periods, starts)) for slot in in_order]
+    wanted = {_family(slot, period) for slot, period in placed}
     families = _load_families(organization.id, wanted, schedule)
 
-    for slot in sorted(slots, key=lambda slot: (slot.hour, slot)):
-        period = _period_of(slot.hour, periods, starts)
-        plans = families[_family(slot, periods, starts)]
+    for slot, period in placed:
+        plans = families[_family(slot, period)]
         quantity = slots[slot]
         home = next((plan for plan in plans if plan.terms and plan.has_usage(slot.hour)), None)
         if home is None or _is_absurd(home.terms, quantity):
@@ -302,8 +304,8 @@ def _period_of(hour: datetime, periods: Sequence[BillingPeriod], starts: Sequenc
     return periods[max(bisect_right(starts, hour) - 1, 0)]
 
 
-def _family(slot: UsageSlot, periods: Sequence[BillingPeriod], starts: Sequence[datetime]) -> Family:
-    return Family(_period_of(slot.hour, periods, starts).id, slot.meter, slot.sku, slot.region)
+def _family(slot: UsageSlot, period: BillingPeriod) -> Family:
+    return Family(period.id, slot.meter, slot.sku, slot.region)
 
 
 def _family_of(key: ChargeKey) -> Family:

@@ -194,8 +194,13 @@ class ChargeHour(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
-    key = models.ForeignKey(ChargeKey, models.PROTECT, related_name="hours", db_constraint=False)
+    # The key, which is of the same organization, says that there is one.
+    organization = models.ForeignKey(
+        "organizations.Organization", models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    key = models.ForeignKey(
+        ChargeKey, models.PROTECT, related_name="hours", db_constraint=False, db_index=False
+    )
     hour = models.DateTimeField()
     quantity = models.DecimalField(max_digits=38, decimal_places=6)
     amount_micros = models.BigIntegerField()
@@ -221,8 +226,13 @@ class Burn(models.Model):
     """One payment for an hour: from a lot, or onto the receivable (no lot). Reversals come off the newest first."""
 
     id = models.BigAutoField(primary_key=True)
-    organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
-    key = models.ForeignKey(ChargeKey, models.PROTECT, related_name="burns", db_constraint=False)
+    # The key, which is of the same organization, says that there is one.
+    organization = models.ForeignKey(
+        "organizations.Organization", models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    key = models.ForeignKey(
+        ChargeKey, models.PROTECT, related_name="burns", db_constraint=False, db_index=False
+    )
     hour = models.DateTimeField()
     lot = models.ForeignKey(
         CreditLot, models.PROTECT, related_name="burns", db_constraint=False, null=True, blank=True

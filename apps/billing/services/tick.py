@@ -31,10 +31,12 @@ def meter_and_charge(
     """Meter an organization's usage up to `until`, charge all hours that ended by then, and tell of what it means.
 
     wait: for whoever else works on the organization; otherwise it is left to them and to the next sweep.
-    again: after the same with this `now`, so that nothing is to be told unless usage came in since.
+    again: after the same, so that there is something to do only if usage came in since.
     Each step is a transaction of its own, so a crash loses at most one step, and running it again goes on. Returns
     what was charged in total.
     """
+    if again and not metering_state.has_news(organization_id, until):
+        return ChargeStep(hours=0, micros=0, more=False)
     hours = micros = counted = 0
     moved_on = False
     try:
@@ -52,7 +54,7 @@ def meter_and_charge(
     except metering.MeteringBusy:
         pass  # Whoever holds the lock counts and charges the same rows.
     # Most organizations do nothing most of the time; each is looked at once an hour all the same.
-    if counted or hours or moved_on or not (again or _is_healthy(organization_id)):
+    if counted or hours or moved_on or not _is_healthy(organization_id):
         settle_state(organization_id=organization_id, now=now)
         settle_budgets(organization_id=organization_id, now=now)
     return ChargeStep(hours=hours, micros=micros, more=False)

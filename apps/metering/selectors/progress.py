@@ -78,6 +78,14 @@ def has_changes(organization_id: UUID) -> bool:
     return UsageChange.objects.filter(organization_id=organization_id).exists()
 
 
+def has_news(organization_id: UUID, until: datetime) -> bool:
+    """Return whether there is usage before a moment that is not counted, or that waits to be charged."""
+    waiting = Exists(UsageChange.objects.filter(organization_id=OuterRef("pk"), hour__lt=until))
+    dirty = Exists(DirtyBatch.objects.filter(organization_id=OuterRef("pk")))
+    settled = MeteringState.objects.filter(~dirty, ~waiting, pk=organization_id, metered_until__gte=until)
+    return not settled.exists()
+
+
 def backlog() -> int:
     """Return how many changes of resources wait for a tick; one may wait several times."""
     return DirtyBatch.objects.resources()

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection, transaction
 
-from apps.core import failpoints
+from apps.core import binary_copy, failpoints
 from apps.core.money import EXACT
 from apps.core.periods import floor_hour
 from apps.metering import intervals
@@ -63,6 +63,12 @@ _CLAIM = """
       FROM claimed CROSS JOIN unnest(claimed.resource_ids, claimed.since) AS news (resource_id, since)
      GROUP BY news.resource_id ORDER BY news.resource_id
 """
+_COPY_HOURS = """
+    COPY metering_usagehour (
+        organization_id, resource_id, meter, sku, region, project_id, credential_id, revision, hour, quantity
+    ) FROM STDIN (FORMAT binary)
+"""
+_HOUR_FIELDS = (10).to_bytes(2)
 _PUT_BACK = """
     INSERT INTO metering_dirtybatch (organization_id, resource_ids, since, is_folded)
     SELECT %s, array_agg(resource_id), array_agg(since), true
@@ -117,12 +123,14 @@ def lock_metering(*, organization_id: UUID, wait: bool = True) -> MeteringState:
             raise MeteringBusy
         # Its first time; nobody holds what does not exist.
     with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO metering_meteringstate (organization_id) VALUES (%s) ON CONFLICT DO NOTHING",
-            [organization_id],
-        )
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(LOCK_WAIT_MS)])
-        state = states.select_for_update(no_key=True).get()
+        state = states.select_for_update(no_key=True).first()
+        if state is None:
+            cursor.execute(
+                "INSERT INTO metering_meteringstate (organization_id) VALUES (%s) ON CONFLICT DO NOTHING",
+                [organization_id],
+            )
+            state = states.select_for_update(no_key=True).get()
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(settings.LOCK_TIMEOUT_MS)])
     return state
 
@@ -334,29 +342,29 @@ def _stored_hours(windows: Sequence[Window]) -> dict[_Row, tuple[int, int]]:
 def _insert_hours(organization_id: UUID, rows: Collection[tuple[_Row, int]]) -> None:
     if not rows:
         return
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(
-            "COPY metering_usagehour (organization_id, resource_id, meter, sku, region, project_id, credential_id,"
-            " hour, quantity, revision) FROM STDIN"
-        ) as copy,
-    ):
-        for row, quantity in rows:
-            key = row.key
-            copy.write_row(
+    organization, first_revision = binary_copy.uuid(organization_id), binary_copy.integer(1)
+    # What the hours of a resource have in common is made once.
+    common: dict[tuple[object, ...], bytes] = {}
+    packed: list[bytes] = []
+    for (resource_id, (meter, project, sku, region, credential, hour)), quantity in rows:
+        shape = (resource_id, meter, project, sku, region, credential)
+        start = common.get(shape)
+        if start is None:
+            start = common[shape] = b"".join(
                 (
-                    organization_id,
-                    row.resource_id,
-                    key.meter,
-                    key.sku,
-                    key.region,
-                    key.project,
-                    key.credential,
-                    from_ms(key.hour),
-                    _decimal(quantity),
-                    1,
+                    _HOUR_FIELDS,
+                    organization,
+                    binary_copy.uuid(resource_id),
+                    binary_copy.text(meter),
+                    binary_copy.text(sku),
+                    binary_copy.text(region),
+                    binary_copy.uuid(project),
+                    binary_copy.uuid(credential),
+                    first_revision,
                 )
             )
+        packed += (start, binary_copy.moment(hour), binary_copy.numeric(quantity, -_MILLIONTHS))
+    binary_copy.send(_COPY_HOURS, packed)
 
 
 def _update_hours(rows: Sequence[tuple[int, int]]) -> None:
