@@ -217,6 +217,7 @@ def test_a_draft_is_published_from_a_date(
 def test_a_published_version_is_read_only(staff: Client, published: PriceBookVersion) -> None:
     page = staff.get(change_url(published)).content.decode()
     assert 'name="prices-0-unit_price"' not in page
+    assert 'name="_save"' not in page
     assert "2.49" in page
 
     price = published.prices.get()

@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.staff import ServiceAdmin, link_to, list_link, staff_actor, take_step
 from apps.pricing import selectors, services
 from apps.pricing.admin.imports import import_page
-from apps.pricing.diffs import Change, compare
+from apps.pricing.diffs import Change, compare, describe
 from apps.pricing.forms import TIER_FIELDS, CompareForm, HourForm, PriceForm, PriceFormSet, price_choices
 from apps.pricing.models import (
     Price,
@@ -31,6 +31,7 @@ from apps.pricing.models import (
     PriceBookVersion,
     VersionState,
 )
+from apps.pricing.rows import row_of
 
 # A form of more fields would pass Django's limit for one request; such drafts come from imports.
 FIELDS_EDITED_MAX = 900
@@ -137,6 +138,8 @@ class PriceBookAdmin(ServiceAdmin):
 
 
 class PriceInline(admin.StackedInline):
+    """The rows of a draft, to be edited."""
+
     model = Price
     form = PriceForm
     formset = PriceFormSet
@@ -148,17 +151,25 @@ class PriceInline(admin.StackedInline):
     ordering = ("meter", "sku", "region")
     extra = 1
 
+
+class PublishedPriceInline(admin.TabularInline):
+    """The rows of a version that was published, a line each."""
+
+    model = Price
+    fields = readonly_fields = ("meter", "sku", "region", "terms")
+    ordering = ("meter", "sku", "region")
+    extra = 0
+    can_delete = False
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_draft(obj) and super().has_add_permission(request, obj)
+        return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_draft(obj) and super().has_change_permission(request, obj)
+        return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_draft(obj) and super().has_delete_permission(request, obj)
-
-    def _is_draft(self, version: PriceBookVersion | None) -> bool:
-        return version is not None and version.state == VersionState.DRAFT
+    @admin.display(description=_("Price"))
+    def terms(self, price: Price) -> str:
+        return describe(row_of(price))
 
 
 @admin.register(PriceBookVersion)
@@ -194,11 +205,17 @@ class PriceBookVersionAdmin(ServiceAdmin):
             return ()
         if obj.state == VersionState.DRAFT:
             return (PriceInline,) if self._fields_of(obj) <= FIELDS_EDITED_MAX else ()
-        return (PriceInline,) if obj.prices_total <= ROWS_SHOWN_MAX else ()
+        return (PublishedPriceInline,) if obj.prices_total <= ROWS_SHOWN_MAX else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         # Drafts start from a book, see its action.
         return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Without an object Django asks whether any version may be edited; only drafts can.
+        return (obj is None or obj.state == VersionState.DRAFT) and super().has_change_permission(
+            request, obj
+        )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
