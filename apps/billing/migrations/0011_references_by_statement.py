@@ -41,7 +41,7 @@ def plain_column(model: str, field: str, to: str, related_name: str = "+") -> mi
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0009_stop_requested"), ("ledger", "0005_payments_from_credit")]
+    dependencies = [("billing", "0010_stop_requests"), ("ledger", "0005_payments_from_credit")]
 
     operations = [
         # What charges or reads charges at the moment has read its organization first, so it is over when this is locked.
