@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from apps.billing.models import BillingProgress
 from apps.billing.services.budgeting import settle_budgets
 from apps.billing.services.charge import ChargeStep, charge_organization
 from apps.billing.services.guarding import settle_state
@@ -35,7 +36,7 @@ def meter_and_charge(
     Each step is a transaction of its own, so a crash loses at most one step, and running it again goes on. Returns
     what was charged in total.
     """
-    if again and not metering_state.has_news(organization_id, until):
+    if again and _is_charged(organization_id, until) and not metering_state.has_news(organization_id, until):
         return ChargeStep(hours=0, micros=0, more=False)
     hours = micros = counted = 0
     moved_on = False
@@ -58,6 +59,10 @@ def meter_and_charge(
         settle_state(organization_id=organization_id, now=now)
         settle_budgets(organization_id=organization_id, now=now)
     return ChargeStep(hours=hours, micros=micros, more=False)
+
+
+def _is_charged(organization_id: UUID, until: datetime) -> bool:
+    return BillingProgress.objects.filter(pk=organization_id, charged_until__gte=until).exists()
 
 
 def _is_healthy(organization_id: UUID) -> bool:
