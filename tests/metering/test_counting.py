@@ -246,10 +246,10 @@ def test_a_step_reads_the_same_number_of_queries_however_many_resources(lab, dja
     tick(lab.pk, NOW - minutes(1))
     send(*(recorded(f"r{number}", EARLIER + minutes(1), EARLIER + minutes(2)) for number in range(50)))
 
-    # Savepoints 4; state: make, set wait, lock, reset wait 4; news: fold, claim 2;
+    # Savepoints 4; state: set wait, lock, reset wait 3; news: fold, claim 2;
     # resources: with news, unfinished 2; events 1; periods: earliest, latest, starts 3; hours: read, write 2;
     # changes 1; resources 1; state 1.
-    with django_assert_num_queries(21):
+    with django_assert_num_queries(20):
         services.meter_organization(organization_id=lab.pk, until=NOW, now=NOW)
 
 
