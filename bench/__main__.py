@@ -216,6 +216,7 @@ def measure_invoices(options: argparse.Namespace) -> dict[str, float]:
     from apps.metering import services as metering
     from bench import world
 
+    world.price_book()
     organizations = world.make_organizations(options.organizations, "month")
     actor = world.ACTOR
     backfill = type(actor)(kind=actor.kind, id=None, label="bench", permissions=frozenset({"usage:backfill"}))
