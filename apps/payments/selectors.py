@@ -136,6 +136,11 @@ def invoice_to_pay(actor: Actor, invoice_id: UUID, *, now: datetime) -> dict[str
     }
 
 
+def default_card(actor: Actor) -> PaymentMethod | None:
+    """Return the card of the actor's organization that is charged when nobody is asked, if there is one."""
+    return PaymentMethod.objects.visible_to(actor).filter(is_default=True).first()
+
+
 def waiting_setup(organization_id: UUID, session_id: str) -> str:
     """Return the id of a page for saving a card that an organization waits for, or nothing."""
     waiting = CardSetup.objects.filter(

@@ -17,7 +17,6 @@ from apps.payments import selectors
 from apps.payments import services as payments
 from apps.payments.forms import AutoTopUpForm, PayInvoiceForm, RefundForm, TopUpForm
 from apps.payments.gateway import CardRefused
-from apps.payments.models import PaymentMethod
 
 _STEP_UP = frozenset({"POST"})
 
@@ -146,7 +145,7 @@ class CardAction(OrganizationPage):
         if request.POST.get("do") == "remove":
             payments.remove_card(actor=self.actor, method_id=method.id, now=self.now)
             return self.done(_("%(card)s is removed.") % {"card": method}, to=to)
-        before = PaymentMethod.objects.default_of(self.organization_id)
+        before = selectors.default_card(self.actor)
         payments.make_default(actor=self.actor, method_id=method.id)
         back = self.url("card-action", method_id=before.pk) if before else ""
         undo = Undo(url=back, fields={"do": "default"}) if before and before != method else None
