@@ -299,13 +299,16 @@ def _request_stops(
 ) -> None:
     unasked = _unasked(guard, found)
     guard.stop_requested_at = guard.stop_requested_at or now
-    for one in unasked:
-        StopRequest.objects.create(
+    StopRequest.objects.bulk_create(
+        StopRequest(
             organization=organization,
             source=one.resource.source,
             subject=one.resource.subject,
             requested_at=now,
         )
+        for one in unasked
+    )
+    for one in unasked:
         outbox.publish(
             "billing.stop_requested",
             {
