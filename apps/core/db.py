@@ -34,6 +34,12 @@ def composite_foreign_key(
     )
 
 
+def backwards(operation: RunSQL) -> RunSQL:
+    """Return the operation that undoes another one, and whose own reverse does it again."""
+    assert operation.reverse_sql is not None, "only what can be undone has a way back"
+    return RunSQL(operation.reverse_sql, operation.sql)
+
+
 def append_only(table: str) -> RunSQL:
     """Return the operation after which PostgreSQL refuses UPDATE, DELETE and TRUNCATE of a table.
 

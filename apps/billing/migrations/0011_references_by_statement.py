@@ -3,7 +3,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-from apps.core.db import composite_foreign_key, composite_reference_by_statement
+from apps.core.db import backwards, composite_foreign_key, composite_reference_by_statement
 
 TENANT = ["organization_id", "id"]
 REFERENCES = [
@@ -12,14 +12,6 @@ REFERENCES = [
     ("billing_burn", "lot", "billing_creditlot"),
     ("billing_burn", "transfer", "ledger_transfer"),
 ]
-
-
-def without_foreign_key(table: str, column: str, parent: str) -> migrations.RunSQL:
-    """Return the reverse of what 0002 did for a reference."""
-    made = composite_foreign_key(
-        table, ["organization_id", f"{column}_id"], parent, TENANT, f"{table}_{column}"
-    )
-    return migrations.RunSQL(made.reverse_sql, made.sql)
 
 
 def plain_column(model: str, field: str, to: str, related_name: str = "+") -> migrations.AlterField:
@@ -46,7 +38,14 @@ class Migration(migrations.Migration):
     operations = [
         # What charges or reads charges at the moment has read its organization first, so it is over when this is locked.
         migrations.RunSQL("LOCK TABLE organizations_organization", migrations.RunSQL.noop),
-        *(without_foreign_key(table, column, parent) for table, column, parent in REFERENCES),
+        *(
+            backwards(
+                composite_foreign_key(
+                    table, ["organization_id", f"{column}_id"], parent, TENANT, f"{table}_{column}"
+                )
+            )
+            for table, column, parent in REFERENCES
+        ),
         *(
             composite_reference_by_statement(
                 table,

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from apps.core.db import composite_foreign_key, composite_reference_by_statement
+from apps.core.db import backwards, composite_foreign_key, composite_reference_by_statement
 
 TENANT = ["organization_id", "id"]
 REFERENCES = [
@@ -13,14 +13,6 @@ REFERENCES = [
 ]
 
 
-def without_foreign_key(table: str, column: str, parent: str) -> migrations.RunSQL:
-    """Return the reverse of what 0002 did for a reference."""
-    made = composite_foreign_key(
-        table, ["organization_id", f"{column}_id"], parent, TENANT, f"{table}_{column}_tenant"
-    )
-    return migrations.RunSQL(made.reverse_sql, made.sql)
-
-
 class Migration(migrations.Migration):
     dependencies = [
         ("metering", "0002_guards"),
@@ -29,7 +21,14 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        *(without_foreign_key(table, column, parent) for table, column, parent in REFERENCES),
+        *(
+            backwards(
+                composite_foreign_key(
+                    table, ["organization_id", f"{column}_id"], parent, TENANT, f"{table}_{column}_tenant"
+                )
+            )
+            for table, column, parent in REFERENCES
+        ),
         *(
             composite_reference_by_statement(
                 table,

@@ -4,7 +4,7 @@ import django.contrib.postgres.fields
 import django.db.models.deletion
 from django.db import migrations, models
 
-from apps.core.db import composite_reference_by_statement
+from apps.core.db import backwards, composite_reference_by_statement
 
 CHECKED = composite_reference_by_statement(
     "metering_dirtyresource",
@@ -80,6 +80,6 @@ class Migration(migrations.Migration):
             'INSERT INTO "metering_dirtyresource" (organization_id, resource_id, since) '
             'SELECT organization_id, unnest(resource_ids), unnest(since) FROM "metering_dirtybatch" ORDER BY id',
         ),
-        migrations.RunSQL(CHECKED.reverse_sql, CHECKED.sql),
+        backwards(CHECKED),
         migrations.DeleteModel(name="DirtyResource"),
     ]

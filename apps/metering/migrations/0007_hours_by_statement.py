@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from apps.core.db import composite_foreign_key, composite_reference_by_statement
+from apps.core.db import backwards, composite_foreign_key, composite_reference_by_statement
 
 TABLE, TENANT = "metering_usagehour", ["organization_id", "id"]
 PARENTS = {
@@ -10,14 +10,6 @@ PARENTS = {
     "project": "organizations_project",
     "credential": "credentials_apikey",
 }
-
-
-def without_foreign_key(column: str, parent: str) -> migrations.RunSQL:
-    """Return the reverse of what 0002 did for a reference."""
-    made = composite_foreign_key(
-        TABLE, ["organization_id", f"{column}_id"], parent, TENANT, f"{TABLE}_{column}_tenant"
-    )
-    return migrations.RunSQL(made.reverse_sql, made.sql)
 
 
 class Migration(migrations.Migration):
@@ -29,7 +21,14 @@ class Migration(migrations.Migration):
             "LOCK TABLE metering_meteringstate, organizations_project, credentials_apikey, metering_resource",
             migrations.RunSQL.noop,
         ),
-        *(without_foreign_key(column, parent) for column, parent in PARENTS.items()),
+        *(
+            backwards(
+                composite_foreign_key(
+                    TABLE, ["organization_id", f"{column}_id"], parent, TENANT, f"{TABLE}_{column}_tenant"
+                )
+            )
+            for column, parent in PARENTS.items()
+        ),
         *(
             composite_reference_by_statement(
                 TABLE,
