@@ -220,6 +220,17 @@ def test_budgets_over_http(lab):
     assert client.get(path).status_code == 404
 
 
+def test_a_budget_without_a_name_is_called_like_what_it_counts(lab):
+    project = build.project(lab, "train")
+    client = build.client(build.api_key(lab, ["budgets.manage"]))
+    sent = {"amount": "250.00", "thresholds": [80], "action": "notify"}
+
+    whole = client.post("/orgs/lab/budgets", {**sent, "scope": "organization"}).json()
+    part = client.post("/orgs/lab/budgets", {**sent, "scope": "project", "project": "train"}).json()
+
+    assert (whole["name"], part["name"]) == (lab.name, project.name)
+
+
 def test_over_http_what_is_unknown_or_not_allowed_is_refused(lab):
     manager = build.client(build.api_key(lab, ["budgets.manage"]))
     reader = build.client(build.api_key(lab, ["billing.read"]))

@@ -42,9 +42,9 @@ class BudgetChange(Input):
 
 
 class BudgetInput(BudgetChange):
-    """A new budget. `project` is a slug, `api_key` a public id; each only with its scope."""
+    """A new budget. `project` is a slug, `api_key` a public id; each only with its scope. Without a name: theirs."""
 
-    name = serializers.CharField()
+    name = serializers.CharField(required=False, allow_blank=True, default="")
     scope = serializers.ChoiceField(choices=BudgetScope.choices)
     project = serializers.CharField(required=False, allow_null=True, default=None)
     api_key = serializers.CharField(required=False, allow_null=True, default=None)

@@ -44,7 +44,7 @@ def create_budget(
     *,
     actor: Actor,
     organization: Organization,
-    name: str,
+    name: str = "",
     scope: BudgetScope,
     amount_micros: int,
     project: Project | None = None,
@@ -55,8 +55,10 @@ def create_budget(
 ) -> Budget:
     """Make a budget for each billing period of an organization, one of its projects or one of its API keys.
 
-    Raises ValidationFailed for what cannot be, TooManyBudgets at the hundredth and first.
+    name: empty for that of whose spending it counts. Raises ValidationFailed for what cannot be, TooManyBudgets at the
+    hundredth and first.
     """
+    name = name or (project or credential or organization).name[:NAME_LENGTH_MAX]
     _check(name=name, amount_micros=amount_micros, thresholds=thresholds)
     _check_scope(scope, project, credential)
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
