@@ -159,8 +159,12 @@ def _roles_within(own: Collection[str]) -> list[tuple[str, str]]:
 class NewProjectForm(forms.Form):
     """A new project."""
 
-    slug = forms.CharField(label=_("Slug"), help_text=_("As usage events name it, for good."))
-    name = forms.CharField(label=_("Name"), required=False, help_text=_("Empty: the slug."))
+    name = forms.CharField(label=_("Name"))
+    slug = forms.CharField(
+        label=_("Slug"),
+        required=False,
+        help_text=_("As usage events name it, for good. Empty: from the name."),
+    )
 
 
 class ProjectForm(forms.Form):

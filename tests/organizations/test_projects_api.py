@@ -53,6 +53,20 @@ def test_a_slug_is_taken_once_and_has_its_form(client):
     assert Project.objects.count() == 1
 
 
+def test_a_name_is_enough_and_two_of_one_name_differ_by_slug(client):
+    made = [
+        client.post(PROJECTS, {"name": name}).json() for name in ("Big Training", "Big  training!", "訓練")
+    ]
+
+    assert [(one["slug"], one["name"]) for one in made] == [
+        ("big-training", "Big Training"),
+        ("big-training-2", "Big  training!"),
+        ("project", "訓練"),
+    ]
+    refused = client.post(PROJECTS, {})
+    assert (refused.status_code, refused.json()["details"]["fields"][0]["path"]) == (422, "name")
+
+
 def test_projects_of_others_look_like_none(client):
     foreign = build.project(build.organization("other"))
 

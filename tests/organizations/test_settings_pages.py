@@ -43,7 +43,7 @@ NOBODY = dict.fromkeys(
 
 
 def test_projects_are_made_renamed_and_archived(client, lab):
-    client.post("/app/lab/projects", {"slug": "training", "name": ""})
+    client.post("/app/lab/projects", {"slug": "", "name": "Training"})
     project = Project.objects.get()
     page = f"/app/lab/projects/{project.pk}"
     client.post(page, {"name": "Training runs", "archived": "on"})

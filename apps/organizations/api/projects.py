@@ -23,9 +23,9 @@ from apps.organizations.models import Project
 
 
 class ProjectInput(Input):
-    """A new project."""
+    """A new project; either of slug and name stands for the other."""
 
-    slug = serializers.CharField()
+    slug = serializers.CharField(required=False, allow_blank=True, default="")
     name = serializers.CharField(required=False, allow_blank=True, default="")
 
 

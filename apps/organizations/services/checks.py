@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
+from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import periods
@@ -64,6 +66,22 @@ def wrong_slug(slug: str) -> str | Promise | None:
 def wrong_organization_slug(slug: str) -> str | Promise | None:
     """Return what is wrong with the slug of an organization, whose pages lie under it, or None."""
     return _("This slug is reserved. Choose another one.") if slug in RESERVED_SLUGS else wrong_slug(slug)
+
+
+def slugs_from(
+    name: str, *, instead: str, wrong: Callable[[str], str | Promise | None] = wrong_slug
+) -> Iterator[str]:
+    """Yield slugs for a name: its own, then with a number that is not taken by somebody of the same name.
+
+    instead: the word that stands for a name without letters, and before one whose own slug would be wrong.
+    """
+    words = [word for word in slugify(name).replace("_", "-").split("-") if word]
+    base = "-".join(words)[: SLUG_LENGTH_MAX - 5].strip("-") or instead
+    if wrong(base):
+        base = f"{instead}-{base}"[: SLUG_LENGTH_MAX - 5]
+    yield base
+    for number in range(2, 10_000):
+        yield f"{base}-{number}"
 
 
 def wrong_timezone(timezone: str) -> str | Promise | None:

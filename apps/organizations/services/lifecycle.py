@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -10,7 +9,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils.module_loading import import_string
-from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
@@ -20,7 +18,6 @@ from apps.core.errors import Conflict
 from apps.core.permissions import Role
 from apps.organizations.models import (
     PLAN_DEFAULT,
-    SLUG_LENGTH_MAX,
     BillingState,
     Organization,
     OrganizationSlug,
@@ -29,6 +26,7 @@ from apps.organizations.models import (
 from apps.organizations.services.checks import (
     SlugTaken,
     check,
+    slugs_from,
     wrong_email,
     wrong_name,
     wrong_organization_slug,
@@ -275,7 +273,12 @@ def _change_slug(organization: Organization, slug: str, now: datetime) -> None:
 
 def _claim_slug(organization: Organization, slug: str | None) -> None:
     """Save an organization under a slug that nobody ever had; the primary key of the slugs decides."""
-    for candidate in [slug] if slug is not None else _slugs_from(organization.name):
+    candidates = (
+        [slug]
+        if slug is not None
+        else slugs_from(organization.name, instead="organization", wrong=wrong_organization_slug)
+    )
+    for candidate in candidates:
         organization.slug = candidate
         try:
             with transaction.atomic():
@@ -287,14 +290,3 @@ def _claim_slug(organization: Organization, slug: str | None) -> None:
             continue
         return
     raise SlugTaken(slug=organization.slug)
-
-
-def _slugs_from(name: str) -> Iterable[str]:
-    """Yield slugs for a name: its own, then with a number that is not taken by somebody of the same name."""
-    words = [word for word in slugify(name).replace("_", "-").split("-") if word]
-    base = "-".join(words)[: SLUG_LENGTH_MAX - 5].strip("-") or "organization"
-    if wrong_organization_slug(base):
-        base = f"organization-{base}"[: SLUG_LENGTH_MAX - 5]
-    yield base
-    for number in range(2, 10_000):
-        yield f"{base}-{number}"

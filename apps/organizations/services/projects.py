@@ -11,35 +11,39 @@ from django.db import IntegrityError, transaction
 from apps.audit import services as audit
 from apps.core.actor import Actor
 from apps.organizations.models import Organization, Project
-from apps.organizations.services.checks import SlugTaken, check, check_quota, wrong_name, wrong_slug
+from apps.organizations.services.checks import (
+    SlugTaken,
+    check,
+    check_quota,
+    slugs_from,
+    wrong_name,
+    wrong_slug,
+)
 from apps.outbox import services as outbox
 
 
 @transaction.atomic
 def create_project(
-    *, actor: Actor, organization: Organization, slug: str, name: str = "", now: datetime
+    *, actor: Actor, organization: Organization, slug: str = "", name: str = "", now: datetime
 ) -> Project:
     """Create a project; its slug is unique within the organization, archived ones included.
 
-    Raises what the plan's limit of active projects does, see `checks.check_quota`.
+    Either of slug and name stands for the other. Raises what the plan's limit of active projects does, see
+    `checks.check_quota`.
     """
-    check(slug=wrong_slug(slug), name=wrong_name(name) if name else None)
+    check(slug=wrong_slug(slug) if slug else None, name=None if slug and not name else wrong_name(name))
     _check_quota(actor, organization.id, now)
-    try:
-        with transaction.atomic():
-            project = Project.objects.create(
-                organization=organization, slug=slug, name=name.strip() or slug, created_at=now
-            )
-    except IntegrityError as error:
-        if "organizations_project_slug" in str(error):
-            raise SlugTaken(slug=slug) from error
-        raise
+    project = Project(organization=organization, name=name.strip() or slug, created_at=now)
+    _claim_slug(project, slug)
     audit.record(
-        actor=actor, action="project.created", target=project, diff={"slug": slug, "name": project.name}
+        actor=actor,
+        action="project.created",
+        target=project,
+        diff={"slug": project.slug, "name": project.name},
     )
     outbox.publish(
         "organizations.project_created",
-        {"id": project.id, "slug": slug, "name": project.name},
+        {"id": project.id, "slug": project.slug, "name": project.name},
         organization_id=organization.id,
     )
     return project
@@ -89,3 +93,18 @@ def _check_quota(actor: Actor, organization_id: UUID, now: datetime) -> None:
     Organization.objects.select_for_update(no_key=True).get(pk=organization_id)
     active = Project.objects.active().filter(organization_id=organization_id).count()
     check_quota(actor=actor, organization_id=organization_id, quota="projects", using=active + 1, now=now)
+
+
+def _claim_slug(project: Project, slug: str) -> None:
+    """Save a project under its slug, or else under one for its name that no other project has."""
+    for candidate in [slug] if slug else slugs_from(project.name, instead="project"):
+        project.slug = candidate
+        try:
+            with transaction.atomic():
+                project.save(force_insert=True)
+        except IntegrityError as error:
+            if "organizations_project_slug" not in str(error):
+                raise
+            continue
+        return
+    raise SlugTaken(slug=project.slug)
