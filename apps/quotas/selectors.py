@@ -213,7 +213,8 @@ def exceeded(
                 Reason(
                     code="quota_exceeded",
                     remedy=_(
-                        "%(name)s: %(used)s of %(limit)d in use. Stop what you no longer need, or ask for more."
+                        "%(name)s: %(used)s of %(limit)d in use or reserved. Stop what you no longer need, or ask for "
+                        "more."
                     )
                     % {"name": str(target), "used": plain(used), "limit": limit},
                     target=target,

@@ -119,7 +119,7 @@ def test_what_would_exceed_a_limit_is_named_with_what_lifts_it(lab, sold):
     assert exceeded(lab, "2", reserved=[waits]) == [("quota_exceeded", target, 6, Decimal(5))]
     found = selectors.exceeded(organization_id=lab.id, sku="h100-sxm", region="eu", gpus=Decimal(8), now=NOW)
     assert found[0].remedy == (
-        "GPUs at once (h100): 4 of 6 in use. Stop what you no longer need, or ask for more."
+        "GPUs at once (h100): 4 of 6 in use or reserved. Stop what you no longer need, or ask for more."
     )
 
 
