@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+LOGO_BYTES_MAX = 100_000
 
 
 class Environment(BaseSettings):
@@ -63,6 +64,17 @@ class Environment(BaseSettings):
     metrics_public: bool = Field(False, description="Serve /metrics without a credential.")
     brand_name: str = Field(
         "Countinghouse", min_length=1, description="The operator's name in pages and mails."
+    )
+    brand_accent: str = Field(
+        "",
+        pattern=r"^(#[0-9a-fA-F]{6})?$",
+        description="The operator's colour, `#rrggbb`, in pages, mails and documents; its lightness moves where text "
+        "could not be read. Unset: ledger green.",
+    )
+    brand_logo: Path | None = Field(
+        None,
+        description="File with the operator's mark, SVG or PNG up to 100 kB: shown beside the name and as the "
+        "icon of the pages.",
     )
     signup_open: bool = Field(True, description="Whether anybody may sign up; off, staff make the accounts.")
     default_currency: str = Field(
@@ -180,6 +192,21 @@ class Environment(BaseSettings):
         if value == "" and info.field_name is not None:
             field = cls.model_fields[info.field_name]
             return field.get_default(call_default_factory=True)
+        return value
+
+    @field_validator("brand_logo")
+    @classmethod
+    def _logo_is_an_image(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        if value.suffix.lower() not in {".svg", ".png"}:
+            raise ValueError("a logo is a file that ends in .svg or .png")
+        try:
+            size = value.stat().st_size
+        except OSError as error:
+            raise ValueError(f"{value} cannot be read: {error.strerror}") from error
+        if not 0 < size <= LOGO_BYTES_MAX:
+            raise ValueError("a logo has up to 100 kB")
         return value
 
     @model_validator(mode="after")

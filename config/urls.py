@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.utils.module_loading import module_has_submodule
 
-from apps.core.http import health, openapi, prometheus
+from apps.core.http import brand, health, openapi, prometheus
 from apps.core.http.views import UnknownPath
 
 # The paths that clients of one of our predecessors call without a prefix.
@@ -36,6 +36,9 @@ urlpatterns = [
         path(f"{prefix}monitoring/health/detailed", health.DetailedHealth.as_view())
         for prefix in ("", "v1/", "api/v1/")
     ),
+    path("brand/accent.css", brand.accent, name="brand-accent"),
+    path("brand/logo", brand.logo, name="brand-logo"),
+    path("brand/icon.svg", brand.icon, name="brand-icon"),
     path("api/v1/openapi.json", openapi.Document.as_view(), name="openapi"),
     path("api/docs", openapi.docs, name="api-docs"),
     path("api/v1/", include((api_urlpatterns, "api"), namespace="api")),

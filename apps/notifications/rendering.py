@@ -15,6 +15,8 @@ from django.core.mail import EmailMultiAlternatives
 from django.template import Context
 from django.template.loader import get_template
 
+from apps.core import brand
+
 Fact = str | int | bool | None | list[str] | list[int]
 
 SUBJECT_LENGTH_MAX = 200
@@ -46,7 +48,7 @@ def render(template: str, context: Mapping[str, Fact]) -> Rendered:
     subject = str(_one_line(_rendered(f"{template}_subject.txt", facts)))[:SUBJECT_LENGTH_MAX]
     text = _GAP.sub("\n\n", _rendered(f"{template}.txt", facts)).strip() + "\n"
     html = _rendered(f"{template}.html", {**facts, "subject": subject}, escaped=True)
-    return Rendered(subject=subject, text=text, html=_inliner().inline(html))
+    return Rendered(subject=subject, text=text, html=_inliner(settings.BRAND_ACCENT).inline(html))
 
 
 def message(
@@ -80,7 +82,9 @@ def _one_line(value: Any) -> Any:
 
 
 @cache
-def _inliner() -> css_inline.CSSInliner:
+def _inliner(accent: str) -> css_inline.CSSInliner:
     # Rules for dark and narrow readers cannot be inlined, so they stay in the head.
     style = (Path(settings.ROOT) / "static/css/mail.css").read_text(encoding="utf-8")
+    if accent:
+        style += brand.mail_stylesheet(accent)
     return css_inline.CSSInliner(extra_css=style, keep_at_rules=True, load_remote_stylesheets=False)

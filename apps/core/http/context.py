@@ -6,13 +6,14 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from apps.core.http import brand as brands
 from apps.core.http.navigation import shell_of
 
 
 def brand(request: HttpRequest) -> dict[str, object]:  # noqa: ARG001  Django's signature.
-    """Return the operator's name, whether anybody may sign up, and whether this is the development run."""
+    """Return the operator's name and looks, whether anybody may sign up, and whether this is the development run."""
     return {
-        "brand_name": settings.BRAND_NAME,
+        **brands.facts(),
         "signup_is_open": settings.SIGNUP_OPEN,
         "is_development": settings.DEBUG,
     }

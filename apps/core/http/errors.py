@@ -16,6 +16,8 @@ from django.core import exceptions as django_errors
 from django.core.signals import got_request_exception
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views import csrf, defaults
@@ -25,6 +27,7 @@ from rest_framework.views import set_rollback
 
 from apps.core import correlation
 from apps.core.errors import DomainError, FieldError, Unavailable, ValidationFailed
+from apps.core.http import brand
 from apps.core.http.rendering import render_json
 
 logger = structlog.get_logger(__name__)
@@ -228,7 +231,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Answer to a request that Django refuses to read."""
     if is_api(request):
         return respond(request, problem_of(exception) or _standard(400))
-    return defaults.bad_request(request, exception)
+    return render(request, "400.html", status=400)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
@@ -237,9 +240,9 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     problem = problem_of(sys.exception() or Exception()) or _internal_error()
     if is_api(request):
         return respond(request, problem)
-    response = defaults.server_error(request, f"{problem.status}.html")
-    response.status_code = problem.status
-    return response
+    # Whatever failed may be what a context processor asks, so the page gets what needs nothing.
+    page = render_to_string(f"{problem.status}.html", brand.facts())
+    return HttpResponse(page, status=problem.status, headers=dict(problem.headers))
 
 
 def _standard(status: int, message: str = "") -> Problem:

@@ -15,9 +15,10 @@ from typing import Any
 import facturx
 import typst
 from babel.dates import format_date
+from django.conf import settings
 from django.utils.translation import gettext as _
 
-from apps.core import money
+from apps.core import brand, money
 from apps.core.countries import country_name
 from apps.invoices.models import DocumentKind, LineKind, TaxCategory
 
@@ -26,6 +27,7 @@ LETTER_COUNTRIES = {"US", "CA", "MX"}  # Everybody else prints on A4.
 UNKNOWN_MAX = 12  # Letters without a glyph that are looked for one by one.
 _NO_GLYPH = re.compile(r'the text `"(.+?)"` could not be displayed')
 _NOT_WESTERN = re.compile(r"[^\u0020-\u024f\u2010-\u2044\u20ac\u2212]")
+LEDGER_GREEN = "#1f6b4a"
 MINUS, EN_DASH = "\u2212", "\u2013"
 
 
@@ -79,7 +81,7 @@ def _compiled(page: str, *, logo: str, issued: datetime) -> bytes:
                 format="pdf",
                 font_paths=_fonts(),
                 ignore_system_fonts=True,
-                sys_inputs={"page": page, "logo": logo},
+                sys_inputs={"page": page, "logo": logo, "accent": _accent()},
                 pdf_standards=["a-3b"],
                 timestamp=issued,
             )
@@ -92,6 +94,11 @@ def _compiled(page: str, *, logo: str, issued: datetime) -> bytes:
         assert isinstance(made, bytes), "one document is one file"
         return made
     return _compiled(_NOT_WESTERN.sub("?", page), logo=logo, issued=issued)
+
+
+def _accent() -> str:
+    """Return what the one accent of the page is: the operator's, as it is readable on paper, or ours."""
+    return brand.accents(settings.BRAND_ACCENT)[0].accent if settings.BRAND_ACCENT else LEDGER_GREEN
 
 
 def _page(content: Mapping[str, Any]) -> dict[str, Any]:
