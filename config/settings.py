@@ -556,17 +556,14 @@ LOGGING = {
             "foreign_pre_chain": _shared_processors,
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(
-                    [
-                        structlog.dev.ConsoleRenderer(
-                            colors=sys.stderr.isatty(),
-                            # The default shows local variables, and a secret may be one.
-                            exception_formatter=structlog.dev.plain_traceback,
-                        )
-                    ]
-                    if _console
-                    else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-                ),
+                # As plain text: structlog's own tracebacks show local variables, and a secret may be one.
+                structlog.processors.format_exc_info,
+                redact,
+                structlog.dev.ConsoleRenderer(
+                    colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                )
+                if _console
+                else structlog.processors.JSONRenderer(),
             ],
         }
     },
