@@ -268,6 +268,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "apps.core.http.correlation.CorrelationMiddleware",
+    "apps.core.http.health.ProbesByAddress",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from celery import current_app
 from django.conf import settings
 from django.db import DatabaseError, connection
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
@@ -23,6 +25,19 @@ from apps.core.http.views import PUBLIC, ApiView, RateClass, Rule
 from apps.core.permissions import IntegrationScope
 
 _SECONDS_MAX = 2
+_PROBED = frozenset({"/healthz", "/readyz", "/metrics", "/monitoring/health/detailed"})
+
+
+class ProbesByAddress:
+    """Let probes and scrapers name any Host: they know the address of a process, and no answer to them has a link."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path in _PROBED:
+            request.META["HTTP_HOST"] = urlsplit(settings.PUBLIC_URL).netloc
+        return self.get_response(request)
 
 
 @extend_schema(exclude=True)
