@@ -46,6 +46,8 @@ else:
     REDIS_URL = REDIS_URL or (_endpoints.valkey_url if _endpoints else "")
 
 LOCK_TIMEOUT_MS = 4_000
+# Pages add up months of hourly usage; within PostgreSQL's own 4 MB it sorts them on disk.
+WORK_MEM_MB = 16
 STATEMENT_TIMEOUT_MS = {"web": 15_000, "worker": 85_000}.get(PROCESS_KIND, 0)
 
 
@@ -53,7 +55,8 @@ def _database(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     options: dict[str, Any] = {
         "application_name": f"countinghouse-{PROCESS_KIND}",
-        "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+        "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+        f" -c work_mem={WORK_MEM_MB}MB",
     }
     for pair in filter(None, parts.query.split("&")):
         key, _equals, value = pair.partition("=")

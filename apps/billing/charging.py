@@ -19,6 +19,7 @@ from uuid import UUID
 from django.db.models import Subquery
 
 from apps.billing.models import BillingProgress, ChargeKey
+from apps.core.compiled import CompiledQuery
 from apps.core.ids import uuid7
 from apps.core.money import EXACT
 from apps.core.periods import HOUR
@@ -132,8 +133,7 @@ def plan_unposted(
     prices_until: up to when its schedule is to have prices, for a forecast.
     """
     # Usage has periods, so the first of them can say how far it is charged.
-    progress = BillingProgress.objects.filter(organization_id=organization.id).values("charged_until")
-    periods = list(BillingPeriod.objects.of(organization.id).annotate(charged_until=Subquery(progress)))
+    periods = _PERIODS.all(organization_id=organization.id)
     if not periods:
         return Plan((), ())
     quantities = metering.pending_quantities(
@@ -142,6 +142,16 @@ def plan_unposted(
         also=also,
     )
     return _plan(organization, quantities, periods, now=now, prices_until=prices_until)
+
+
+_PERIODS = CompiledQuery(
+    lambda organization_id: BillingPeriod.objects.of(organization_id).annotate(
+        charged_until=Subquery(
+            BillingProgress.objects.filter(organization_id=organization_id).values("charged_until")
+        )
+    ),
+    organization_id=UUID(int=1),
+)
 
 
 def plan_charges(organization: Organization, slots: Collection[UsageSlot], *, now: datetime) -> Plan:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
-from typing import Any
 
 from django.db import connection
 from django.utils import timezone
@@ -83,11 +82,12 @@ def explore(
     )
 
 
-def days_of(rows: Sequence[Mapping[str, Any]], *, start: datetime, now: datetime) -> list[Column]:
-    """Return a column for each day from a moment to now, by SKU, of rows by day and SKU."""
-    amounts: _Amounts = defaultdict(lambda: defaultdict(Decimal))
-    for row in rows:
-        amounts[row["start"]][str(row["sku"])] += Decimal(row["amount"])
+def days_of(days: Mapping[datetime, Mapping[str, int]], *, start: datetime, now: datetime) -> list[Column]:
+    """Return a column for each day from a moment to now, of micros by the start of a day and by SKU."""
+    amounts = {
+        day: {sku: money.from_micros(micros) for sku, micros in of_day.items()}
+        for day, of_day in days.items()
+    }
     query = UsageQuery(start=start, end=now, group_by=("sku",), interval="day")
     return list(_columns(amounts, query, interval="day", now=now))
 

@@ -19,6 +19,7 @@ from apps.billing.charging import Plan
 from apps.billing.models import ChargeHour, ChargeKey, CreditLot, Hold, Pot, SpendGuard
 from apps.billing.runway import HORIZON, Forecast, Month, Use
 from apps.billing.states import Facts, Ladder, grace_of, ladder_of
+from apps.core.compiled import CompiledQuery
 from apps.core.periods import HOUR, floor_hour, label_of, month_start, next_label
 from apps.ledger import selectors as ledger
 from apps.metering import selectors as metering
@@ -120,7 +121,6 @@ def charged_micros(organization_id: UUID, *, now: datetime) -> dict[str, int]:
 
 def lot_states(organization_id: UUID) -> list[LotState]:
     """Return the lots that have a balance, in burn order."""
-    lots = CreditLot.objects.filter(organization_id=organization_id).with_balance().in_burn_order()
     return [
         LotState(
             id=lot.id,
@@ -130,8 +130,16 @@ def lot_states(organization_id: UUID) -> list[LotState]:
             expires_at=lot.expires_at,
             balance_micros=lot.account.balance_micros,
         )
-        for lot in lots
+        for lot in _LOTS.all(organization_id=organization_id)
     ]
+
+
+_LOTS = CompiledQuery(
+    lambda organization_id: (
+        CreditLot.objects.filter(organization_id=organization_id).with_balance().in_burn_order()
+    ),
+    organization_id=UUID(int=1),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +220,14 @@ def standing(
 
 def _book_of(organization_id: UUID) -> tuple[SpendGuard, str | None, int]:
     """Return an organization's guard, its book's currency and what is owed in micros, in one query."""
-    row: Any = (
+    row: Any = _BOOK.find(organization_id=organization_id)
+    assert row is not None, "callers hold the organization"
+    guard = getattr(row, "spend_guard", None) or SpendGuard(organization_id=organization_id)
+    return guard, row.book_currency, -int(row.receivable_micros)
+
+
+_BOOK = CompiledQuery(
+    lambda organization_id: (
         Organization.objects.filter(pk=organization_id)
         .select_related("spend_guard")
         .annotate(
@@ -222,10 +237,9 @@ def _book_of(organization_id: UUID) -> tuple[SpendGuard, str | None, int]:
                 Decimal(0),
             ),
         )
-        .get()
-    )
-    guard = getattr(row, "spend_guard", None) or SpendGuard(organization_id=organization_id)
-    return guard, row.book_currency, -int(row.receivable_micros)
+    ),
+    organization_id=UUID(int=1),
+)
 
 
 def guard_of(organization_id: UUID) -> SpendGuard:

@@ -32,14 +32,7 @@ from apps.pricing import selectors as pricing
 
 GROUPS = ("sku", "project", "region", "credential", "resource")
 INTERVALS = ("hour", "day", "month")
-_COLUMNS = {
-    "sku": "used.sku",
-    "project": "project.slug",
-    "region": "used.region",
-    "credential": "credential.public_id",
-    "resource": "resource.subject",
-}
-# What tells groups apart before their names are known.
+# The columns of hourly usage that tell groups apart, and once it is added up by them, their names.
 _IDS = {
     "sku": "sku",
     "project": "project_id",
@@ -47,17 +40,25 @@ _IDS = {
     "credential": "credential_id",
     "resource": "resource_id",
 }
+_NAMES = {
+    "sku": "summed.sku",
+    "project": "project.slug",
+    "region": "summed.region",
+    "credential": "credential.public_id",
+    "resource": "resource.subject",
+}
+_JOINS = {
+    "project": "LEFT JOIN organizations_project project ON project.id = summed.project_id",
+    "credential": "LEFT JOIN credentials_apikey credential ON credential.id = summed.credential_id",
+    "resource": "LEFT JOIN metering_resource resource ON resource.id = summed.resource_id",
+}
 _SECONDS_PER_HOUR = 3600
 
 
-def priced(usage: str, *, within: str = "true") -> str:
-    """Return usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now.
-
-    usage: a table or subquery with the columns of hourly usage of one organization, called `used`. within: what is
-    known of the hours of the charges, called `h`. The parameters are `organization` and those of `unposted`.
-    """
-    return f"""
-    {usage} used
+# Usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now. The parameters are
+# `organization` and those of `unposted`.
+PRICED_USAGE = """
+    metering_usagehour used
     LEFT JOIN unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
                      %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
         AS open (meter, sku, region, hour, quantity, micros, priced)
@@ -66,27 +67,19 @@ def priced(usage: str, *, within: str = "true") -> str:
         SELECT k.meter, k.sku, k.region, k.price_key_id, h.hour, h.quantity, h.amount_micros
         FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id
         WHERE k.organization_id = %(organization)s AND h.organization_id = %(organization)s AND h.quantity > 0
-          AND {within}
     ) charged
         ON (charged.meter, charged.sku, charged.region, charged.hour) = (used.meter, used.sku, used.region, used.hour)
-"""  # noqa: S608 (nothing but our own clauses is put in)
-
-
-PRICED_USAGE = priced("metering_usagehour")
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageQuery:
-    """A half-open range of usage, what to group it by, and the interval it is cut into, if any.
-
-    left_out: a half-open stretch of the range that does not count.
-    """
+    """A half-open range of usage, what to group it by, and the interval it is cut into, if any."""
 
     start: datetime
     end: datetime
     group_by: tuple[str, ...]
     interval: str | None
-    left_out: tuple[datetime, datetime] | None = None
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str], *, zone: str, now: datetime) -> Self:
@@ -116,59 +109,94 @@ class UsageQuery:
         return query
 
 
+def slots(
+    organization: Organization, plan: Plan, *, start: datetime, end: datetime
+) -> tuple[str, dict[str, Any]]:
+    """Return common table expressions whose last, `slot`, has each hour of usage in [start, end); and their parameters.
+
+    An hour has its meter, sku and region, its quantity over all resources, what it costs in micros, and whether it has
+    a price: as it was charged, or as it stands while it is not posted.
+    """
+    sql = """
+        open AS MATERIALIZED (
+            SELECT * FROM unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
+                                 %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
+                AS open (meter, sku, region, hour, quantity, micros, priced)
+        ), slot AS MATERIALIZED (
+            SELECT * FROM open WHERE hour >= %(start)s AND hour < %(end)s
+            UNION ALL
+            SELECT k.meter, k.sku, k.region, h.hour, h.quantity, h.amount_micros::numeric, k.price_key_id IS NOT NULL
+            FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id
+            WHERE k.organization_id = %(organization)s AND h.organization_id = %(organization)s
+              AND h.hour >= %(start)s AND h.hour < %(end)s AND h.quantity > 0
+              AND NOT EXISTS (
+                  SELECT FROM open
+                  WHERE (open.meter, open.sku, open.region, open.hour) = (k.meter, k.sku, k.region, h.hour)
+              )
+        )"""
+    return sql, {"organization": organization.id, "start": start, "end": end, **unposted(plan)}
+
+
 def cells(organization: Organization, query: UsageQuery, plan: Plan) -> tuple[str, dict[str, Any]]:
     """Return a SELECT that adds usage up by meter and group, and by interval if one is asked for; and its parameters.
 
     Its columns are the start (with an interval), the meter, the groups, then the quantity, what it costs in micros,
     what of the quantity has no price, and the seconds of the meter's unit.
     """
-    left_out = query.left_out or (query.start, query.start)
-    columns = ["used.meter", *(_COLUMNS[name] for name in query.group_by)]
-    parameters: dict[str, Any] = {
-        "organization": organization.id,
-        "start": query.start,
-        "end": query.end,
-        "left_out_from": left_out[0],
-        "left_out_to": left_out[1],
-        **unposted(plan),
-    }
+    ctes, parameters = slots(organization, plan, start=query.start, end=query.end)
+    ids = [_IDS[name] for name in query.group_by]
+    start = "NULL"
     if query.interval:
-        columns.insert(0, "date_trunc(%(interval)s, used.hour AT TIME ZONE %(zone)s) AT TIME ZONE %(zone)s")
+        start = "date_trunc(%(interval)s, used.hour AT TIME ZONE %(zone)s) AT TIME ZONE %(zone)s"
         parameters |= {"interval": query.interval, "zone": organization.timezone}
-    ordinals = ", ".join(str(number) for number in range(1, len(columns) + 1))
-    # An hour of a price is shared by quantity, so resources can be added up before their share is looked for.
-    alike = ", ".join(
-        dict.fromkeys(("meter", "sku", "region", "hour", *(_IDS[name] for name in query.group_by)))
-    )
-    wanted = (
-        "h.hour >= %(start)s AND h.hour < %(end)s "
-        "AND NOT (h.hour >= %(left_out_from)s AND h.hour < %(left_out_to)s)"
-    )
-    summed = f"""(
-        SELECT {alike}, sum(h.quantity) AS quantity FROM metering_usagehour h
-        WHERE h.organization_id = %(organization)s AND {wanted} AND h.quantity > 0
-        GROUP BY {alike}
-    )"""  # noqa: S608 (only our own column names are put in)
-    joins = {
-        "project": "LEFT JOIN organizations_project project ON project.id = used.project_id",
-        "credential": "LEFT JOIN credentials_apikey credential ON credential.id = used.credential_id",
-        "resource": "LEFT JOIN metering_resource resource ON resource.id = used.resource_id",
-    }
-    named = " ".join(joins[name] for name in query.group_by if name in joins)
+    names = [
+        *(["summed.start"] if query.interval else []),
+        "summed.meter",
+        *(_NAMES[name] for name in query.group_by),
+    ]
+    by_name = ", ".join(str(number) for number in range(1, len(names) + 1))
+    by_id = ", ".join(str(number) for number in range(1, len(ids) + 3))
     sql = f"""
-        SELECT {", ".join(columns)}, sum(used.quantity),
-               coalesce(sum(used.quantity / coalesce(open.quantity, charged.quantity)
-                            * coalesce(open.micros, charged.amount_micros)), 0),
-               coalesce(sum(used.quantity) FILTER (
-                   WHERE coalesce(open.priced, charged.price_key_id IS NOT NULL) IS NOT TRUE
-               ), 0),
-               coalesce(min(meter.unit_seconds), 1)
-        FROM {priced(summed, within=wanted)}
-        LEFT JOIN pricing_meter meter ON meter.code = used.meter
-        {named}
-        GROUP BY {ordinals}
+        WITH {ctes}
+        SELECT {", ".join(names)}, sum(summed.quantity), coalesce(sum(summed.micros), 0),
+               coalesce(sum(summed.unpriced), 0), coalesce(min(meter.unit_seconds), 1)
+        FROM (
+            SELECT {", ".join([f"{start} AS start", "used.meter", *(f"used.{name}" for name in ids)])},
+                   sum(used.quantity) AS quantity, sum(used.micros) AS micros,
+                   sum(used.quantity) FILTER (WHERE used.priced IS NOT TRUE) AS unpriced
+            FROM {shared_slots(ids)} used
+            GROUP BY {by_id}
+        ) summed
+        LEFT JOIN pricing_meter meter ON meter.code = summed.meter
+        {" ".join(_JOINS[name] for name in query.group_by if name in _JOINS)}
+        GROUP BY {by_name}
     """  # noqa: S608 (only our own column names are put in)
     return sql, parameters
+
+
+def shared_slots(ids: Sequence[str], *, within: str = "true") -> str:
+    """Return the slots of `slots`, each told apart by columns of hourly usage, with its share of what the hour costs.
+
+    within: what else is asked of an `hour`. A slot is one SKU in one region, so nothing but the charges is read where
+    no other column is asked for. Usage is added up by slot before its share is looked for; by resource there is little
+    to add up.
+    """
+    if set(ids) <= {"sku", "region"}:
+        return f"(SELECT * FROM slot WHERE {within})"  # noqa: S608 (nothing but our own clause is put in)
+    columns = ", ".join(dict.fromkeys(("meter", "sku", "region", "hour", *ids)))
+    is_sparse = "resource_id" in ids
+    return f"""(
+        SELECT part.*, part.quantity / slot.quantity * slot.micros AS micros, slot.priced
+        FROM (
+            SELECT {columns}, {"quantity" if is_sparse else "sum(quantity) AS quantity"}
+            FROM metering_usagehour
+            WHERE organization_id = %(organization)s AND hour >= %(start)s AND hour < %(end)s AND quantity > 0
+              AND {within}
+            {"" if is_sparse else f"GROUP BY {columns}"}
+        ) part
+        LEFT JOIN slot
+            ON (slot.meter, slot.sku, slot.region, slot.hour) = (part.meter, part.sku, part.region, part.hour)
+    )"""  # noqa: S608 (nothing but our own clauses is put in)
 
 
 def usage_with_amounts(

@@ -3,7 +3,7 @@ on answering it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -14,7 +14,7 @@ from django.db.models.query import get_related_populators
 
 
 class CompiledQuery[M: Model]:
-    """A query for one row whose SQL is written at its first use in a process and kept.
+    """A query whose SQL is written at its first use in a process and kept.
 
     make: builds the query from its parameters. It may follow `select_related`.
     examples: for each parameter a value of its type that occurs nowhere else in the query; they mark its places.
@@ -28,11 +28,18 @@ class CompiledQuery[M: Model]:
     def find(self, **values: Any) -> M | None:
         """Return the first row, with all its fields, related objects and annotations, or None."""
         compiled = self._compiled or self._compile()
-        parameters = [values[place] if isinstance(place, _Place) else place for place in compiled.places]
         with connection.cursor() as cursor:
-            cursor.execute(compiled.sql, parameters)
+            cursor.execute(compiled.sql, compiled.parameters(values))
             row = cursor.fetchone()
         return None if row is None else cast("M", compiled.build(list(row)))
+
+    def all(self, **values: Any) -> list[M]:
+        """Return every row, each as `find` does."""
+        compiled = self._compiled or self._compile()
+        with connection.cursor() as cursor:
+            cursor.execute(compiled.sql, compiled.parameters(values))
+            rows = cursor.fetchall()
+        return [cast("M", compiled.build(list(row))) for row in rows]
 
     def _compile(self) -> _Compiled:
         query = self._make(**self._examples)
@@ -70,6 +77,9 @@ class _Compiled:
     make: Callable[..., Model]
     related: list[Any]
     annotations: list[tuple[str, int]]
+
+    def parameters(self, values: Mapping[str, Any]) -> list[Any]:
+        return [values[place] if isinstance(place, _Place) else place for place in self.places]
 
     def build(self, row: list[Any]) -> Model:
         for at, (converters, expression) in self.converters:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from apps.billing import explorer, usage
+from apps.billing import explorer, spending
 from apps.billing import selectors as billing
 from apps.billing.burning import LotState
 from apps.billing.charging import Plan
 from apps.billing.models import SpendGuard
 from apps.billing.selectors import Balance
-from apps.billing.usage import UsageQuery
-from apps.core import periods
+from apps.billing.spending import Spent
+from apps.core import money
 from apps.core.charts import Chart, Column, stacked
 from apps.metering.selectors import ResourceUsage
 from apps.organizations.models import Organization
@@ -22,17 +22,15 @@ from apps.organizations.models import Organization
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How an organization stands. spent: of the running period in micros, the open hour included.
+    """How an organization stands.
 
-    charged: every SKU ever charged, with what of the period is posted. plan: what is not posted yet. guard: what staff
-    allow beyond the credit. ending: credit in force that has an end, the first to end first.
+    plan: what is not posted yet. guard: what staff allow beyond the credit. ending: credit in force that has an end,
+    the first to end first.
     """
 
     balance: Balance
-    spent_micros: int
     running: Sequence[ResourceUsage]
     gpus: Decimal
-    charged: Mapping[str, int]
     plan: Plan
     guard: SpendGuard
     ending: Sequence[LotState]
@@ -43,7 +41,7 @@ class Share:
     """What one SKU or project cost: this month, and last month up to the same moment. colour: 0 for none."""
 
     name: str
-    gpu_hours: Decimal
+    gpu_hours: str
     amount: Decimal
     before: Decimal
     colour: int = 0
@@ -51,8 +49,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spend:
-    """The spend of a month by day, SKU and project, beside the month before. Amounts are major units."""
+    """The spend of a month by day, SKU and project, beside the month before. Amounts are major units.
 
+    period_micros: of the running billing period, the open hour included.
+    """
+
+    period_micros: int
     chart: Chart
     by_sku: Sequence[Share]
     by_project: Sequence[Share]
@@ -64,15 +66,11 @@ class Spend:
 def standing(organization: Organization, *, now: datetime) -> Standing:
     """Return how an organization stands at a moment."""
     found = billing.assess(organization, now=now)
-    charged = billing.charged_micros(organization.id, now=now)
-    plan = found.standing.plan
     return Standing(
         balance=found.balance,
-        spent_micros=sum(charged.values()) + _unposted_micros(plan, now),
         running=found.running,
         gpus=sum((resource.gpus or Decimal(0) for resource in found.running), Decimal(0)),
-        charged=charged,
-        plan=plan,
+        plan=found.standing.plan,
         guard=found.standing.guard,
         ending=sorted(
             (lot for lot in found.standing.in_force if lot.expires_at and lot.balance_micros),
@@ -81,60 +79,35 @@ def standing(organization: Organization, *, now: datetime) -> Standing:
     )
 
 
-def _unposted_micros(plan: Plan, now: datetime) -> int:
-    """Return what of the running period is not posted yet; hours of an earlier one may wait as well."""
-    running = {period.id for period in plan.periods if period.starts_at <= now < period.ends_at}
-    return sum(delta.micros for delta in plan.deltas if delta.plan.key.period_id in running)
+def spend(organization: Organization, plan: Plan, *, now: datetime) -> Spend:
+    """Return what the running month cost so far, against the same stretch of the month before.
 
-
-def spend(organization: Organization, stands: Standing, *, now: datetime) -> Spend:
-    """Return what the running month cost so far, against the same stretch of the month before."""
-    zone = organization.timezone
-    label = periods.label_of(now, zone)
-    start = periods.month_start(label, zone)
-    earlier = periods.month_start(periods.previous_label(label), zone)
-    # The month before may be shorter than this one is already.
-    until = min(earlier + (now - start), start)
-    query = UsageQuery(
-        start=earlier, end=now, group_by=("sku", "project"), interval="day", left_out=(until, start)
-    )
-    found = usage.usage_with_amounts(organization, query, now=now, plan=stands.plan)
-    rows = [row for row in found if row["start"] >= start]
-    before = [row for row in found if row["start"] < start]
-    colours = explorer.sku_colours(stands.charged, stands.plan)
-    columns = explorer.days_of(rows, start=start, now=now)
+    plan: what is not posted yet.
+    """
+    month = spending.month_so_far(organization, plan, now=now)
+    colours = explorer.sku_colours(month.skus, plan)
+    columns = explorer.days_of(month.days, start=month.start, now=now)
     return Spend(
+        period_micros=month.period_micros,
         chart=stacked(columns, colours, unit=organization.currency),
-        by_sku=_shares(rows, before, "sku", colours),
-        by_project=_shares(rows, before, "project", {}),
-        amount=_total(rows),
-        before=_total(before),
+        by_sku=_shares(month.by_sku, colours),
+        by_project=_shares(month.by_project, {}),
+        amount=money.from_micros(sum(spent.micros for spent in month.by_sku.values())),
+        before=money.from_micros(sum(spent.micros_before for spent in month.by_sku.values())),
         columns=[column for column in columns if column.amounts],
     )
 
 
-def _shares(
-    rows: Sequence[Mapping[str, object]],
-    before: Sequence[Mapping[str, object]],
-    column: str,
-    colours: Mapping[str, int],
-) -> list[Share]:
-    """Return the shares by one column, the dearest first; usage of no project is named by the template."""
-    names = {str(row[column] or "") for row in (*rows, *before)}
-    found = []
-    for name in names:
-        own = [row for row in rows if (row[column] or "") == name]
-        found.append(
-            Share(
-                name=name,
-                gpu_hours=sum((Decimal(str(row["gpu_hours"] or 0)) for row in own), Decimal(0)),
-                amount=_total(own),
-                before=_total([row for row in before if (row[column] or "") == name]),
-                colour=colours.get(name, 0),
-            )
+def _shares(spent: Mapping[str, Spent], colours: Mapping[str, int]) -> list[Share]:
+    """Return the shares, the dearest first; usage of no project is named by the template."""
+    found = [
+        Share(
+            name=name,
+            gpu_hours=one.gpu_hours,
+            amount=money.from_micros(one.micros),
+            before=money.from_micros(one.micros_before),
+            colour=colours.get(name, 0),
         )
+        for name, one in spent.items()
+    ]
     return sorted(found, key=lambda share: (-share.amount, share.name))
-
-
-def _total(rows: Sequence[Mapping[str, object]]) -> Decimal:
-    return sum((Decimal(str(row["amount"])) for row in rows), Decimal(0))

@@ -16,6 +16,8 @@ from django.db import connection
 from django.db.models import Max
 from django_otp.oath import totp
 
+from apps.billing import selectors as billing
+from apps.billing.charging import Plan
 from apps.credentials import bootstrap
 from apps.metering import selectors as metering
 from apps.metering.models import EventType, MeteringState, UsageEvent
@@ -132,9 +134,17 @@ def _tenant(organization: Organization, now: datetime) -> Tenant:
         resources=len(found.running),
         gpus=found.gpus,
         rate_micros=found.balance.burn_rate_micros,
-        spent_micros=found.spent_micros,
+        spent_micros=_spent_micros(organization, found.plan, now),
         available_micros=found.balance.available_micros,
     )
+
+
+def _spent_micros(organization: Organization, plan: Plan, now: datetime) -> int:
+    """Return what the running period cost; hours of an earlier one may wait as well."""
+    posted = billing.charged_micros(organization.id, now=now)
+    running = {period.id for period in plan.periods if period.starts_at <= now < period.ends_at}
+    waiting = (delta.micros for delta in plan.deltas if delta.plan.key.period_id in running)
+    return sum(posted.values()) + sum(waiting)
 
 
 def _broker_answers() -> bool:

@@ -32,6 +32,15 @@ def test_finds_the_first_row_with_all_its_fields(db, by_name, django_assert_num_
     assert found.created_at == first.created_at
 
 
+def test_finds_every_row_in_order(db, by_name, django_assert_num_queries):
+    first, second, other = (build.organization(slug) for slug in ("one", "two", "three"))
+    Organization.objects.exclude(pk=other.pk).update(name="Same")
+
+    with django_assert_num_queries(2):
+        assert by_name.all(name="Same", status="deleted") == sorted([first, second], key=lambda one: one.pk)
+        assert by_name.all(name="Same", status="active") == []
+
+
 def test_related_objects_and_annotations_come_along(db, django_assert_num_queries):
     organization = build.organization("one")
     slugs = CompiledQuery(

@@ -18,7 +18,9 @@ from django.test.utils import CaptureQueriesContext
 from apps.billing import explorer, usage
 from apps.billing.models import BudgetScope, Pot
 from apps.core.permissions import Role
+from apps.metering import services as metering
 from apps.organizations.models import Organization
+from apps.portal import selectors as portal
 from apps.pricing import services as pricing
 from apps.vouchers import services as vouchers
 from tests import build
@@ -138,19 +140,40 @@ def make_busy(lab):
 
 
 # Session, user, memberships; what runs and its events; periods, what is not posted; prices, what is charged by them;
-# the book, lots, holds; what every SKU was charged, usage, invoices.
-OVERVIEW_QUERIES = 15
+# the book, lots, holds; the month, invoices.
+OVERVIEW_QUERIES = 14
 
 
-def test_the_overview_takes_fifteen_queries_however_busy(client, lab, django_assert_num_queries):
+@pytest.mark.parametrize("own_prices", [0, 1])
+def test_the_overview_takes_as_many_queries_however_busy(client, lab, own_prices, django_assert_num_queries):
     make_busy(lab)
+    if own_prices:
+        when = {"effective_from": at(13), "now": at(12.5)}
+        pricing.override_by_percent(actor=build.actor(), organization=lab, percent=Decimal(-10), **when)
 
-    with django_assert_num_queries(OVERVIEW_QUERIES):
+    # What the organization pays instead of its book is one more.
+    with django_assert_num_queries(OVERVIEW_QUERIES + own_prices):
         page = client.get("/app/lab")
 
     assert "Now, per hour 4.98" in words(page)
     assert "Held for what is about to start −7.51" in words(page)
     assert "Promotional 17 May 2026" in words(page)
+
+
+def test_the_start_page_and_the_overview_say_the_same_of_the_period(lab, client):
+    make_busy(lab)
+    # It waits to be charged: a late hour of this month, and one of the month before.
+    build.usage(lab, at(3), at(3.5), subject="late", now=at(12.5))
+    build.usage(lab, datetime(2026, 4, 12, tzinfo=UTC), datetime(2026, 4, 12, 1, tzinfo=UTC), now=at(12.5))
+    metering.meter_organization(organization_id=lab.id, until=at(12.5), now=at(12.5))
+    Organization.objects.update(is_demonstration=True)
+
+    (tenant,) = portal.demonstration(now=at(12.5)).tenants
+    spend = client.get("/app/lab").context["spend"]
+
+    assert tenant.spent_micros == spend.period_micros
+    assert spend.period_micros == spend.amount * 10**6, "in UTC the period is the month"
+    assert spend.before == Decimal("7.47"), "the late hour of April included"
 
 
 def test_the_heaviest_grouping_reads_hours_and_no_events(client, lab):

@@ -31,7 +31,7 @@ class Overview(OrganizationPage):
             {
                 "standing": standing,
                 "ladder": ladders.steps_of(standing.balance, now=self.now),
-                "spend": overview.spend(self.organization, standing, now=self.now),
+                "spend": overview.spend(self.organization, standing.plan, now=self.now),
                 "invoices": described(invoices[:INVOICES_SHOWN], now=self.now),
             }
         )

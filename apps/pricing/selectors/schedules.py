@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 
+from apps.core.compiled import CompiledQuery
 from apps.core.periods import floor_hour
 from apps.pricing.models import (
     ANY,
@@ -178,10 +179,12 @@ def schedule(*, organization_id: UUID | None, currency: str, start: datetime, en
     start: at or before the start of every period that `terms_for` will be asked about.
     """
     assert start < end, "a schedule covers some time"
-    rows = Price.objects.filter(version=OuterRef("pk")).values(row=ROW_AS_JSON)
-    versions: list[Any] = list(
-        _versions(organization_id, currency, start, end).annotate(rows=ArraySubquery(rows))
-    )
+    if organization_id is None:
+        versions: list[Any] = list(_versions_with_rows(None, currency, start, end))
+    else:
+        versions = _VERSIONS_OF_ORGANIZATION.all(
+            organization_id=organization_id, currency=currency, start=start, end=end
+        )
     overrides = _overrides_beside(versions, organization_id, currency, start, end)
     segments = _segments(versions, overrides, start, end)
     return PriceSchedule(
@@ -312,6 +315,22 @@ def _versions(
         .select_related("book")
         .order_by("effective_from", "pk")
     )
+
+
+def _versions_with_rows(
+    organization_id: UUID | None, currency: str, start: datetime, end: datetime
+) -> PriceBookVersionQuerySet:
+    rows = Price.objects.filter(version=OuterRef("pk")).values(row=ROW_AS_JSON)
+    return _versions(organization_id, currency, start, end).annotate(rows=ArraySubquery(rows))
+
+
+_VERSIONS_OF_ORGANIZATION = CompiledQuery(
+    _versions_with_rows,
+    organization_id=UUID(int=1),
+    currency="currency",
+    start=datetime(2000, 1, 1, tzinfo=UTC),
+    end=datetime(2000, 1, 2, tzinfo=UTC),
+)
 
 
 def _overrides(
