@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from apps.invoices.models import VatAnswer
 
 TIMEOUT_SECONDS = 20
 ANSWER_BYTES_MAX = 64 * 1024
+NO_ERRORS = (None, "", "VALID", "INVALID")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +43,14 @@ def consult(*, vat_id: str, requester: str) -> Consultation:
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  As above.
-            details = json.loads(response.read(ANSWER_BYTES_MAX))
-    except (OSError, urllib.error.URLError, ValueError) as error:
+            # PostgreSQL keeps no NUL.
+            text = response.read(ANSWER_BYTES_MAX).decode().replace("\\u0000", "").replace("\0", "")
+            details = json.loads(text)
+    except (OSError, http.client.HTTPException, urllib.error.URLError, ValueError, RecursionError) as error:
         return Consultation(answer=VatAnswer.UNAVAILABLE, number="", details={"error": str(error)})
     valid = details.get("valid") if isinstance(details, dict) else None
-    if not isinstance(valid, bool):
+    # A member state that does not answer can come as "not valid" with the reason beside it.
+    if not isinstance(valid, bool) or details.get("userError") not in NO_ERRORS:
         return Consultation(answer=VatAnswer.UNAVAILABLE, number="", details={"body": details})
     return Consultation(
         answer=VatAnswer.VALID if valid else VatAnswer.INVALID,

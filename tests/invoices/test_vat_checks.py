@@ -80,9 +80,18 @@ def test_the_answer_is_kept_with_its_number(lab, registry, valid, expected):
     assert state(lab) == expected
 
 
-@pytest.mark.parametrize(
-    "answer", [b"", b"[]", b'{"actionSucceed": false, "errorWrappers": [{"error": "MS_UNAVAILABLE"}]}']
-)
+OUTAGES = [
+    b"",
+    b"[]",
+    b"<html>",
+    b"\xff\xfe{}",
+    b"[" * 60_000,
+    b'{"actionSucceed": false, "errorWrappers": [{"error": "MS_UNAVAILABLE"}]}',
+    b'{"valid": false, "userError": "MS_UNAVAILABLE", "name": "---"}',
+]
+
+
+@pytest.mark.parametrize("answer", OUTAGES, ids=range(len(OUTAGES)))
 def test_an_outage_is_noted_and_changes_nothing(lab, registry, answer):
     registry.answer = answer
 
@@ -90,6 +99,35 @@ def test_an_outage_is_noted_and_changes_nothing(lab, registry, answer):
 
     assert check.answer == "unavailable"
     assert state(lab) == "unchecked"
+
+
+def test_an_answer_that_breaks_off_is_an_outage(lab, monkeypatch):
+    from http.client import IncompleteRead
+
+    def break_off(*_arguments, **_options):
+        raise IncompleteRead(b'{"va', 20)
+
+    monkeypatch.setattr("urllib.request.urlopen", break_off)
+    monkeypatch.setattr("django.conf.settings.VIES_URL", "https://registry.example/check")
+
+    assert invoices.check_vat_id(organization_id=lab.id, now=NOW).answer == "unavailable"
+    assert state(lab) == "unchecked"
+
+
+def test_what_postgresql_cannot_keep_is_left_out_of_an_answer(lab, registry):
+    registry.answer = b'{"valid": true, "requestIdentifier": "W\\u00001", "name": "SA\\u0000 LAB"}'
+
+    check = invoices.check_vat_id(organization_id=lab.id, now=NOW)
+
+    assert (check.answer, check.consultation, check.details["name"]) == ("valid", "W1", "SA LAB")
+
+
+def test_a_refused_id_is_asked_about_every_day(lab, registry):
+    registry.answer = b'{"valid": false}'
+    invoices.check_vat_id(organization_id=lab.id, now=NOW)
+
+    assert invoices.queue_vat_checks(now=NOW + timedelta(hours=23)) == 0
+    assert invoices.queue_vat_checks(now=NOW + timedelta(hours=25)) == 1
 
 
 def test_a_registry_that_is_not_there_is_an_outage(lab, settings):

@@ -16,10 +16,11 @@ from apps.core.countries import EU_MEMBERS
 from apps.invoices import parties, vies
 from apps.invoices.models import VatAnswer, VatCheck
 from apps.organizations import services as organizations
-from apps.organizations.models import BillingProfile
+from apps.organizations.models import BillingProfile, VatState
 from apps.outbox import services as outbox
 
-CHECKED_FOR = timedelta(days=30)  # An answer is asked for again after this.
+CHECKED_FOR = timedelta(days=30)  # An answer is asked for again after this,
+REFUSED_FOR = timedelta(days=1)  # a refusal sooner: new ids take days to reach the registry.
 RETRY_AFTER = timedelta(hours=1)  # After an outage, or while one asks already.
 QUEUED_AT_ONCE = 200
 
@@ -31,7 +32,10 @@ def queue_vat_checks(*, now: datetime) -> int:
     asked = VatCheck.objects.filter(checked_at__gt=now - RETRY_AFTER).values("organization_id")
     due = (
         BillingProfile.objects.filter(
-            Q(vat_checked_at=None) | Q(vat_checked_at__lte=now - CHECKED_FOR), country__in=EU_MEMBERS
+            Q(vat_checked_at=None)
+            | Q(vat_checked_at__lte=now - CHECKED_FOR)
+            | Q(vat_checked_at__lte=now - REFUSED_FOR, vat_state=VatState.REFUSED),
+            country__in=EU_MEMBERS,
         )
         .exclude(vat_id="")
         .exclude(organization_id__in=asked)

@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from apps.core.countries import EU_MEMBERS
 from apps.core.forms import NamedForm
 from apps.core.http.pages import FormMixin, OrganizationPage, Undo
 from apps.core.http.views import AUTHENTICATED
@@ -89,7 +90,8 @@ class BillingDetails(FormMixin, OrganizationPage):
 
     def context(self) -> dict[str, Any]:
         """Return the profile, with what the registry says of the VAT id."""
-        return {"profile": self._profile()}
+        profile = self._profile()
+        return {"profile": profile, "is_in_registry": profile.country in EU_MEMBERS}
 
     def act(self, form: Any) -> HttpResponse:
         """Save it; invoices that are final keep what they say."""
