@@ -13,6 +13,7 @@ from django.urls import reverse
 from apps.core.permissions import Role
 from apps.invoices import selectors
 from apps.invoices import services as invoices
+from apps.invoices.documents.content import content_of
 from apps.invoices.models import Invoice, InvoiceLine, SellerEntity, TaxExemption, TaxRate
 from apps.ledger.models import Transfer
 from apps.notifications.models import Mail
@@ -64,7 +65,7 @@ def test_a_draft_is_finalised_credited_and_cancelled_from_its_page(staff, lab):
     form = staff.get(page("credit", invoice)).content.decode()
     assert "Net of line 1, a100 eu" in form
     refused = staff.post(page("credit", invoice), {"amount": "1000", "reason": "too much"})
-    assert "gives at most what is left" in refused.content.decode()
+    assert "gives at most what is left of its invoice, 15.86 EUR" in refused.content.decode()
     both = staff.post(page("credit", invoice), {"amount": "1", "line_1": "1", "reason": "both"})
     assert "not both" in both.content.decode()
     finer = staff.post(page("credit", invoice), {"amount": "1.001", "reason": "finer"})
@@ -241,6 +242,29 @@ def test_a_final_invoice_is_mailed_once_to_every_address(lab):
     assert rendered.subject == "Invoice INV-2026-000001 from Countinghouse"
     assert "comes to 15.86 EUR. Of that, 15.86 EUR is due on 2026-05-29." in rendered.text
     assert f"/app/lab/invoices/{invoice.id}" in rendered.text
+
+
+def test_a_mail_says_the_due_day_of_its_document(lab):
+    build.seller(timezone="Pacific/Auckland")
+
+    invoice = build.closed(lab, "2026-04").invoice
+
+    # It is final at noon UTC of 15 May, which is the 16th in Auckland.
+    mail = Mail.objects.filter(template="invoices/mail/document").first()
+    assert mail.context["due_on"] == content_of(invoice)["due_on"] == "2026-05-30"
+
+
+def test_a_credit_note_is_mailed_to_the_addresses_of_now(lab):
+    invoice = build.closed(lab, "2026-04").invoice
+    build.billing_profile(lab, billing_emails=["new@lab.example"])
+
+    note = invoices.credit_invoice(
+        actor=build.actor(), invoice=invoice, amount_minor=1, reason="x", now=build.NOW
+    )
+
+    (mail,) = Mail.objects.filter(cause=f"invoices.final:{note.id}")
+    assert mail.recipient == "new@lab.example"
+    assert mail.context["link"].endswith(f"/app/lab/invoices/{note.id}")
 
 
 def test_imported_history_is_not_mailed(lab):

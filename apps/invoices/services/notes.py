@@ -84,6 +84,12 @@ def credit_invoice(
         shares = _by_amount(creditable, left_minor if amount_minor is None else amount_minor, left_minor)
     else:
         shares = _by_line(creditable, lines_minor, left_minor)
+    if shares is None:
+        raise CreditExceedsInvoice(
+            _("A credit note gives at most what is left of its invoice, %(left)s, and of each line.")
+            % {"left": f"{money.from_minor(left_minor, invoice.currency):,f} {invoice.currency}"},
+            left=left_minor,
+        )
     note = begin_note(invoice, kind=DocumentKind.CREDIT_NOTE, reason=reason, now=now)
     write_lines(note, [_credit_line(lines[share.line_id], share) for share in shares])
     _give(book, invoice, note, now=now)
@@ -126,20 +132,23 @@ def _creditable(lines: Sequence[InvoiceLine]) -> list[Creditable]:
     return found
 
 
-def _by_amount(lines: Sequence[Creditable], amount_minor: int, left_minor: int) -> list[Credited]:
+def _by_amount(lines: Sequence[Creditable], amount_minor: int, left_minor: int) -> list[Credited] | None:
+    """Return the shares of an amount, or None where it is more than what is left."""
     if amount_minor <= 0 or amount_minor > min(left_minor, sum(line.gross_minor for line in lines)):
-        raise CreditExceedsInvoice(left=left_minor)
+        return None
     return by_amount(lines, amount_minor)
 
 
-def _by_line(lines: Sequence[Creditable], nets_minor: Mapping[UUID, int], left_minor: int) -> list[Credited]:
+def _by_line(
+    lines: Sequence[Creditable], nets_minor: Mapping[UUID, int], left_minor: int
+) -> list[Credited] | None:
+    """Return the shares of net amounts by line, or None where one of them or their sum is more than what is left."""
     left = {line.line_id: line.net_minor for line in lines}
     if not nets_minor or any(not 0 < net <= left.get(line_id, 0) for line_id, net in nets_minor.items()):
-        raise CreditExceedsInvoice(left=left_minor)
+        return None
     shares = by_line(lines, nets_minor)
-    if sum(share.net_minor + share.tax_minor for share in shares) > left_minor:
-        raise CreditExceedsInvoice(left=left_minor)
-    return shares
+    is_too_much = sum(share.net_minor + share.tax_minor for share in shares) > left_minor
+    return None if is_too_much else shares
 
 
 def begin_note(invoice: Invoice, *, kind: DocumentKind, reason: str, now: datetime) -> Invoice:

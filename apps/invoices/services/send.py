@@ -14,7 +14,7 @@ from apps.core import money
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
 from apps.invoices.models import DocumentKind, Invoice
-from apps.invoices.parties import Buyer, buyer_of
+from apps.invoices.parties import Seller, buyer_of
 from apps.invoices.services.files import NotFinal
 from apps.limits import services as limits
 from apps.notifications import services as notifications
@@ -45,7 +45,10 @@ def mail_document(*, document: Invoice, to: Sequence[str], cause: str, now: date
             "due": f"{money.from_minor(document.due_minor, currency):,f} {currency}"
             if document.due_minor
             else "",
-            "due_on": document.due_at.date().isoformat() if document.due_at else "",
+            # The day that the document says, where the seller is.
+            "due_on": Seller.from_json(document.seller).day_of(document.due_at).isoformat()
+            if document.due_at
+            else "",
             "link": f"{settings.PUBLIC_URL}/app/{document.organization.slug}/invoices/{document.id}",
         },
         organization_id=document.organization_id,
@@ -59,8 +62,13 @@ def mail_when_final(document: Invoice, *, now: datetime) -> None:
     organization = document.organization
     if document.period.ends_at <= organization.created_at or organization.is_demonstration:
         return
-    buyer = Buyer.from_json(document.buyer, name=organization.name)
-    mail_document(document=document, to=buyer.billing_emails, cause=f"invoices.final:{document.id}", now=now)
+    # A note names the buyer of its invoice; the mail goes to whom the profile names by now.
+    mail_document(
+        document=document,
+        to=buyer_of(organization).billing_emails,
+        cause=f"invoices.final:{document.id}",
+        now=now,
+    )
 
 
 class TooManyRecipients(Conflict):
