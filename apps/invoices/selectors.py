@@ -19,7 +19,7 @@ from apps.billing.models import ChargeKey
 from apps.core import money
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
-from apps.invoices.models import Invoice, InvoiceLine, InvoiceState, PeriodClose
+from apps.invoices.models import BILLED_KINDS, Invoice, InvoiceLine, InvoiceState, PeriodClose
 from apps.pricing.selectors import unit_seconds
 
 SPLIT_ROWS_MAX = 200  # A line's split is for display; a longer one is cut, and `/usage` has the rest.
@@ -218,6 +218,44 @@ def splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
                     }
                 )
     return found
+
+
+def correcting_splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
+    """Return for each charge key how its split differs from what final documents said of it, the largest first.
+
+    So the splits of a correction tell whose usage came late or turned out smaller, below zero where it was less.
+    """
+    told: dict[UUID, dict[tuple[Any, Any], tuple[Decimal, Decimal]]] = defaultdict(dict)
+    earlier = InvoiceLine.objects.filter(
+        key__in=[key.id for key in keys], invoice__number__isnull=False, kind__in=BILLED_KINDS
+    )
+    for key_id, splits in earlier.order_by("id").values_list("key_id", "splits"):
+        for split in splits:
+            _add_split(told[key_id], split, -1)
+    found = {}
+    now = splits_of(keys)
+    for key in keys:
+        sums = told[key.id]
+        for split in now[key.id]:
+            _add_split(sums, split, 1)
+        changed = [(place, sums[place]) for place in sums if any(sums[place])]
+        changed.sort(key=lambda row: (-abs(row[1][0]), row[0][0] or "", row[0][1] or ""))
+        found[key.id] = [
+            {"project": project, "api_key": credential, "quantity": _text(quantity), "amount": _text(amount)}
+            for (project, credential), (quantity, amount) in changed
+        ]
+    return found
+
+
+def _add_split(
+    sums: dict[tuple[Any, Any], tuple[Decimal, Decimal]], split: dict[str, Any], sign: int
+) -> None:
+    place = split["project"], split["api_key"]
+    quantity, amount = sums.get(place, (Decimal(0), Decimal(0)))
+    sums[place] = (
+        money.EXACT.add(quantity, sign * Decimal(split["quantity"])),
+        money.EXACT.add(amount, sign * Decimal(split["amount"])),
+    )
 
 
 def _text(value: Decimal) -> str:

@@ -218,7 +218,8 @@ class InvoiceLine(models.Model):
 
     quantity: in the meter's counting unit, GPU-seconds for `gpu_hours`.
     ledger_micros: how much of the key's posted amount this line covers, so that the next line knows its residue.
-    splits: quantity and amount by project and credential, by quantity share, as they were; for display only.
+    splits: quantity and amount by project and credential, by quantity share, as they were; those of a correction are
+    what changed. For display only.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

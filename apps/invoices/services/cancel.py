@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import Sum
@@ -79,7 +80,10 @@ def _reversed(line: InvoiceLine) -> InvoiceLine:
         discount_minor=-line.discount_minor,
         tax_minor=-line.tax_minor,
         ledger_micros=-line.ledger_micros,
-        splits=line.splits,
+        splits=[
+            split | {name: f"{-Decimal(split[name]):f}" for name in ("quantity", "amount")}
+            for split in line.splits
+        ],
     )
 
 

@@ -29,6 +29,7 @@ from apps.invoices.models import (
     InvoiceLine,
     InvoiceState,
     InvoiceTax,
+    LineKind,
     PeriodClose,
 )
 from apps.invoices.parties import Buyer, Seller
@@ -245,7 +246,7 @@ def _write_draft(document: Document, *, now: datetime) -> Invoice | None:
     draft.seller, draft.buyer = document.seller.as_json(), document.buyer.as_json()
     _set_totals(draft, composition, document.settlement)
     draft.save()
-    splits = selectors.splits_of([line.key for line in composition.lines])
+    splits = _splits(composition)
     InvoiceLine.objects.bulk_create(
         InvoiceLine(
             organization=organization,
@@ -265,7 +266,7 @@ def _write_draft(document: Document, *, now: datetime) -> Invoice | None:
             tax_minor=line.tax_minor,
             **_tax_fields(line.tax_terms, prefix="tax_"),
             ledger_micros=line.ledger_micros,
-            splits=splits[line.key.id],
+            splits=splits.get(line.key.id, []),
         )
         for position, line in enumerate(composition.lines, start=1)
     )
@@ -281,6 +282,14 @@ def _write_draft(document: Document, *, now: datetime) -> Invoice | None:
         for position, group in enumerate(composition.taxes, start=1)
     )
     return draft
+
+
+def _splits(composition: Composition) -> dict[UUID, list[dict[str, Any]]]:
+    billed, corrected = (
+        [line.key for line in composition.lines if (line.kind == LineKind.ADJUSTMENT) is is_correction]
+        for is_correction in (False, True)
+    )
+    return {**selectors.splits_of(billed), **selectors.correcting_splits_of(corrected)}
 
 
 def _tax_fields(terms: TaxTerms, prefix: str = "") -> dict[str, Any]:
