@@ -20,7 +20,7 @@ from apps.pricing import selectors as pricing
 from apps.pricing.rating import PriceTerms, TierShare
 
 MICROSECOND = timedelta(microseconds=1)
-VERSION = 2  # Of this shape; a change that moves a printed word counts it up.
+VERSION = 3  # Of this shape; a change that moves a printed word counts it up.
 
 
 def content_of(invoice: Invoice) -> dict[str, Any]:
@@ -161,12 +161,10 @@ def _projects(lines: Sequence[InvoiceLine], currency: str, sign: int) -> list[di
     """Return the subtotal by project, by share of quantity and adding up to it; none where no project was named."""
     sums: dict[str, int] = defaultdict(int)
     for line in lines:
-        quantities = [Fraction(split["quantity"]) for split in line.splits]
-        if not sum(quantities):
+        if not line.splits:
             sums[""] += line.amount_minor
             continue
-        shares = money.apportion(line.amount_minor, quantities)
-        for split, share in zip(line.splits, shares, strict=True):
+        for split, share in zip(line.splits, _shares(line, currency), strict=True):
             sums[split["project"] or ""] += share
     if not any(sums):
         return []
@@ -175,3 +173,17 @@ def _projects(lines: Sequence[InvoiceLine], currency: str, sign: int) -> list[di
         {"project": project, "amount": f"{money.from_minor(sign * minor, currency):f}"}
         for project, minor in rows
     ]
+
+
+def _shares(line: InvoiceLine, currency: str) -> list[int]:
+    """Return what each split of a line has of its amount, in minor units: by quantity, where all have one sign.
+
+    A correction can move usage from one project to another; then each has its own difference, and the first the rest.
+    """
+    quantities = [Fraction(split["quantity"]) for split in line.splits]
+    if min(quantities) >= 0 or max(quantities) <= 0:
+        return money.apportion(line.amount_minor, quantities)
+    scale = 10 ** money.exponent(currency)
+    shares = [int(rating.round_half_up(Fraction(split["amount"]) * scale, 0)) for split in line.splits]
+    shares[0] += line.amount_minor - sum(shares)
+    return shares

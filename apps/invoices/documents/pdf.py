@@ -146,8 +146,10 @@ def _page(content: Mapping[str, Any]) -> dict[str, Any]:
             }
             for row in content["taxes"]
         ],
-        "notes": list(dict.fromkeys(row["note"] for row in content["taxes"] if row["note"])),
-        "payment_title": _("Why") if is_note else _("How to pay"),
+        "notes": _notes(content),
+        "why_title": _("Why"),
+        "why": _why(content),
+        "payment_title": _("How to pay"),
         "payment": _payment(content),
         "footer": _footer(content["seller"]),
         "page_of": _("Page %(page)s of %(pages)s") % {"page": "{page}", "pages": "{pages}"},
@@ -165,7 +167,7 @@ def _facts(content: Mapping[str, Any]) -> list[dict[str, str]]:
     found = [
         (_("Issued"), _date(content["issued_on"])),
         (_("Due"), _date(content["due_on"]) if content["due_on"] else ""),
-        (_("Usage"), f"{_date(period['first_day'])} – {_date(period['last_day'])}"),
+        (_("Usage"), _days(period["first_day"], period["last_day"])),
         (_("Time zone"), period["timezone"]),
         (_("Corrects"), content["corrects"] or ""),
         (_("Your order"), buyer["po_number"]),
@@ -205,12 +207,12 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
     is_part = line["kind"] == LineKind.CREDIT and not Decimal(line["quantity"])
     name = " · ".join(part for part in (line["sku"], line["region"]) if part)
     # Prices by the hour are of what is counted, so its name comes second.
-    under = [_meter(line["meter"])] if name else []
+    under = _meter(line["meter"]) if name else ""
+    details = []
     if line["corrects"]:
-        under.append(
+        details.append(
             _("corrects %(line)s of %(month)s") % {"line": line["corrects"], "month": line["usage_period"]}
         )
-    details = []
     for tier in line["tiers"]:
         price = f"{_quantity(tier['quantity'])}{unit}"
         if tier["packages"]:
@@ -224,7 +226,7 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
         details.append(f"{price}{fee} = {_number(money.plain(Decimal(tier['amount']), decimals_min=2))}")
     return {
         "name": name or _meter(line["meter"]),
-        "under": " · ".join(under),
+        "under": under,
         "details": details,
         # A part of a line that is waived has neither quantity nor price.
         "quantity": EN_DASH if is_part else f"{_quantity(line['quantity'])}{unit}",
@@ -255,6 +257,13 @@ def _totals(content: Mapping[str, Any]) -> list[dict[str, str]]:
         for row in content["taxes"]
         if row["category"] == TaxCategory.STANDARD
     ]
+    # What bears no tax although it could says so among the sums.
+    untaxed = (TaxCategory.REVERSE_CHARGE, TaxCategory.EXEMPT, TaxCategory.ZERO)
+    rows += [
+        (_rate(row["category"], row["percent"]), row["tax"])
+        for row in content["taxes"]
+        if row["category"] in untaxed
+    ]
     return [{"label": label, "amount": _number(amount)} for label, amount in rows]
 
 
@@ -272,10 +281,26 @@ def _after(content: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"label": label, "amount": _number(amount)} for label, amount in rows]
 
 
+def _notes(content: Mapping[str, Any]) -> list[str]:
+    """Return what the law wants said of the taxes, where the table above does not say it already."""
+    said = {_rate(row["category"], row["percent"]) for row in content["taxes"]}
+    notes = dict.fromkeys(row["note"] for row in content["taxes"] if row["note"])
+    return [note for note in notes if note.rstrip(".") not in said]
+
+
+def _why(content: Mapping[str, Any]) -> str:
+    if content["kind"] == DocumentKind.ADJUSTMENT_NOTE:
+        return _(
+            "Corrections of earlier usage come to more than the usage of this period. "
+            "What they give back is above zero, what this period is billed has a minus."
+        )
+    return str(content["reason"])
+
+
 def _payment(content: Mapping[str, Any]) -> list[dict[str, str]]:
     seller = content["seller"]
     if content["type"] == "credit_note" or not Decimal(content["totals"]["due"]):
-        return [{"label": _("Reason"), "value": content["reason"]}] if content["reason"] else []
+        return []
     iban = seller["iban"]
     rows = [
         (_("Account holder"), seller["account_holder"]),
@@ -297,7 +322,7 @@ def _footer(seller: Mapping[str, Any]) -> str:
         seller["email"],
         seller["website"],
     ]
-    return " · ".join(part for part in parts if part)
+    return "\u00a0· ".join(part for part in parts if part)
 
 
 def _rate(category: str, percent: str) -> str:
@@ -318,6 +343,15 @@ def _quantity(text: str) -> str:
 def _number(text: str) -> str:
     """Return a decimal with thousands apart and a true minus, its decimals as they are."""
     return f"{Decimal(text):,f}".replace("-", MINUS)
+
+
+def _days(first: str, last: str) -> str:
+    """Return a range of days that says month and year once where they are the same."""
+    begin, end = datetime.fromisoformat(first).date(), datetime.fromisoformat(last).date()
+    if begin == end:
+        return _date(last)
+    pattern = "d MMMM y" if begin.year != end.year else "d MMMM" if begin.month != end.month else "d"
+    return f"{format_date(begin, pattern, locale='en')} {EN_DASH} {_date(last)}"
 
 
 def _date(day: str) -> str:
