@@ -229,6 +229,18 @@ class InvoiceExplain(OrganizationView):
     )
     def get(self, request: Request, **path: Any) -> Response:
         refuse_unknown_parameters(request, {"line", "hour", "limit", "cursor"})
-        invoice = selectors.invoice_by_id(self.actor, path["invoice_id"])
+        document = self.find(path["invoice_id"])
         wanted = explain.Wanted.parse(request.query_params)
-        return Response(explain.explain(invoice, wanted))
+        return Response(explain.explain(document, wanted))
+
+    def find(self, document_id: UUID) -> Invoice:
+        """Return the invoice of the path, or raise NotFound."""
+        return selectors.invoice_by_id(self.actor, document_id)
+
+
+class CreditNoteExplain(InvoiceExplain):
+    """Why a line of a credit note is what it is, as for invoices; a correction says what was invoiced before it."""
+
+    def find(self, document_id: UUID) -> Invoice:
+        """Return the credit note of the path, or raise NotFound."""
+        return selectors.credit_note_by_id(self.actor, document_id)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Self
 from uuid import UUID
 
+from django.db.models import Q, Sum
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
@@ -17,12 +19,13 @@ from apps.core import money
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.http.pagination import page_of
 from apps.invoices import selectors
-from apps.invoices.models import Invoice, InvoiceLine
+from apps.invoices.models import BILLED_KINDS, DocumentKind, Invoice, InvoiceLine, LineKind
 from apps.ledger.selectors import transfers_of
 from apps.metering import selectors as metering
 from apps.metering.intervals import from_ms
 from apps.pricing import rating
 from apps.pricing import selectors as pricing
+from apps.pricing.rating import PriceTerms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +59,12 @@ class Wanted:
 
 
 def explain(invoice: Invoice, wanted: Wanted) -> dict[str, Any]:
-    """Return the explanation of an invoice, of one of its lines, or of one hour of a line."""
+    """Return the explanation of an invoice or credit note, of one of its lines, or of one hour of a line."""
     lines = InvoiceLine.objects.filter(invoice=invoice).select_related(
-        "invoice", "key__period", "key__price__version__book", "key__override"
+        "invoice", "key__period", "key__price__version__book", "key__override", "corrects__invoice"
     )
-    head = selectors.invoice_row(invoice)
+    is_invoice = invoice.kind == DocumentKind.INVOICE
+    head = selectors.invoice_row(invoice) if is_invoice else selectors.credit_note_row(invoice)
     if wanted.line_id is None:
         return head | {"lines": [_line(line) for line in lines.order_by("position")]}
     line = lines.filter(pk=wanted.line_id).first()
@@ -75,8 +79,6 @@ def _line(line: InvoiceLine) -> dict[str, Any]:
     key = line.key
     terms = pricing.terms_of_keys({(key.price_id, key.override_id)})[key.price_id, key.override_id]
     (row,) = selectors.line_rows([line])
-    quantity = money.plain(line.quantity)
-    exact = rating.rate(terms, abs(line.quantity)) * (-1 if line.quantity < 0 else 1)
     return row | {
         "price": pricing.terms_as_json(terms)
         | {
@@ -87,13 +89,69 @@ def _line(line: InvoiceLine) -> dict[str, Any]:
             "row": _book_row(line),
             "override": _override(line),
         },
-        "arithmetic": {
-            "counted": quantity,
-            "divided_by": terms.unit_seconds,
-            "exact": f"{rating.round_half_up(exact, 12):f}" if line.corrects_id is None else None,
-            "rounded": row["amount"],
-        },
+        "arithmetic": _arithmetic(line, terms, rounded=row["amount"]),
     }
+
+
+def _arithmetic(line: InvoiceLine, terms: PriceTerms, *, rounded: str) -> dict[str, Any]:
+    """Return how the amount of a line follows from its price; of a correction, from what was invoiced before it.
+
+    tiers: what each tier contributes to the key's whole quantity, where the price has tiers.
+    """
+    correction, quantity = None, line.quantity
+    if line.kind == LineKind.ADJUSTMENT:
+        before = _invoiced_before(line)
+        quantity = money.EXACT.add(before["quantity"], line.quantity)
+        currency = line.invoice.currency
+        total_minor = before["amount"] + line.amount_minor
+        correction = {
+            "number": line.corrects.invoice.number if line.corrects else None,
+            "position": line.corrects.position if line.corrects else None,
+            "invoiced_quantity": money.plain(before["quantity"]),
+            "invoiced_amount": f"{money.from_minor(before['amount'], currency):f}",
+            "new_quantity": money.plain(quantity),
+            "new_exact": _twelve(rating.rate(terms, quantity)),
+            "new_amount": f"{money.from_minor(total_minor, currency):f}",
+        }
+    is_usage = line.kind == LineKind.USAGE
+    is_told = is_usage or correction is not None
+    return {
+        "counted": money.plain(line.quantity),
+        "divided_by": terms.unit_seconds,
+        "exact": _twelve(rating.rate(terms, quantity)) if is_usage else None,
+        "rounded": rounded,
+        "tiers": [
+            {
+                "up_to": None if share.up_to is None else money.plain(share.up_to),
+                "quantity": _twelve(share.quantity),
+                "unit_price": None
+                if share.unit_price is None
+                else money.plain(share.unit_price, decimals_min=2),
+                "flat_fee": money.plain(share.flat_fee, decimals_min=2),
+                "amount": _twelve(share.amount),
+            }
+            for share in (rating.breakdown(terms, quantity) if terms.is_tiered and is_told else ())
+        ],
+        "correction": correction,
+    }
+
+
+def _invoiced_before(line: InvoiceLine) -> dict[str, Any]:
+    """Return quantity and amount that final documents before a line's own said of its key."""
+    told = InvoiceLine.objects.filter(
+        key_id=line.key_id, kind__in=BILLED_KINDS, invoice__number__isnull=False
+    ).exclude(invoice=line.invoice)
+    if line.invoice.finalized_at is not None:
+        told = told.filter(
+            Q(invoice__finalized_at__lt=line.invoice.finalized_at)
+            | Q(invoice__finalized_at=line.invoice.finalized_at, invoice_id__lt=line.invoice_id)
+        )
+    sums = told.aggregate(quantity=Sum("quantity"), amount=Sum("amount_minor"))
+    return {"quantity": sums["quantity"] or Decimal(0), "amount": int(sums["amount"] or 0)}
+
+
+def _twelve(exact: Fraction) -> str:
+    return f"{rating.round_half_up(exact, 12):f}"
 
 
 def _book_row(line: InvoiceLine) -> dict[str, Any] | None:
@@ -187,6 +245,7 @@ def _hour(line: InvoiceLine, hour: datetime, page: Mapping[str, str]) -> dict[st
                         "started_at": event.started_at,
                         "ended_at": event.ended_at,
                         "gpus": None if event.gpus is None else money.plain(event.gpus),
+                        "quantity": None if event.quantity is None else money.plain(event.quantity),
                         "received_at": event.received_at,
                     }
                     for event in item.events

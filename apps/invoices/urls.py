@@ -28,6 +28,11 @@ api_urlpatterns = [
     ),
     path("billing/focus", api.FocusExport.as_view(), name="billing-focus"),
     path("billing/invoices/<uuid:invoice_id>/explain", api.InvoiceExplain.as_view(), name="invoice-explain"),
+    path(
+        "billing/credit-notes/<uuid:invoice_id>/explain",
+        api.CreditNoteExplain.as_view(),
+        name="credit-note-explain",
+    ),
 ]
 
 navigation = [

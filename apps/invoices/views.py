@@ -137,7 +137,9 @@ class LinePage(OrganizationPage):
     template_name = "invoices/line.html"
 
     def get(self, request: HttpRequest, invoice_id: UUID, line_id: UUID, **_path: Any) -> HttpResponse:
-        invoice = selectors.invoice_by_id(self.actor, invoice_id)
+        document = selectors.document_by_id(self.actor, invoice_id)
+        is_invoice = document.kind == DocumentKind.INVOICE
+        invoice = selectors.invoice_by_id(self.actor, invoice_id) if is_invoice else document
         wanted = explain.Wanted.parse(request.GET.dict() | {"line": str(line_id)})
         found = explain.explain(invoice, wanted)
         shown = {"invoice": found, "line": found["line"], "unit": found["line"]["arithmetic"]["divided_by"]}

@@ -181,6 +181,8 @@ def test_a_line_is_explained_down_to_the_raw_events(api, invoice):
         "divided_by": 3600,
         "exact": "34.860000000000",
         "rounded": "34.86",
+        "tiers": [],
+        "correction": None,
     }
 
     hours = get(api, path, line=line["id"])["line"]["hours"]

@@ -19,6 +19,7 @@ from apps.invoices.wording import state_of
 from apps.limits import services as limits
 from apps.notifications.models import Mail
 from tests import build
+from tests.billing.runs import run, stop
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = datetime(2026, 5, 15, 12, 30, tzinfo=UTC)
@@ -77,6 +78,70 @@ def test_a_line_leads_down_to_the_events(client):
     assert "10 Apr, 08:00:00 10 Apr, 09:00:00 1" in shown
     assert "usage.recorded" in shown
     assert "1 event behind it" in shown
+
+
+TIERS = [
+    {"up_to": "2", "unit_price": "3.33", "flat_fee": "1"},
+    {"up_to": None, "unit_price": "2.5", "flat_fee": "0"},
+]
+
+
+def test_a_correction_of_tiered_usage_says_what_was_invoiced_before_and_how_it_adds_up(db):
+    lab = build.organization("lab", now=datetime(2026, 4, 1, tzinfo=UTC))
+    build.price_book({"sku": "tiered", "model": "graduated", "tiers": TIERS}, name="Tiers")
+    april, may = datetime(2026, 4, 10, 8, tzinfo=UTC), datetime(2026, 5, 2, 8, tzinfo=UTC)
+    run(lab, "a", april, april + timedelta(hours=4), sku="tiered")
+    build.closed(lab, "2026-04", now=NOW)
+    stop(lab, "a", april + timedelta(hours=1))
+    build.usage(lab, may, may + timedelta(hours=3), sku="tiered")
+    invoice = build.closed(lab, "2026-05", now=datetime(2026, 6, 5, tzinfo=UTC)).invoice
+    usage, correction = invoice.lines.order_by("position")
+    assert invoice.kind == "invoice"
+
+    api = build.client(build.api_key(lab)).get(f"/api/v1/billing/invoices/{invoice.pk}/explain").json()
+    page = build.browser(build.member(lab, Role.DEVELOPER)).get(
+        f"/app/lab/invoices/{invoice.pk}/lines/{correction.pk}"
+    )
+
+    # 4 hours: 2 × 3.33 + 1 + 2 × 2.50 = 12.66; 1 hour: 3.33 + 1 = 4.33; 3 hours: 2 × 3.33 + 1 + 2.50 = 10.16.
+    said = {line["id"]: line["arithmetic"] for line in api["lines"]}
+    assert [(tier["quantity"], tier["amount"]) for tier in said[str(usage.pk)]["tiers"]] == [
+        ("2.000000000000", "7.660000000000"),
+        ("1.000000000000", "2.500000000000"),
+    ]
+    assert said[str(usage.pk)]["exact"] == "10.160000000000"
+    assert said[str(correction.pk)]["correction"] == {
+        "number": "INV-2026-000001",
+        "position": 1,
+        "invoiced_quantity": "14400",
+        "invoiced_amount": "12.66",
+        "new_quantity": "3600",
+        "new_exact": "4.330000000000",
+        "new_amount": "4.33",
+    }
+    shown = words(page)
+    assert "Line 1 of INV-2026-000001, usage of 2026-04." in shown
+    assert "Usage as it is known now, 4.33 rounded once 3600 4.33" in shown
+    assert "Invoiced before 14400 −12.66 This line -10800 −8.33" in shown
+    assert "2 1.00 3.33 1.00 4.33" in shown
+
+
+def test_a_line_of_a_credit_note_is_explained_as_one_of_an_invoice(client, lab):
+    note = invoices.credit_invoice(
+        actor=build.actor(), invoice=Invoice.objects.get(), reason="A broken node", amount_minor=100, now=NOW
+    )
+    line = note.lines.get()
+    api = build.client(build.api_key(lab))
+
+    page = client.get(f"/app/lab/invoices/{note.pk}/lines/{line.pk}")
+    said = api.get(f"/api/v1/billing/credit-notes/{note.pk}/explain").json()
+
+    assert f"/app/lab/invoices/{note.pk}/lines/{line.pk}" in client.get(f"/app/lab/invoices/{note.pk}").text
+    assert "Amount −1.00 USD" in words(page)
+    assert [(row["kind"], row["amount"], row["arithmetic"]["correction"]) for row in said["lines"]] == [
+        ("credit", "-1.00", None)
+    ]
+    assert api.get(f"/api/v1/billing/invoices/{note.pk}/explain").status_code == 404
 
 
 def test_a_final_invoice_is_downloaded(client):
