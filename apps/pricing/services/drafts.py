@@ -49,7 +49,7 @@ class NoDraft(Conflict):
     """The book has no draft to publish or discard."""
 
     code = "no_draft"
-    default_message = gettext_lazy("This price book has no draft.")
+    default_message = gettext_lazy("This price book has no draft. Begin one by changing its prices.")
 
 
 @transaction.atomic
