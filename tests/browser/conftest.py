@@ -33,6 +33,8 @@ STICKS_OUT = """
         .map(element => element.outerHTML.slice(0, 80)).slice(0, 5).concat("scrolls sideways")
     : []
 """
+# What the console says of a page that answers 404 or 403 on purpose, and of a request that the next page cut short.
+EXPECTED = ("Failed to load resource", "htmx:afterRequest", "htmx:sendAbort")
 AXE_RUN = "axe.run({exclude: %s}, {resultTypes: ['violations']})"
 EVERY_LOOK: tuple[Look, ...] = (*LOOKS, (360, "light"), (1280, "dark"))
 
@@ -72,8 +74,7 @@ def open_page(browser: Browser, live_server: Any) -> Iterator[Callable[..., Page
     contexts = []
 
     def complain(message: ConsoleMessage) -> None:
-        # A page that answers 404 or 403 on purpose is logged as a failed load.
-        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+        if message.type in {"error", "warning"} and not message.text.startswith(EXPECTED):
             complaints.append(message.text)
 
     def open_one(user: User | None = None, **options: Any) -> Page:
