@@ -79,7 +79,7 @@ def test_a_small_run_gives_every_figure(tmp_path):
         [*COMMAND, "--output", str(output)],
         cwd=ROOT,
         check=True,
-        timeout=240,
+        timeout=900,
         stdout=subprocess.DEVNULL,
     )
 
