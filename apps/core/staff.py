@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError, ValidationFailed
 from apps.core.http.address import client_address
-from apps.core.money import plain_micros
+from apps.core.money import from_minor, plain_micros
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -45,7 +45,11 @@ class LinkedRowsAdmin(admin.ModelAdmin):
 
 
 class ReadOnlyAdmin(LinkedRowsAdmin):
-    """Rows are shown, never edited; a change is an action that calls a service with a reason."""
+    """Rows are shown, never edited; a change is an action that calls a service with a reason. Amounts are money."""
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Return the fields of a row's page; those that count micros or minor units become amounts."""
+        return [_as_money(self.model, name) for name in super().get_fields(request, obj)]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -98,6 +102,26 @@ def grouped_micros(micros: int) -> str:
     """Return micros as major units with thousands separated and a true minus, exactly."""
     whole, _point, fraction = plain_micros(abs(micros)).partition(".")
     return f"{'\N{MINUS SIGN}' if micros < 0 else ''}{int(whole):,}.{fraction}"
+
+
+def _as_money(model: type[Model], name: Any) -> Any:
+    """Return a column that shows a field of integers as money, or the field as it is."""
+    stem, _underscore, unit = str(name).rpartition("_")
+    if unit not in {"micros", "minor"} or not hasattr(model, str(name)):
+        return name
+
+    @admin.display(description=stem.replace("_", " "))
+    def column(row: Any) -> str:
+        value = getattr(row, name)
+        if value is None:
+            return "–"
+        if unit == "micros":
+            return grouped_micros(value)
+        currency = getattr(row, "currency", None) or row.organization.currency
+        return f"{from_minor(value, currency):,f} {currency}".replace("-", "\N{MINUS SIGN}")
+
+    column.__name__ = name
+    return column
 
 
 class ReasonActionForm(ActionForm):

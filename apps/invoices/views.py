@@ -12,10 +12,12 @@ from django.utils.translation import gettext as _
 
 from apps.core.errors import NotFound
 from apps.core.http.pages import FormMixin, OrganizationPage, slice_of
+from apps.core.http.sorting import RowOrder
 from apps.core.permissions import Permission
 from apps.invoices import explain, selectors
 from apps.invoices import services as invoices
 from apps.invoices.files import FORMATS, document_answer, focus_answer
+from apps.invoices.filters import InvoiceFilters
 from apps.invoices.forms import SendForm
 from apps.invoices.models import DocumentKind, Invoice
 from apps.invoices.parties import buyer_of
@@ -25,19 +27,26 @@ NOTES_SHOWN = 50
 
 
 class Invoices(OrganizationPage):
-    """The invoices, newest first."""
+    """The invoices, newest first or as asked, and the credit notes."""
 
     permission = Permission.BILLING_READ
     section = "invoices"
     template_name = "invoices/list.html"
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
-        found = slice_of(request, selectors.invoices_of(self.actor))
+        visible = selectors.invoices_of(self.actor)
+        filters = InvoiceFilters(request.GET, visible)
+        order = RowOrder(request, {"month": "period__label", "amount": "total_minor"})
+        rows = filters.qs if filters.is_valid() else visible.none()
+        found = slice_of(request, rows, order=order, among=visible)
         notes = selectors.credit_notes_of(self.actor, drafts=True).order_by(
             F("finalized_at").desc(nulls_first=True), "-id"
         )[:NOTES_SHOWN]
         return self.render(
             {
+                "filters": filters.form,
+                "is_narrowed": not filters.is_valid() or any(filters.form.cleaned_data.values()),
+                "sorting": order,
                 "slice": found,
                 "invoices": described(found.rows, now=self.now),
                 "notes": [selectors.credit_note_row(note) for note in notes],

@@ -49,6 +49,9 @@ from apps.payments.models import (
     StripeEvent,
 )
 
+# Disputes on whose evidence the bank waits; `payments.report` counts them.
+_TO_ANSWER = "warning_needs_response,needs_response"
+
 
 class _Staff(OrganizationLink, ReadOnlyAdmin):
     """What the lists of payments have in common."""
@@ -195,16 +198,55 @@ class RefundAdmin(_Staff):
         self.each(request, queryset, act, _("approved") if is_approved else _("rejected"))
 
 
+# Stripe's statuses of a dispute; those with `warning` are questions before any money moves.
+_DISPUTE_STATUSES = {
+    "warning_needs_response": gettext_lazy("Question to answer"),
+    "warning_under_review": gettext_lazy("Question answered"),
+    "warning_closed": gettext_lazy("Question closed"),
+    "needs_response": gettext_lazy("To answer"),
+    "under_review": gettext_lazy("The bank decides"),
+    "prevented": gettext_lazy("Prevented"),
+    "won": gettext_lazy("Won"),
+    "lost": gettext_lazy("Lost"),
+}
+
+
+def _in_words(code: str) -> str:
+    """Return a status or reason of Stripe in words; one that is new to us without its underscores."""
+    return str(_DISPUTE_STATUSES.get(code) or code.replace("_", " ").capitalize())
+
+
+class _InWords(admin.AllValuesFieldListFilter):
+    """The values that occur, in words."""
+
+    def choices(self, changelist: Any) -> Any:
+        for choice in super().choices(changelist):
+            shown = choice["display"]
+            yield {**choice, "display": _in_words(shown) if shown in self.lookup_choices else shown}
+
+
 @admin.register(Dispute)
 class DisputeAdmin(_Staff):
     list_display = (
-        "created_at", "organization_link", "status", "amount", "reason", "due_by", "withdrawn_at", "reinstated_at",
+        "created_at", "organization_link", "standing", "amount", "why", "due_by", "withdrawn_at", "reinstated_at",
         "dispute_id",
     )  # fmt: skip
-    list_filter = ("status", "reason")
+    list_filter = (("status", _InWords), ("reason", _InWords))
+    fields = (
+        "organization", "payment", "standing", "why", "amount_minor", "lot_micros", "due_by", "withdrawn_at",
+        "reinstated_at", "closed_at", "dispute_id", "created_at",
+    )  # fmt: skip
     list_select_related = ("organization",)
     search_fields = ("dispute_id", "organization__slug", "payment__intent_id")
     ordering = ("-created_at", "-id")
+
+    @admin.display(description=gettext_lazy("State"), ordering="status")
+    def standing(self, dispute: Dispute) -> str:
+        return _in_words(dispute.status)
+
+    @admin.display(description=gettext_lazy("Reason"), ordering="reason")
+    def why(self, dispute: Dispute) -> str:
+        return _in_words(dispute.reason)
 
 
 @admin.register(StripeEvent)
@@ -378,7 +420,7 @@ class ReconciliationAdmin(_Staff):
             "may_resolve": may_resolve,
             "dead_url": reverse("admin:payments_stripeevent_changelist") + "?state__exact=dead",
             "waiting_url": reverse("admin:payments_stripeevent_changelist") + "?state__exact=received",
-            "disputes_url": reverse("admin:payments_dispute_changelist") + "?status__exact=needs_response",
+            "disputes_url": reverse("admin:payments_dispute_changelist") + f"?status__in={_TO_ANSWER}",
             "refunds_url": reverse("admin:payments_refund_changelist") + "?state__exact=requested",
         }
         return TemplateResponse(request, "payments/admin/report.html", context)

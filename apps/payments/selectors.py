@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -60,6 +61,34 @@ _AUTO_STATES = {
 }
 
 
+class DisputeStanding(Enum):
+    """What a dispute does to the money, the worst first."""
+
+    LOST = auto()
+    TAKEN = auto()
+    ASKED = auto()
+    WON = auto()
+    CLOSED = auto()
+
+
+_DISPUTES = {
+    DisputeStanding.LOST: State(
+        word=_("Decided for the holder of the card: the money is gone"), tone="danger"
+    ),
+    DisputeStanding.TAKEN: State(word=_("The bank took the money back until it decides"), tone="caution"),
+    DisputeStanding.ASKED: State(word=_("The bank asks about it: no money has moved"), tone="info"),
+    DisputeStanding.WON: State(word=_("Decided for you: the money is back"), tone="ok"),
+    DisputeStanding.CLOSED: State(word=_("Closed: no money moved")),
+}
+_DISPUTED = {
+    DisputeStanding.LOST: State(word=_("Lost in a dispute"), tone="danger"),
+    DisputeStanding.TAKEN: State(word=_("Disputed: the bank has the money"), tone="caution"),
+    DisputeStanding.ASKED: State(word=_("Paid; the bank asks about it"), tone="info"),
+    DisputeStanding.WON: State(word=_("Paid; the dispute was won"), tone="ok"),
+    DisputeStanding.CLOSED: State(word=_("Paid"), tone="ok"),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How an organization pays: its balance, its cards, and its rule of automatic top-up."""
@@ -88,8 +117,20 @@ def payments_of(actor: Actor) -> PaymentQuerySet:
 
 
 def state_of(payment: Payment) -> State:
-    """Return how a payment stands, in a customer's words."""
-    return _STATES[PaymentState(payment.state)]
+    """Return how a payment stands, in a customer's words: also what was taken back after it was paid."""
+    if payment.state != PaymentState.SUCCEEDED:
+        return _STATES[PaymentState(payment.state)]
+    standings = {_standing_of(dispute) for dispute in payment.disputes.all()}
+    if found := next((standing for standing in DisputeStanding if standing in standings), None):
+        return _DISPUTED[found]
+    sent = (RefundState.PENDING, RefundState.SUCCEEDED)
+    refunded = sum(refund.amount_minor for refund in payment.refunds.all() if refund.state in sent)
+    if refunded:
+        is_whole = refunded >= payment.amount_minor
+        return State(
+            word=_("Refunded") if is_whole else _("Paid, partly refunded"), tone="" if is_whole else "ok"
+        )
+    return _STATES[PaymentState.SUCCEEDED]
 
 
 def refunds_of(payment: Payment) -> list[tuple[Refund, State]]:
@@ -101,19 +142,15 @@ def refunds_of(payment: Payment) -> list[tuple[Refund, State]]:
 def disputes_of(payment: Payment) -> list[tuple[Dispute, State]]:
     """Return the disputes of a payment, the newest first, and how each stands."""
     rows = payment.disputes.order_by("-created_at", "-id")
-    return [(dispute, _state_of_dispute(dispute)) for dispute in rows]
+    return [(dispute, _DISPUTES[_standing_of(dispute)]) for dispute in rows]
 
 
-def _state_of_dispute(dispute: Dispute) -> State:
+def _standing_of(dispute: Dispute) -> DisputeStanding:
     if dispute.reinstated_at is not None:
-        return State(word=_("Decided for you: the money is back"), tone="ok")
-    if dispute.withdrawn_at is not None and dispute.closed_at is not None:
-        return State(word=_("Decided for the holder of the card: the money is gone"), tone="danger")
+        return DisputeStanding.WON
     if dispute.withdrawn_at is not None:
-        return State(word=_("The bank took the money back until it decides"), tone="caution")
-    if dispute.closed_at is not None:
-        return State(word=_("Closed: no money moved"))
-    return State(word=_("The bank asks about it: no money has moved"), tone="info")
+        return DisputeStanding.TAKEN if dispute.closed_at is None else DisputeStanding.LOST
+    return DisputeStanding.ASKED if dispute.closed_at is None else DisputeStanding.CLOSED
 
 
 def invoice_to_pay(actor: Actor, invoice_id: UUID, *, now: datetime) -> dict[str, Any]:

@@ -12,12 +12,15 @@ from django.utils.translation import gettext as _
 from apps.core import money
 from apps.core.errors import NotFound
 from apps.core.http.pages import FormMixin, OrganizationPage, Undo, slice_of
+from apps.core.http.sorting import RowOrder
 from apps.core.permissions import Permission
 from apps.payments import selectors
 from apps.payments import services as payments
+from apps.payments.filters import PaymentFilters
 from apps.payments.forms import AutoTopUpForm, PayInvoiceForm, RefundForm, TopUpForm
 from apps.payments.gateway import CardRefused
 
+PAYMENTS_SHOWN = 20
 _STEP_UP = frozenset({"POST"})
 
 
@@ -40,10 +43,19 @@ class Payments(FormMixin, OrganizationPage):
         return super().get(request, *args, **path)
 
     def context(self) -> dict[str, Any]:
-        """Return the balance, the cards, the rule of automatic top-up and the newest payments."""
+        """Return the balance, the cards, the rule of automatic top-up and the payments asked for."""
+        visible = selectors.payments_of(self.actor)
+        filters = PaymentFilters(self.request.GET, visible)
+        order = RowOrder(self.request, {"when": "pk", "amount": "amount_minor"})
+        rows = filters.qs.prefetch_related("disputes", "refunds") if filters.is_valid() else visible.none()
+        found = slice_of(self.request, rows, size=PAYMENTS_SHOWN, order=order, among=visible)
         return {
             "standing": selectors.standing(self.organization, self.actor, now=self.now),
-            "payments": slice_of(self.request, selectors.payments_of(self.actor), size=20),
+            "filters": filters.form,
+            "is_narrowed": not filters.is_valid() or any(filters.form.cleaned_data.values()),
+            "sorting": order,
+            "slice": found,
+            "payments": [(payment, selectors.state_of(payment)) for payment in found.rows],
         }
 
     def act(self, form: Any) -> HttpResponse:

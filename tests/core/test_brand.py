@@ -20,7 +20,7 @@ COLOURS = st.integers(0, 0xFFFFFF).map("#{:06x}".format)
 ORANGE = "#ff6600"
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(COLOURS)
 def test_every_pair_of_text_and_ground_is_readable(colour):
     for scheme, grounds in zip(brand.accents(colour), (brand.LIGHT_GROUNDS, brand.DARK_GROUNDS), strict=True):
@@ -29,7 +29,7 @@ def test_every_pair_of_text_and_ground_is_readable(colour):
                 assert brand.contrast(text, other) >= brand.CONTRAST_MIN, (text, other)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(COLOURS)
 def test_a_colour_that_is_readable_stays_as_it_is(colour):
     for given_again in (brand.accents(colour)[0].accent, colour):

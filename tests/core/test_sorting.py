@@ -6,8 +6,10 @@ from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.core.http.sorting import Sorting
+from apps.core.http.pages import slice_of
+from apps.core.http.sorting import RowOrder, Sorting
 from apps.core.permissions import Role
+from apps.organizations.models import Project
 from tests import build
 
 ROWS = st.lists(st.tuples(st.none() | st.integers(-3, 3), st.text("ab", max_size=2)), max_size=12)
@@ -56,3 +58,24 @@ def test_a_page_shows_its_list_as_asked(db):
     assert 'aria-sort="descending"><a class="sort" href="?sort=name">Name</a>' in page.text
     for path in ("members?sort=-role", "keys?sort=used", "budgets?sort=-spent"):
         assert client.get(f"/app/lab/{path}").status_code == 200
+
+
+def test_a_long_list_is_walked_in_its_order_every_row_once(db):
+    lab = build.organization()
+    for number, name in enumerate("abacabc"):
+        build.project(lab, f"p{number}", name=name)
+    rows = Project.objects.filter(organization=lab)
+    orders = {
+        "": ["-pk"], "nonsense": ["-pk"], "made": ["pk"], "-made": ["-pk"], "name": ["name", "pk"],
+        "-name": ["-name", "-pk"],
+    }  # fmt: skip
+    for asked, expected in orders.items():
+        found, path = [], f"/x?sort={asked}"
+        while path:
+            request = RequestFactory().get(path)
+            order = RowOrder(request, {"name": "name", "made": "pk"})
+            page = slice_of(request, rows, size=2, order=order)
+            found += page.rows
+            path = f"/x{page.older}" if page.older else ""
+
+        assert found == list(rows.order_by(*expected)), asked

@@ -256,3 +256,34 @@ def test_states_are_words(state, due_in, word, tone):
     found = state_of(invoice, now=NOW)
 
     assert (str(found.word), found.tone) == (word, tone)
+
+
+def test_the_list_is_narrowed_and_sorted_by_its_address(lab, client):
+    invoice = Invoice.objects.get()
+
+    def listed(query):
+        page = client.get(f"/app/lab/invoices?{query}")
+        assert page.status_code == 200
+        return [row["id"] for row in page.context["invoices"]]
+
+    for query in (
+        "state=open",
+        "first=2026-04&last=2026-04",
+        "sort=-amount",
+        "sort=month&state=open",
+        "state=",
+    ):
+        assert listed(query) == [invoice.pk], query
+    for query in (
+        "state=paid",
+        "state=overdue",
+        "last=2026-03",
+        "first=2026-05",
+        "first=April",
+        "state=nonsense",
+    ):
+        assert listed(query) == [], query
+    assert "No invoice is like that" in words(client.get("/app/lab/invoices?state=paid"))
+    with time_machine.travel(invoice.due_at, tick=False):
+        client = build.browser(build.member(lab, Role.OWNER))  # The session of before has ended by then.
+        assert listed("state=overdue") == [invoice.pk]

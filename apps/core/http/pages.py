@@ -28,6 +28,7 @@ from django.views import View
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError, NotFound, PermissionDenied, StepUpRequired, ValidationFailed
 from apps.core.http.address import client_address
+from apps.core.http.sorting import RowOrder
 from apps.core.http.views import ANONYMOUS, PUBLIC, STEP_UP_LASTS, Access, OrganizationResolver, Rule
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -301,18 +302,32 @@ def _in_words(refusal: DomainError) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """Some rows of a long list, newest first, and the addresses of those before and after."""
+    """Some rows of a long list, newest first or as asked, and the addresses of those that follow and of the first."""
 
     rows: Sequence[Any]
     older: str
     newest: str
+    is_by_time: bool = True
 
 
-def slice_of(request: HttpRequest, rows: QuerySet[Any], *, size: int = SLICE_ROWS) -> Slice:
-    """Return the rows older than the id in `before`, by descending id: ids are of version 7, so that is by time."""
+def slice_of(
+    request: HttpRequest,
+    rows: QuerySet[Any],
+    *,
+    size: int = SLICE_ROWS,
+    order: RowOrder | None = None,
+    among: QuerySet[Any] | None = None,
+) -> Slice:
+    """Return the rows after the one whose id is in `before`, by descending id: of version 7, so that is by time.
+
+    order: another order. among: all rows that the person may see, where `rows` are those that a filter left: the last
+    row of a page may since have left it.
+    """
     query = request.GET.copy()
+    order = order or RowOrder(request, {})
     before = _id(query.get("before", ""))
-    found = list((rows.filter(pk__lt=before) if before else rows).order_by("-pk")[: size + 1])
+    following = order.after(rows, before, rows if among is None else among) if before else rows
+    found = list(order.ordered(following)[: size + 1])
     query.pop("before", None)
     newest = f"?{query.urlencode()}"
     query["before"] = str(found[size - 1].pk) if len(found) > size else ""
@@ -320,6 +335,7 @@ def slice_of(request: HttpRequest, rows: QuerySet[Any], *, size: int = SLICE_ROW
         rows=found[:size],
         older=f"?{query.urlencode()}" if query["before"] else "",
         newest=newest if before else "",
+        is_by_time=not order.is_asked,
     )
 
 

@@ -1,10 +1,11 @@
-"""The order of a short list, chosen in its header and kept in the address."""
+"""The order of a list, chosen in its header and kept in the address."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 
 type Value = Callable[[Any], Any]
@@ -40,5 +41,36 @@ class Sorting:
     def url(self, name: str) -> str:
         """Return the address that sorts by a column, or turns it round."""
         query = self._query.copy()
+        query.pop("before", None)
         query["sort"] = f"-{name}" if self.direction(name) == "ascending" else name
         return f"?{query.urlencode()}"
+
+
+class RowOrder(Sorting):
+    """The order of a long list, which the database sorts; by descending id, so by time, if nothing else is asked.
+
+    fields: by name of the column, a field that is never null. Equal rows follow their ids.
+    """
+
+    def __init__(self, request: HttpRequest, fields: Mapping[str, str]) -> None:
+        super().__init__(request, {})
+        self._field = fields.get(self._name, "pk")
+        self.is_asked = self._name in fields
+        self._is_falling = self._is_descending or not self.is_asked
+
+    def ordered[M: Model](self, rows: QuerySet[M]) -> QuerySet[M]:
+        """Return the rows in this order."""
+        sign = "-" if self._is_falling else ""
+        return rows.order_by(f"{sign}{self._field}", f"{sign}pk")
+
+    def after[M: Model](self, rows: QuerySet[M], pk: object, among: QuerySet[M]) -> QuerySet[M]:
+        """Return the rows that come after the one with an id; all of them if it is not among those given."""
+        further = "lt" if self._is_falling else "gt"
+        if self._field == "pk":
+            return rows.filter(**{f"pk__{further}": pk})
+        value = among.filter(pk=pk).values_list(self._field, flat=True).first()
+        if value is None:
+            return rows
+        return rows.filter(
+            Q(**{f"{self._field}__{further}": value}) | Q(**{self._field: value, f"pk__{further}": pk})
+        )

@@ -1,0 +1,116 @@
+"""The payments of a page: what became of each in words, in the order and of the kind that the address asks for."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from urllib.parse import urlencode
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.core.permissions import Role
+from apps.payments import services as payments
+from apps.payments.models import Dispute, Payment
+from tests import build
+from tests.payments.paid import paid, refunded, top_up
+from tests.staff import staff_client
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client(lab):
+    return build.browser(build.member(lab, Role.OWNER))
+
+
+def disputed(stripe, lab, amount, *, won=None):
+    """Pay, let the holder dispute it, and end the dispute if it is said how."""
+    payment = paid(stripe, lab, amount)
+    charge = next(stripe.store.newest("charge"))["id"]
+    dispute = stripe.act("dispute", charge=charge)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    if won is not None:
+        stripe.act("end-dispute", dispute=dispute["id"], won=won)
+        payments.sync_dispute(dispute["id"], now=timezone.now())
+    return payment
+
+
+def shown(client, lab, **query):
+    """Return amounts and states of the rows of the page."""
+    page = client.get(f"/app/{lab.slug}/payments?{urlencode(query)}")
+    assert page.status_code == 200
+    return [(str(payment.amount), str(state.word)) for payment, state in page.context["payments"]]
+
+
+def test_a_payment_that_was_taken_back_does_not_just_say_paid(stripe, lab, client):
+    other = build.organization("other")
+    paid(stripe, lab, "10.00")
+    disputed(stripe, lab, "11.00")
+    disputed(stripe, lab, "12.00", won=False)
+    disputed(stripe, lab, "13.00", won=True)
+    refunded(paid(stripe, lab, "14.00"))
+    refunded(paid(stripe, lab, "15.00"), "5.00")
+    top_up(lab, "16.00")
+    disputed(stripe, other, "99.00")
+
+    rows = shown(client, lab)
+
+    assert rows == [
+        ("16.00", "Waiting for payment"),
+        ("15.00", "Paid, partly refunded"),
+        ("14.00", "Refunded"),
+        ("13.00", "Paid; the dispute was won"),
+        ("12.00", "Lost in a dispute"),
+        ("11.00", "Disputed: the bank has the money"),
+        ("10.00", "Paid"),
+    ]
+    assert shown(client, lab, sort="amount") == rows[::-1]
+    assert shown(client, lab, sort="-amount", state="disputed") == rows[3:6]
+    assert shown(client, lab, state="refunded") == rows[1:3]
+    assert shown(client, lab, state="waiting") == rows[:1]
+    assert shown(client, lab, state="unpaid") == []
+    later = timezone.now().date() + timedelta(days=2)
+    assert shown(client, lab, first=later, sort="amount") == []
+    assert "No payment is like that" in client.get("/app/lab/payments?state=unpaid").text
+    for amount, word in rows[3:6:2]:
+        payment = Payment.objects.get(organization=lab, amount_minor=int(amount.replace(".", "")))
+        assert word.replace("'", "&#x27;") in client.get(f"/app/lab/payments/{payment.pk}").text
+
+
+def test_pages_of_a_list_keep_order_and_filter_and_no_stranger_moves_them(stripe, lab, client, monkeypatch):
+    monkeypatch.setattr("apps.payments.views.PAYMENTS_SHOWN", 3)
+    for number in range(5):
+        top_up(lab, f"{10 + number % 3}.00")
+    strange = top_up(build.organization("other"), "11.00")
+
+    page = client.get("/app/lab/payments?sort=-amount&state=waiting")
+    (older,) = re.findall(r'href="(\?[^"]+)" rel="next">More', page.text)
+    rest = client.get("/app/lab/payments" + older.replace("&amp;", "&"))
+
+    rows = [payment for payment, _state in (*page.context["payments"], *rest.context["payments"])]
+    expected = Payment.objects.filter(organization=lab).order_by("-amount_minor", "-pk")
+    assert rows == list(expected)
+    assert len(page.context["payments"]) == 3
+    assert "sort=-amount" in older
+    assert "state=waiting" in older
+    moved = client.get(f"/app/lab/payments?sort=-amount&before={strange.pk}")
+    assert [payment for payment, _state in moved.context["payments"]] == rows[:3]
+
+
+def test_staff_read_disputes_in_words_and_amounts_as_money(stripe, lab):
+    disputed(stripe, lab, "25.00")
+    dispute = Dispute.objects.get()
+    staff = staff_client()
+
+    found = staff.get(reverse("admin:payments_dispute_changelist")).text
+    row = staff.get(reverse("admin:payments_dispute_change", args=[dispute.pk])).text
+    report = staff.get(reverse("admin:payments_reconciliation_report")).context
+    counted = staff.get(report["disputes_url"]).context["cl"].result_count
+
+    assert "To answer" in found
+    assert "needs_response</" not in found
+    assert "25.00 USD" in row
+    assert "25000000" not in row
+    assert counted == report["report"].open_disputes == 1
