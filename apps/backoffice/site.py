@@ -42,6 +42,7 @@ class BackofficeSite(OTPAdminSite):
     site_title = _("Staff")
     site_header = _("Staff")
     index_title = _("Back office")
+    empty_value_display = "–"
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)

@@ -16,9 +16,10 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.errors import FieldError, ValidationFailed
 from apps.core.forms import offer_choices, offer_rows
 from apps.core.money import plain
+from apps.pricing.diffs import describe
 from apps.pricing.files import BookContent, read_file
 from apps.pricing.models import ANY, Meter, Price, PriceBookVersion, PriceModel, PriceOverride, Region, Sku
-from apps.pricing.rows import PriceRow, read_row
+from apps.pricing.rows import PriceRow, read_row, row_of
 from apps.pricing.selectors import meter_codes
 
 type Choices = dict[str, list[tuple[Any, Any]]]
@@ -45,7 +46,7 @@ class TiersWidget(forms.Widget):
             ]
             for index, tier in enumerate(tiers)
         ]
-        return SafeString(render_to_string("pricing/tiers.html", {"rows": rows}))
+        return SafeString(render_to_string("pricing/tiers.html", {"rows": rows, "is_folded": not value}))
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[dict[str, Any]]:
         """Return the rows that have anything in them."""
@@ -89,9 +90,13 @@ class PriceForm(forms.ModelForm):
         fields = ("meter", "sku", "region", "model", *TERMS)
 
     row: PriceRow | None = None
+    terms = ""
 
     def __init__(self, *args: Any, choices: Choices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if isinstance(self.instance, Price) and not self.instance._state.adding:
+            # Told before validation writes what was sent into the instance.
+            self.terms = describe(row_of(self.instance))
         for name, codes in choices.items():
             offer_choices(self, name, codes)
         # The buttons beside a meter would leave this page, and what was typed, behind.

@@ -138,9 +138,10 @@ class PriceBookAdmin(ServiceAdmin):
 
 
 class PriceInline(admin.StackedInline):
-    """The rows of a draft, to be edited."""
+    """The rows of a draft, to be edited: each a line that opens, and works without JavaScript."""
 
     model = Price
+    template = "pricing/prices_inline.html"
     form = PriceForm
     formset = PriceFormSet
     fields = (
