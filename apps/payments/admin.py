@@ -222,7 +222,7 @@ class _InWords(admin.AllValuesFieldListFilter):
     def choices(self, changelist: Any) -> Any:
         for choice in super().choices(changelist):
             shown = choice["display"]
-            yield {**choice, "display": _in_words(shown) if shown in self.lookup_choices else shown}
+            yield {**choice, "display": _in_words(str(shown)) if shown in self.lookup_choices else shown}
 
 
 @admin.register(Dispute)
