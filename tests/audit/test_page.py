@@ -58,7 +58,7 @@ def test_a_list_of_two_facts_is_no_change(client, lab):
 
 def test_it_is_narrowed_by_who_what_and_when(client, lab):
     build.project(lab, "training")
-    client.post("/app/lab/projects", {"slug": "inference", "name": ""})
+    client.post("/app/lab/projects", {"slug": "inference", "name": "Inference"})
     made = AuditEvent.objects.filter(action="project.created").aggregate(
         first=Min("occurred_at"), last=Max("occurred_at")
     )
