@@ -293,3 +293,28 @@ def test_events_of_others_objects_are_ignored(stripe, deliver):
     process()
 
     assert StripeEvent.objects.get().state == EventState.IGNORED
+
+
+@pytest.mark.parametrize(("within", "marks"), [(60.0, 2), (0.0, 4)])
+def test_what_is_done_is_marked_together_unless_stripe_is_slow(
+    stripe, deliver, lab, monkeypatch, within, marks
+):
+    monkeypatch.setattr(inbox, "MARKED_WITHIN_SECONDS", within)
+    paid(stripe, lab)
+    known = next(event for event in stripe.events() if event["type"] == "payment_intent.succeeded")
+    for number in range(3):
+        deliver(known | {"id": f"evt_known{number}"})
+    deliver(known | {"id": "evt_other", "type": "customer.created"})
+    deliver(EVENT | {"id": "evt_unknown", "data": {"object": {"id": "pi_unknown"}}})
+
+    with CaptureQueriesContext(connection) as queries:
+        assert process() == inbox.Drained(processed=4, failed=1)
+
+    assert dict(StripeEvent.objects.values_list("id", "state")) == {
+        **{f"evt_known{number}": EventState.PROCESSED for number in range(3)},
+        "evt_other": EventState.IGNORED,
+        "evt_unknown": EventState.RECEIVED,
+    }
+    assert set(StripeEvent.objects.values_list("attempts", flat=True)) == {1}
+    written = [query for query in queries if query["sql"].startswith('UPDATE "payments_stripeevent"')]
+    assert len(written) == marks + 2, "and one to claim them all, one for the failure"

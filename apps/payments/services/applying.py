@@ -12,6 +12,7 @@ from apps.audit import services as audit
 from apps.billing import services as billing
 from apps.core import failpoints, money
 from apps.core.actor import system_actor
+from apps.core.compiled import CompiledQuery
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind
 from apps.outbox import services as outbox
@@ -26,6 +27,11 @@ _INTENT_STATES = {
     "canceled": PaymentState.CANCELED,
     "succeeded": PaymentState.SUCCEEDED,
 }
+
+
+_BY_INTENT = CompiledQuery(
+    lambda intent_id: Payment.objects.filter(intent_id=intent_id).order_by("pk"), intent_id="example"
+)
 
 
 class DoesNotFit(Exception):
@@ -53,7 +59,7 @@ def sync_payment(payment_id: UUID, *, now: datetime) -> Payment:
 
 def sync_intent(intent_id: str, *, now: datetime) -> Payment | None:
     """Ask Stripe about a payment intent and apply it; None if it is none of ours."""
-    payment = Payment.objects.filter(intent_id=intent_id).first()
+    payment = _BY_INTENT.find(intent_id=intent_id)
     intent = gateway.current().intent(intent_id)
     if payment is None:
         payment = _by_reference(intent.reference)
@@ -67,7 +73,7 @@ def paid_by_intent(intent_id: str | None, *, now: datetime) -> Payment | None:
     """
     if intent_id is None:
         return None
-    payment = Payment.objects.filter(intent_id=intent_id).first()
+    payment = _BY_INTENT.find(intent_id=intent_id)
     if payment is None or payment.state != PaymentState.SUCCEEDED:
         payment = sync_intent(intent_id, now=now)
     return payment

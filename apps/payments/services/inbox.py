@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +13,7 @@ import msgspec
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from apps.audit import services as audit
 from apps.core import failpoints, jobs
@@ -28,6 +31,7 @@ ATTEMPTS_MAX = 10
 LEASE = timedelta(seconds=90)
 RETRY_FIRST = timedelta(seconds=5)  # Then 10 s, 20 s … 43 min: an hour and a half in all.
 CLAIMED_AT_ONCE = 20
+MARKED_WITHIN_SECONDS = 1.0  # While Stripe is slow, what is done is not left to a lease that runs out.
 _ERROR_LENGTH_MAX = 2_000
 _ID_LENGTH_MAX, _TYPE_LENGTH_MAX, _ACCOUNT_LENGTH_MAX = 128, 96, 64
 
@@ -172,8 +176,8 @@ def process_events(
 ) -> Drained:
     """Process waiting events until there are none or `limit` were done; several processes share the work.
 
-    Each event is claimed in a transaction of its own, asked about at Stripe outside of any, and marked as done after
-    its effect is committed: a crash in between does it again, which changes nothing.
+    Events are claimed some at a time, each is asked about at Stripe outside of any transaction, and they are marked as
+    done together after their effects are committed: a crash in between does them again, which changes nothing.
     """
     processed = failed = 0
     while processed + failed < limit:
@@ -181,11 +185,9 @@ def process_events(
         claimed = _claim(min(CLAIMED_AT_ONCE, limit - processed - failed), now=moment)
         if not claimed:
             break
-        for event in claimed:
-            if _process(event, now=clock() if clock else now):
-                processed += 1
-            else:
-                failed += 1
+        done = _process_claimed(claimed, clock=clock or (lambda: now))
+        processed += done
+        failed += len(claimed) - done
     return Drained(processed=processed, failed=failed)
 
 
@@ -196,36 +198,60 @@ def _claim(count: int, *, now: datetime) -> list[StripeEvent]:
     for event in claimed:
         event.attempts += 1
         event.next_attempt_at = now + LEASE
-    StripeEvent.objects.bulk_update(claimed, ["attempts", "next_attempt_at"])
+    StripeEvent.objects.filter(pk__in=[event.pk for event in claimed]).update(
+        attempts=F("attempts") + 1, next_attempt_at=now + LEASE
+    )
     return claimed
 
 
-def _process(event: StripeEvent, *, now: datetime) -> bool:
+def _process_claimed(claimed: Sequence[StripeEvent], *, clock: Callable[[], datetime]) -> int:
+    """Process events one after the other and mark those that are done, together; return how many those are."""
+    done = 0
+    waiting: dict[EventState, list[str]] = defaultdict(list)
+    marked_at = time.monotonic()
+    try:
+        for event in claimed:
+            state = _process(event, now=clock())
+            if state is not None:
+                waiting[state].append(event.pk)
+                done += 1
+            if time.monotonic() - marked_at >= MARKED_WITHIN_SECONDS:
+                _mark(waiting, now=clock())
+                waiting.clear()
+                marked_at = time.monotonic()
+    finally:
+        _mark(waiting, now=clock())
+    return done
+
+
+def _process(event: StripeEvent, *, now: datetime) -> EventState | None:
+    """Do what an event asks for and return its state to mark; None where it failed, which is written at once."""
     handler = next((handle for prefix, handle in _HANDLERS if event.event_type.startswith(prefix)), None)
     if handler is None:
-        _finish(event, EventState.IGNORED, now=now)
-        return True
+        return EventState.IGNORED
     try:
         found = handler(event.object_id, now=now)
     except NotAtStripe as error:
         if not event.event_type.startswith("payment_method."):
-            return _fail(event, error, now=now)
+            _fail(event, error, now=now)
+            return None
         found = None
     except Exception as error:  # noqa: BLE001  Whatever is wrong, the event waits for its next attempt.
-        return _fail(event, error, now=now)
+        _fail(event, error, now=now)
+        return None
     failpoints.reach("payments.before_processed")
     is_ours = found is not None or event.event_type.startswith("payment_method.")
-    _finish(event, EventState.PROCESSED if is_ours else EventState.IGNORED, now=now)
-    return True
+    return EventState.PROCESSED if is_ours else EventState.IGNORED
 
 
-def _finish(event: StripeEvent, state: EventState, *, now: datetime) -> None:
-    StripeEvent.objects.filter(pk=event.pk, state=EventState.RECEIVED).update(
-        state=state, processed_at=now, last_error=""
-    )
+def _mark(done: Mapping[EventState, Sequence[str]], *, now: datetime) -> None:
+    for state, ids in done.items():
+        StripeEvent.objects.filter(pk__in=ids, state=EventState.RECEIVED).update(
+            state=state, processed_at=now, last_error=""
+        )
 
 
-def _fail(event: StripeEvent, error: Exception, *, now: datetime) -> bool:
+def _fail(event: StripeEvent, error: Exception, *, now: datetime) -> None:
     is_dead = event.attempts >= ATTEMPTS_MAX
     wait = RETRY_FIRST * 2 ** (event.attempts - 1)
     StripeEvent.objects.filter(pk=event.pk, state=EventState.RECEIVED).update(
@@ -236,7 +262,6 @@ def _fail(event: StripeEvent, error: Exception, *, now: datetime) -> bool:
     logger.warning(
         "stripe_event_failed", id=event.pk, type=event.event_type, attempts=event.attempts, exc_info=error
     )
-    return False
 
 
 @transaction.atomic
