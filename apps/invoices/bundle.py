@@ -15,13 +15,14 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, QuerySet, Sum
 
-from apps.billing.models import ChargeHour
+from apps.billing.models import Burn, ChargeHour
 from apps.core import money
 from apps.core.spreadsheets import neutral
 from apps.invoices.models import BILLED_KINDS, Invoice, InvoiceLine
 from apps.pricing import selectors as pricing
 
 HOUR_COLUMNS = ("key", "organization", "meter", "sku", "region", "hour", "quantity", "amount")
+BURN_COLUMNS = ("key", "hour", "pot", "amount", "reversed", "transfer")
 USAGE_COLUMNS = (
     "organization",
     "meter",
@@ -53,6 +54,7 @@ def write_bundle(label: str, out: IO[bytes]) -> int:
         bundle.writestr("documents.json", json.dumps(documents, indent=1, ensure_ascii=False))
         bundle.writestr("hours.csv", _csv(HOUR_COLUMNS, _hours(list(keys))))
         bundle.writestr("usage.csv", _csv(USAGE_COLUMNS, _usage(list(keys))))
+        bundle.writestr("burns.csv", _csv(BURN_COLUMNS, _burns(list(keys))))
         bundle.write(Path(__file__).with_name("verifier.py"), "verify.py")
     return len(documents)
 
@@ -77,6 +79,7 @@ def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:
         "tax": major(invoice.tax_minor),
         "total": major(invoice.total_minor),
         "due": major(invoice.due_minor),
+        "settlement": _settlement(invoice),
         "taxes": [
             {
                 "category": row.category,
@@ -112,6 +115,16 @@ def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:
             }
             for line in lines
         ],
+    }
+
+
+def _settlement(invoice: Invoice) -> dict[str, Any]:
+    """Return what an invoice asks for, in micros' decimals: of which keys, and what was paid of it before."""
+    claims = invoice.claims.order_by("key_id").values_list("key_id", "micros")
+    return {
+        "claims": {str(key_id): f"{money.from_micros(micros):f}" for key_id, micros in claims},
+        "tax_from_credit": f"{money.from_minor(invoice.tax_credit_minor, invoice.currency):f}",
+        "paid_ahead": f"{money.from_micros(invoice.receipts_micros):f}",
     }
 
 
@@ -201,6 +214,16 @@ def _usage(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
                 project,
                 money.plain(quantity),
             )
+
+
+def _burns(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
+    """Yield which credit paid what of each hour, by which transfer; what no credit paid is the receivable's."""
+    rows = Burn.objects.filter(key__in=key_ids).select_related("lot").order_by("key_id", "hour", "id")
+    for row in rows.iterator(chunk_size=5_000):
+        yield (
+            row.key_id, row.hour.isoformat(), row.lot.pot if row.lot else "receivable",
+            f"{money.from_micros(row.amount_micros):f}", f"{money.from_micros(row.reversed_micros):f}", row.transfer_id,
+        )  # fmt: skip
 
 
 def _csv(columns: Sequence[str], rows: Iterator[tuple[object, ...]]) -> str:

@@ -2,9 +2,11 @@
 
 python verify.py bundle.zip
 
-A bundle is a zip file with `documents.json`, `hours.csv` and `usage.csv`, as `export_invoices --bundle` writes it. From
-the prices and the hourly quantities each line's amount is computed anew with exact fractions and rounded half up once;
-taxes, sums and totals follow. Prints what is wrong and ends with 1, or says how much was recomputed.
+A bundle is a zip file with `documents.json` and the tables `hours.csv`, `usage.csv` and `burns.csv`, as
+`export_invoices --bundle` writes it. From the prices and the hourly quantities each line's amount is computed anew with
+exact fractions and rounded half up once; discounts, taxes, sums, totals and what is due follow. Usage, amounts and
+payments of the hours are compared with each other. Prints what is wrong and ends with 1, or says how much was
+recomputed.
 """
 
 from __future__ import annotations
@@ -20,12 +22,20 @@ from fractions import Fraction
 from typing import Any
 
 SLOT = ("organization", "meter", "sku", "region", "hour")
+MICROS = 1_000_000
 
 
 def half_up(exact: Fraction) -> int:
     """Return the whole number next to a fraction; ties go away from zero."""
     whole = (2 * abs(exact).numerator + abs(exact).denominator) // (2 * abs(exact).denominator)
     return whole if exact >= 0 else -whole
+
+
+def plain(exact: Fraction) -> str:
+    """Return a fraction as people write it: a decimal with up to nine places."""
+    text = f"{half_up(abs(exact) * 10**9):010d}"
+    decimals = text[-9:].rstrip("0")
+    return ("-" if exact < 0 else "") + text[:-9] + (f".{decimals}" if decimals else "")
 
 
 def rate(price: dict[str, Any], quantity: Fraction) -> Fraction:
@@ -52,12 +62,17 @@ def rate(price: dict[str, Any], quantity: Fraction) -> Fraction:
     return total
 
 
-def check_document(document: dict[str, Any], hours: dict[str, Fraction]) -> Iterator[str]:
-    """Yield what is wrong with a document. hours: the quantity of each charge key by its hours."""
+def check_document(
+    document: dict[str, Any], hours: dict[str, Fraction], promo: dict[str, Fraction]
+) -> Iterator[str]:
+    """Yield what is wrong with a document.
+
+    hours, promo: the quantity of each charge key by its hours, and what promotional credit paid of it.
+    """
     minor = Minor(document["exponent"])
     for line in document["lines"]:
         if line["kind"] != "credit":
-            yield from check_line(line, minor, hours)
+            yield from check_line(line, minor, hours, promo)
     yield from check_taxes(document, minor)
     sums = {
         name: sum(minor(line[field]) for line in document["lines"])
@@ -67,6 +82,22 @@ def check_document(document: dict[str, Any], hours: dict[str, Fraction]) -> Iter
     for name, expected in sums.items():
         if minor(document[name]) != expected:
             yield f"{name} {document[name]}, should be {minor.text(expected)}"
+    if document["kind"] == "invoice":
+        yield from check_due(document, minor)
+
+
+def check_due(document: dict[str, Any], minor: Minor) -> Iterator[str]:
+    """Yield what is wrong with what is left to pay: what the keys owe and the tax that credit did not pay."""
+    settled = document["settlement"]
+    tax = minor(document["tax"]) - minor(settled["tax_from_credit"])
+    owed = sum((Fraction(amount) for amount in settled["claims"].values()), -Fraction(settled["paid_ahead"]))
+    due = half_up(owed * minor.scale + tax)
+    nets = [minor(line["amount"]) - minor(line["discount"]) for line in document["lines"]]
+    whole = sum(net for net in nets if net > 0) + tax
+    if whole < due <= whole + len(nets):
+        due = whole  # Discounts are rounded line by line; then what is owed gives way.
+    if minor(document["due"]) != due:
+        yield f"due {document['due']}, should be {minor.text(due)}"
 
 
 class Minor:
@@ -82,10 +113,14 @@ class Minor:
         return int(value)
 
     def text(self, minor: int) -> str:
-        return f"{Fraction(minor, self.scale)}"
+        places = len(str(self.scale)) - 1
+        whole, rest = divmod(abs(minor), self.scale)
+        return ("-" if minor < 0 else "") + str(whole) + (f".{rest:0{places}d}" if places else "")
 
 
-def check_line(line: dict[str, Any], minor: Minor, hours: dict[str, Fraction]) -> Iterator[str]:
+def check_line(
+    line: dict[str, Any], minor: Minor, hours: dict[str, Fraction], promo: dict[str, Fraction]
+) -> Iterator[str]:
     """Yield what is wrong with the amount, the discount or the hours of a line."""
     before = line["before"]
     quantity = Fraction(before["quantity"]) + Fraction(line["counted"])
@@ -97,8 +132,14 @@ def check_line(line: dict[str, Any], minor: Minor, hours: dict[str, Fraction]) -
     discount = minor(before["discount"]) + minor(line["discount"])
     if not 0 <= discount <= max(total, 0):
         yield f"{name}: a discount of {line['discount']} that its amount does not have"
-    if line["is_newest"] and hours.get(line["key"], Fraction(0)) != quantity:
-        yield f"{name}: its hours add up to {hours.get(line['key'], 0)}, not {quantity}"
+    if not line["is_newest"]:
+        return
+    counted = hours.get(line["key"], Fraction(0))
+    if counted != quantity:
+        yield f"{name}: its hours add up to {plain(counted)}, not {plain(quantity)}"
+    burnt = min(max(half_up(promo.get(line["key"], Fraction(0)) * minor.scale), 0), max(total, 0))
+    if discount != burnt:
+        yield f"{name}: a discount of {minor.text(discount)}, but promotional credit paid {minor.text(burnt)}"
 
 
 def check_taxes(document: dict[str, Any], minor: Minor) -> Iterator[str]:
@@ -129,23 +170,60 @@ def rows_of(bundle: zipfile.ZipFile, name: str) -> Iterator[dict[str, str]]:
     yield from csv.DictReader(io.StringIO(bundle.read(name).decode()))
 
 
+def check_hours(
+    hours: dict[str, list[dict[str, str]]], prices: dict[str, dict[str, Any]], paid: dict[str, Fraction]
+) -> Iterator[str]:
+    """Yield what is wrong with the amounts of each key's hours: each is what the rounded cumulative sum grew by.
+
+    paid: what credit and the receivable paid for each key, net of what was reversed.
+    """
+    for key, rows in hours.items():
+        quantity, before = Fraction(0), 0
+        if key not in prices:
+            yield f"{' '.join(rows[0][name] for name in SLOT[:-1])}: charged, but on no line"
+            continue
+        for row in rows:
+            quantity += Fraction(row["quantity"])
+            after = half_up(rate(prices[key], quantity) * MICROS)
+            if Fraction(row["amount"]) * MICROS != after - before:
+                place = " ".join(row[name] for name in SLOT)
+                yield f"{place}: charged {row['amount']}, should be {plain(Fraction(after - before, MICROS))}"
+            before = after
+        charged = sum((Fraction(row["amount"]) for row in rows), Fraction(0))
+        if paid.get(key, Fraction(0)) != charged:
+            place = " ".join(rows[0][name] for name in SLOT[:-1])
+            yield f"{place}: charged {plain(charged)}, but its transfers paid {plain(paid.get(key, Fraction(0)))}"
+
+
 def check_bundle(bundle: zipfile.ZipFile) -> tuple[int, list[str]]:
     """Return how many documents were recomputed, and what is wrong."""
     documents = json.loads(bundle.read("documents.json"))
     wrong: list[str] = []
-    charged: dict[str, Fraction] = defaultdict(Fraction)
+    hours: dict[str, list[dict[str, str]]] = defaultdict(list)
     slots: dict[tuple[str, ...], Fraction] = defaultdict(Fraction)
     for row in rows_of(bundle, "hours.csv"):
-        charged[row["key"]] += Fraction(row["quantity"])
+        hours[row["key"]].append(row)
         slots[tuple(row[name] for name in SLOT)] += Fraction(row["quantity"])
     used: dict[tuple[str, ...], Fraction] = defaultdict(Fraction)
     for row in rows_of(bundle, "usage.csv"):
         used[tuple(row[name] for name in SLOT)] += Fraction(row["quantity"])
     for slot, quantity in slots.items():
         if used[slot] != quantity:
-            wrong.append(f"{' '.join(slot)}: charged {quantity}, used {used[slot]}")
+            wrong.append(f"{' '.join(slot)}: charged {plain(quantity)}, used {plain(used[slot])}")
+    paid: dict[str, Fraction] = defaultdict(Fraction)
+    promo: dict[str, Fraction] = defaultdict(Fraction)
+    for row in rows_of(bundle, "burns.csv"):
+        net = Fraction(row["amount"]) - Fraction(row["reversed"])
+        paid[row["key"]] += net
+        if row["pot"] == "promo":
+            promo[row["key"]] += net
+    prices = {line["key"]: line["price"] for document in documents for line in document["lines"]}
+    wrong += check_hours(hours, prices, paid)
+    charged = {
+        key: sum((Fraction(row["quantity"]) for row in rows), Fraction(0)) for key, rows in hours.items()
+    }
     for document in documents:
-        wrong += [f"{document['number']}: {text}" for text in check_document(document, charged)]
+        wrong += [f"{document['number']}: {text}" for text in check_document(document, charged, promo)]
     return len(documents), wrong
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import subprocess
@@ -98,7 +99,13 @@ def changed(path, change):
 
 def test_the_program_in_the_bundle_accepts_it_alone(bundles, tmp_path):
     with zipfile.ZipFile(bundles["2026-04"]) as bundle:
-        assert sorted(bundle.namelist()) == ["documents.json", "hours.csv", "usage.csv", "verify.py"]
+        assert sorted(bundle.namelist()) == [
+            "burns.csv",
+            "documents.json",
+            "hours.csv",
+            "usage.csv",
+            "verify.py",
+        ]
         bundle.extract("verify.py", tmp_path)
 
     done = subprocess.run(
@@ -113,10 +120,10 @@ def test_the_program_in_the_bundle_accepts_it_alone(bundles, tmp_path):
 
 
 def test_a_document_costs_the_same_queries_however_many_lines_it_has(bundles, django_assert_num_queries):
-    # One for the documents, two for hours and usage; then for each document its lines, their prices and meters,
-    # what was said before, what came after by document and by charge, and its taxes.
+    # One for the documents, three for hours, usage and burns; then for each document its lines, their prices and
+    # meters, what was said before, what came after by document and by charge, its claims and its taxes.
     assert [len(document["lines"]) for document in documents(bundles["2026-04"])] == [4, 4, 4, 4, 4]
-    with django_assert_num_queries(3 + 5 * 6):
+    with django_assert_num_queries(4 + 5 * 7):
         bundle.write_bundle("2026-04", io.BytesIO())
 
 
@@ -146,6 +153,9 @@ CHANGES = {
     "total": lambda found: cents(found[0], "total"),
     "quantity": lambda found: [cents(line, "counted", "3600") for line in found[0]["lines"]],
     "discount": lambda found: cents(found[0]["lines"][0], "discount", "-999"),
+    "a cent of due": lambda found: cents(found[0], "due"),
+    "a line": lambda found: found[0]["lines"].pop(),
+    "what a key owes": lambda found: found[0]["settlement"]["claims"].clear(),
 }
 
 
@@ -155,10 +165,35 @@ def test_a_changed_cent_and_a_removed_hour_of_usage_are_found(bundles):
         assert check(path)[1] != [], name
         assert verifier.main([str(path)]) == 1, name
 
-    other = bundles["2026-04"].with_name("hours.zip")
-    with zipfile.ZipFile(bundles["2026-04"]) as bundle, zipfile.ZipFile(other, "w") as copy:
-        for name in bundle.namelist():
-            content = bundle.read(name).decode()
-            copy.writestr(name, content.rsplit("\n", 2)[0] + "\n" if name == "usage.csv" else content)
+    for name, column, more, word in (
+        ("usage.csv", 8, "0.001", "used"),
+        ("hours.csv", 6, "1", "hours add up"),
+        ("hours.csv", 7, "0.01", "should be"),
+        ("burns.csv", 3, "0.01", "its transfers paid"),
+    ):
+        texts = check(changed_table(bundles["2026-04"], name, column, more))[1]
+        assert any(word in text for text in texts), (name, column, texts)
 
-    assert any("used" in text for text in check(other)[1])
+
+def changed_table(path, name, column, more):
+    """Write the bundle again with the last row of a table changed, and return its path."""
+    other = path.with_name("table.zip")
+    with zipfile.ZipFile(path) as bundle, zipfile.ZipFile(other, "w") as copy:
+        for each in bundle.namelist():
+            content = bundle.read(each).decode()
+            if each == name:
+                rows = list(csv.reader(io.StringIO(content)))
+                cents(rows[-1], column, more)
+                out = io.StringIO()
+                csv.writer(out, lineterminator="\n").writerows(rows)
+                content = out.getvalue()
+            copy.writestr(each, content)
+    return other
+
+
+def test_amounts_that_are_wrong_are_told_as_people_write_them(bundles):
+    texts = check(changed(bundles["2026-04"], CHANGES["total"]))[1]
+
+    (document,) = [row for row in documents(bundles["2026-04"]) if f"{row['number']}:" in texts[0]]
+    wrong = f"{Decimal(document['total']) + Decimal('0.01'):f}"
+    assert texts == [f"{document['number']}: total {wrong}, should be {document['total']}"]
