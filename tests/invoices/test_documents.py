@@ -154,7 +154,7 @@ def prepaid_with_a_discount(lab):
 def two_rates_and_outside(lab):
     use(lab)
     content(lab)
-    build.billing_profile(lab, country="US")
+    build.billing_profile(lab, country="US", vat_id="12-3456789")
     build.usage(lab, APRIL, APRIL + HOUR)
     use(lab, start=MAY)
     return content(lab, "2026-05", JUNE)

@@ -13,6 +13,7 @@ from typing import Any
 from lxml import etree
 
 from apps.core import money
+from apps.core.countries import vat_prefix
 from apps.invoices.models import TaxCategory
 
 NAMESPACES = {
@@ -163,7 +164,10 @@ def _add_party(party: Any, facts: Mapping[str, Any], *, outside: bool) -> None:
         if facts["address"][name]:
             _add(address, tag, facts["address"][name])
     if facts["vat_id"] and not outside:
-        _add(party, "ram:SpecifiedTaxRegistration/ram:ID", facts["vat_id"], schemeID="VA")
+        # Outside the Union ids are kept without their country, which the standard wants before each (BR-CO-09).
+        prefix = vat_prefix(facts["address"]["country"])
+        vat_id = prefix + facts["vat_id"].removeprefix(prefix)
+        _add(party, "ram:SpecifiedTaxRegistration/ram:ID", vat_id, schemeID="VA")
 
 
 def _add_settlement(
