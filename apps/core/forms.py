@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.core.validators import validate_email
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
@@ -22,6 +23,21 @@ def offer_rows(form: forms.BaseForm, name: str, rows: QuerySet[Any]) -> None:
     field = form.fields[name]
     assert isinstance(field, forms.ModelChoiceField), "only a choice among rows offers rows"
     field.queryset = rows
+
+
+def read_addresses(text: str) -> list[str]:
+    """Return the e-mail addresses of a text, or refuse the first that is none.
+
+    Between them are lines, spaces, commas or semicolons.
+    """
+    addresses = text.replace(",", " ").replace(";", " ").split()
+    for address in addresses:
+        try:
+            validate_email(address)
+        except forms.ValidationError as error:
+            message = _("%(address)s is not an e-mail address.") % {"address": address}
+            raise forms.ValidationError(message, code="address") from error
+    return addresses
 
 
 class NamedForm(forms.Form):

@@ -6,10 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.core.validators import validate_email
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import money, periods
+from apps.core.forms import read_addresses
 from apps.invoices.models import Invoice, SellerEntity, TaxExemption, TaxRate
 
 
@@ -35,15 +35,7 @@ class SendForm(forms.Form):
     )
 
     def clean_to(self) -> list[str]:
-        addresses: list[str] = self.cleaned_data["to"].replace(",", " ").split()
-        for address in addresses:
-            try:
-                validate_email(address)
-            except forms.ValidationError as error:
-                raise forms.ValidationError(
-                    _("%(address)s is not an e-mail address.") % {"address": address}, code="address"
-                ) from error
-        return addresses
+        return read_addresses(self.cleaned_data["to"])
 
 
 class CreditForm(ReasonForm):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import countries, money, periods
-from apps.core.forms import NamedForm, offer_choices
+from apps.core.forms import NamedForm, offer_choices, read_addresses
 from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.organizations.models import BillingProfile, Membership, Organization, OrganizationSlug
 from apps.organizations.services import wrong_name, wrong_organization_slug
@@ -231,8 +231,7 @@ class BillingDetailsForm(forms.Form):
         self.initial["billing_emails"] = "\n".join(profile.billing_emails)
 
     def clean_billing_emails(self) -> list[str]:
-        addresses: list[str] = self.cleaned_data["billing_emails"].split()
-        return addresses
+        return read_addresses(self.cleaned_data["billing_emails"])
 
 
 class TransferForm(forms.Form):

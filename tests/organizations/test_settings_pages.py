@@ -156,13 +156,14 @@ def test_billing_details_are_kept_and_a_wrong_vat_id_is_refused(client, lab):
         "legal_name": "Bright GmbH",
         "country": "DE",
         "vat_id": "de 136 695 976",
-        "billing_emails": "a@example.com\nb@example.com",
+        "billing_emails": "a@example.com, b@example.com",
     }
 
     client.post("/app/lab/settings/billing", sent)
     profile = BillingProfile.objects.get()
     page = client.get("/app/lab/settings/billing").text
     refused = client.post("/app/lab/settings/billing", sent | {"vat_id": "DE136695977"})
+    nobody = client.post("/app/lab/settings/billing", sent | {"billing_emails": "a@example.com\nnobody"})
 
     assert (profile.legal_name, profile.vat_id) == ("Bright GmbH", "DE136695976")
     assert profile.billing_emails == ["a@example.com", "b@example.com"]
@@ -170,6 +171,8 @@ def test_billing_details_are_kept_and_a_wrong_vat_id_is_refused(client, lab):
     assert '<option value="DE" selected>Germany</option>' in page
     assert refused.status_code == 422
     assert 'id="id_vat_id_error"' in refused.text
+    assert nobody.status_code == 422
+    assert "nobody is not an e-mail address." in nobody.text
     assert BillingProfile.objects.get().vat_id == "DE136695976"
 
 
