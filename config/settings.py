@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import logging
-import secrets
-import sys
 from email.utils import formataddr
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import structlog
-from celery.schedules import crontab
 from django.utils.csp import CSP
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.redaction import redact
-from config import embedded, environment, providers, sandbox
+from config import backing, environment, logs, providers, sandbox, schedule, secret_keys
 
 ROOT = environment.ROOT
 ENV = environment.load()
@@ -29,21 +21,8 @@ PROCESS_KIND = ENV.process_kind
 
 # Services
 
-if ENV.database_url is not None:
-    DATABASE_URL = ENV.database_url.get_secret_value()
-    BROKER_URL = ENV.celery_broker_url.get_secret_value() if ENV.celery_broker_url else ""
-    _redis = ENV.redis_url.get_secret_value() if ENV.redis_url else BROKER_URL
-    REDIS_URL = _redis if _redis.startswith(("redis://", "rediss://", "unix://")) else ""
-else:
-    _endpoints = embedded.endpoints()
-    # Commands that need no database (help, makemigrations, check) also run before the services were ever started.
-    DATABASE_URL = (
-        _endpoints.database_url if _endpoints else "postgresql://countinghouse@127.0.0.1:1/countinghouse"
-    )
-    BROKER_URL = ENV.celery_broker_url.get_secret_value() if ENV.celery_broker_url else ""
-    BROKER_URL = BROKER_URL or (_endpoints.valkey_url if _endpoints else "")
-    REDIS_URL = ENV.redis_url.get_secret_value() if ENV.redis_url else ""
-    REDIS_URL = REDIS_URL or (_endpoints.valkey_url if _endpoints else "")
+_addresses = backing.addresses(ENV)
+DATABASE_URL, BROKER_URL, REDIS_URL = _addresses.database, _addresses.broker, _addresses.redis
 
 LOCK_TIMEOUT_MS = 4_000
 # Pages add up months of hourly usage; within PostgreSQL's own 4 MB it sorts them on disk.
@@ -51,82 +30,32 @@ WORK_MEM_MB = 16
 STATEMENT_TIMEOUT_MS = {"web": 15_000, "worker": 85_000}.get(PROCESS_KIND, 0)
 
 
-def _database(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
-    options: dict[str, Any] = {
-        "application_name": f"countinghouse-{PROCESS_KIND}",
-        "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}"
-        f" -c work_mem={WORK_MEM_MB}MB",
-    }
-    for pair in filter(None, parts.query.split("&")):
-        key, _equals, value = pair.partition("=")
-        options[key] = unquote(value)
-    if PROCESS_KIND == "web":
-        options["pool"] = {"min_size": 1, "max_size": 8, "timeout": 5}
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": unquote(parts.path.lstrip("/")),
-        "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
-        "HOST": parts.hostname or "",
-        "PORT": str(parts.port or ""),
-        "OPTIONS": options,
-        # A pool replaces persistent connections; Celery closes a pool after each task but keeps connections.
-        "CONN_MAX_AGE": 600 if PROCESS_KIND == "worker" else 0,
-        "CONN_HEALTH_CHECKS": PROCESS_KIND == "worker",
-    }
-
-
-DATABASES = {"default": _database(DATABASE_URL)}
+DATABASES = {
+    "default": backing.database(
+        DATABASE_URL,
+        process_kind=PROCESS_KIND,
+        lock_timeout_ms=LOCK_TIMEOUT_MS,
+        statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+        work_mem_mb=WORK_MEM_MB,
+    )
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if REDIS_URL:
-    CACHES: dict[str, Any] = {
-        "default": {
-            "BACKEND": "apps.core.cache.PatientRedisCache",
-            "LOCATION": REDIS_URL,
-            "KEY_PREFIX": "countinghouse",
-            "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
-        }
-    }
-else:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = backing.caches(REDIS_URL)
 
 # Secrets
 
 
-def _development_secret() -> str:
-    """Return the secret kept in VAR, so that sessions and keys survive a restart of the development run."""
-    path = Path(VAR) / "secret_key"
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        pass
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(secrets.token_urlsafe(64), encoding="ascii")
-    except FileExistsError:
-        return _development_secret()
-    except OSError as error:
-        sys.exit(
-            f"Cannot write {path}: {error.strerror}. Point COUNTINGHOUSE_VAR at a folder you can write to."
-        )
-    return path.read_text(encoding="ascii").strip()
-
-
-SECRET_KEY = ENV.secret_key.get_secret_value() if ENV.secret_key else _development_secret()
-
-
-def _derived(purpose: str) -> bytes:
-    return hmac.new(SECRET_KEY.encode(), f"countinghouse:{purpose}".encode(), hashlib.sha256).digest()
+SECRET_KEY = ENV.secret_key.get_secret_value() if ENV.secret_key else secret_keys.development_secret(VAR)
 
 
 API_KEY_PEPPER = (
-    ENV.api_key_pepper.get_secret_value().encode() if ENV.api_key_pepper else _derived("api-key-pepper")
+    ENV.api_key_pepper.get_secret_value().encode()
+    if ENV.api_key_pepper
+    else secret_keys.derived(SECRET_KEY, "api-key-pepper")
 )
 FIELD_ENCRYPTION_KEYS = [key.get_secret_value() for key in ENV.field_encryption_keys] or [
-    base64.urlsafe_b64encode(_derived("field-encryption")).decode()
+    base64.urlsafe_b64encode(secret_keys.derived(SECRET_KEY, "field-encryption")).decode()
 ]
 
 # The product
@@ -429,25 +358,7 @@ WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = False
 
 
-def _mailer() -> dict[str, Any]:
-    if ENV.email_url is None:
-        return {"BACKEND": f"apps.notifications.mailbox.{'Mailbox' if DEBUG else 'NoServer'}"}
-    parts = urlsplit(ENV.email_url.get_secret_value())
-    return {
-        "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-        "OPTIONS": {
-            "host": parts.hostname or "localhost",
-            "port": parts.port or (465 if parts.scheme == "smtps" else 587),
-            "username": unquote(parts.username or ""),
-            "password": unquote(parts.password or ""),
-            "use_ssl": parts.scheme == "smtps",
-            "use_tls": parts.scheme == "smtp" and parts.port not in (25, 1025),
-            "timeout": 10,
-        },
-    }
-
-
-MAILERS = {"default": _mailer()}
+MAILERS = {"default": backing.mailer(ENV)}
 DEFAULT_FROM_EMAIL = ENV.email_from or formataddr((BRAND_NAME, f"billing@{urlsplit(PUBLIC_URL).hostname}"))
 
 # REST
@@ -499,88 +410,14 @@ if BROKER_URL.startswith("redis"):
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
     }
-CELERY_BEAT_SCHEDULE = {
-    "metering-tick": {
-        "task": "billing.meter_all",
-        "schedule": METERING_TICK_SECONDS,
-        # A tick that waited behind a slow one adds nothing.
-        "options": {"expires": METERING_TICK_SECONDS},
-    },
-    "expiring-credit": {
-        "task": "billing.tell_expiring_credit",
-        "schedule": 3600,
-        "options": {"expires": 3600},
-    },
-    "invoice-periods": {"task": "invoices.queue_due_periods", "schedule": 600, "options": {"expires": 600}},
-    "invoice-files": {"task": "invoices.queue_files", "schedule": 300, "options": {"expires": 300}},
-    "vat-checks": {"task": "invoices.queue_vat_checks", "schedule": 3600, "options": {"expires": 3600}},
-    "invite-mails": {"task": "organizations.sweep_invites", "schedule": 300, "options": {"expires": 300}},
-    "mails": {"task": "notifications.sweep_mails", "schedule": 30, "options": {"expires": 30}},
-    "account-requests": {"task": "identity.sweep_requests", "schedule": 300, "options": {"expires": 300}},
-    "guesses-purge": {"task": "limits.purge_guesses", "schedule": 3600, "options": {"expires": 3600}},
-    "audit-seal": {"task": "audit.seal", "schedule": 60, "options": {"expires": 60}},
-    "stripe-events": {"task": "payments.process_events", "schedule": 30, "options": {"expires": 30}},
-    "payments-sweep": {"task": "payments.sweep", "schedule": 60, "options": {"expires": 60}},
-    "invoice-collection": {"task": "payments.collect_due", "schedule": 600, "options": {"expires": 600}},
-    "stripe-reconciliation": {"task": "payments.reconcile", "schedule": 600, "options": {"expires": 600}},
-    # By the clock: a beat that is restarted every day would never come to the end of an interval.
-    "stripe-reconciliation-daily": {"task": "payments.reconcile_day", "schedule": crontab(hour=5, minute=30)},
-    "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
-}
+CELERY_BEAT_SCHEDULE = schedule.beat_schedule(metering_tick_seconds=METERING_TICK_SECONDS)
 
 # Logs
 
-_console = ENV.log_format == "console" or (ENV.log_format == "auto" and DEBUG)
-_shared_processors: list[Any] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.PositionalArgumentsFormatter(),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.StackInfoRenderer(),
-    structlog.processors.UnicodeDecoder(),
-    redact,
-]
-structlog.configure(
-    processors=[
-        structlog.stdlib.filter_by_level,  # First: what nobody logs costs nothing.
-        *_shared_processors,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
+logs.configure()
+LOGGING = logs.logging(
+    level=ENV.log_level, is_console=ENV.log_format == "console" or (ENV.log_format == "auto" and DEBUG)
 )
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "structured": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "foreign_pre_chain": _shared_processors,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # As plain text: structlog's own tracebacks show local variables, and a secret may be one.
-                structlog.processors.format_exc_info,
-                redact,
-                structlog.dev.ConsoleRenderer(
-                    colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-                )
-                if _console
-                else structlog.processors.JSONRenderer(),
-            ],
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
-    "root": {"handlers": ["stderr"], "level": ENV.log_level},
-    "loggers": {
-        # Each request is one structured line of django-structlog; Django's own copy would repeat it.
-        "django.server": {"level": "ERROR"},
-        "django.request": {"level": "ERROR"},
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.beat": {"level": "WARNING"},
-    },
-}
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = (
     logging.DEBUG
