@@ -86,6 +86,7 @@ def test_every_invite_that_is_not_theirs_is_the_same_404(invite):
 
     assert {answer.status_code for answer in answers} == {404}
     assert {"Bright Lab" in answer.text for answer in answers} == {False}
+    assert {"This invite does not open" in answer.text for answer in answers} == {True}
 
 
 def test_ones_own_invites_are_listed_and_answered_there(invite):

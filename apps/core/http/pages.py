@@ -62,12 +62,14 @@ class Page(View):
     permission: a Rule, or one for each method; outside of organizations PUBLIC or AUTHENTICATED.
     step_up: methods for which the person must have proved themselves within ten minutes.
     section: the key of the navigation's entry that is marked as current.
+    missing_template_name: what says that there is nothing here.
     """
 
     permission: ClassVar[Rule | Mapping[str, Rule]]
     step_up: ClassVar[frozenset[str]] = frozenset()
     section: ClassVar[str] = ""
     template_name: ClassVar[str] = ""
+    missing_template_name: ClassVar[str] = "404.html"
 
     request: PageRequest
     actor: Actor = ANONYMOUS
@@ -86,7 +88,7 @@ class Page(View):
             response = _named("SESSION_STEP_UP")(self.request)
         except (NotFound, Http404):
             # Answered here, so that the development run shows the page that customers see.
-            response = self.render(template="404.html", status=404)
+            response = self.render(template=self.missing_template_name, status=404)
         except DomainError as error:
             response = self.refused(error)
         add_never_cache_headers(response)

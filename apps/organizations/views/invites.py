@@ -46,6 +46,7 @@ class ByToken(_AnswerPage):
 
     permission = {"GET": PUBLIC, "POST": AUTHENTICATED}
     template_name = "organizations/invite.html"
+    missing_template_name = "organizations/invite_gone.html"
 
     def get(self, request: HttpRequest, **path: Any) -> HttpResponse:
         """Show the invite, changing nothing; signed out, its organization's name only."""
