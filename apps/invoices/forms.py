@@ -91,7 +91,14 @@ class CreditForm(ReasonForm):
         return int(amount.scaleb(money.exponent(self.currency)))
 
 
-class SellerForm(forms.ModelForm):
+class ServiceForm(forms.ModelForm):
+    """A row that a service writes: it says in words what the table's constraints refuse."""
+
+    def validate_constraints(self) -> None:
+        """Leave the constraints to the service."""
+
+
+class SellerForm(ServiceForm):
     """A legal entity that issues invoices."""
 
     timezone = forms.ChoiceField(
@@ -124,17 +131,25 @@ class SellerForm(forms.ModelForm):
         return [part.strip() for part in self.cleaned_data["tax_registrations"].split(",") if part.strip()]
 
 
-class TaxRateForm(forms.ModelForm):
+class TaxRateForm(ServiceForm):
     """A rate from a day on."""
 
     class Meta:
         model = TaxRate
         fields = ("country", "region", "percent", "effective_from", "source")
+        help_texts = {
+            "region": _("As customers write it in their address; empty for the rest of the country."),
+            "source": _("Where the rate comes from, such as a law."),
+        }
 
 
-class TaxExemptionForm(forms.ModelForm):
+class TaxExemptionForm(ServiceForm):
     """A certificate that frees an organization from one country's tax."""
 
     class Meta:
         model = TaxExemption
         fields = ("organization", "country", "certificate", "reason", "valid_from", "valid_until")
+        help_texts = {
+            "country": _("Whose tax it frees from, by code."),
+            "valid_until": _("The first day without it; empty while no end is known."),
+        }
