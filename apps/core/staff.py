@@ -61,19 +61,40 @@ class ReadOnlyAdmin(LinkedRowsAdmin):
         return False
 
 
+REFUSAL = "service_refusal"  # Where a request carries what a service refused, for its form.
+
+
 class ServiceAdmin(LinkedRowsAdmin):
-    """Saves through services, and shows what they refuse."""
+    """Saves through services, and shows what they refuse beside what was typed."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Turn a refusal into messages on the same page; Django has rolled everything back by then."""
+        """Show the form again with the errors of a refusal; Django has rolled everything back by then."""
         try:
             return super().changeform_view(request, *args, **kwargs)
-        except ValidationFailed as error:
-            for field in error.fields:
-                self.message_user(request, field.message, messages.ERROR)
         except DomainError as error:
-            self.message_user(request, str(error), messages.ERROR)
-        return HttpResponseRedirect(request.get_full_path())
+            setattr(request, REFUSAL, error)
+        return super().changeform_view(request, *args, **kwargs)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any | None = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[Any]]:
+        """Return the form, which says what a service refused where there is a refusal."""
+        form = super().get_form(request, obj, change=change, **kwargs)
+        refusal = getattr(request, REFUSAL, None)
+        return form if refusal is None else _refused(form, refusal)
+
+
+def _refused(form: type[forms.ModelForm[Any]], refusal: DomainError) -> type[forms.ModelForm[Any]]:
+    def clean(self: forms.ModelForm[Any]) -> Any:
+        cleaned = form.clean(self)
+        problems = refusal.fields if isinstance(refusal, ValidationFailed) else ()
+        for problem in problems:
+            self.add_error(problem.path if problem.path in self.fields else None, str(problem.message))
+        if not problems:
+            self.add_error(None, str(refusal))
+        return cleaned
+
+    return type(form.__name__, (form,), {"clean": clean})
 
 
 class OrganizationLink:

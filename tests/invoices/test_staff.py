@@ -127,7 +127,9 @@ def test_sellers_rates_and_exemptions_are_made_in_the_admin(staff, db):
         "tax_registrations": "gb, EU",
     }
     refused = staff.post(reverse("admin:invoices_sellerentity_add"), seller, follow=True)
-    assert "check digits are wrong" in refused.content.decode()
+    shown = refused.content.decode()
+    assert re.search(r'id="id_vat_id_error".*check digits are wrong', shown, re.DOTALL)
+    assert f'value="{seller["legal_name"]}"' in shown
     assert not SellerEntity.objects.exists()
 
     seller["vat_id"] = "DE 136 695 976"
@@ -143,6 +145,12 @@ def test_sellers_rates_and_exemptions_are_made_in_the_admin(staff, db):
         "organization": str(lab.pk), "country": "DE", "certificate": "7", "reason": "embassy",
         "valid_from": "2026-01-01",
     }  # fmt: skip
+    for form, wrong, words in (
+        ("taxexemption", exemption | {"valid_until": "2026-01-01"}, "The end lies after the beginning."),
+        ("taxrate", rate | {"percent": "825"}, "Give a percentage from 0 to 100"),
+    ):
+        refused = staff.post(reverse(f"admin:invoices_{form}_add"), wrong)
+        assert words in refused.content.decode(), form
     assert staff.post(reverse("admin:invoices_taxexemption_add"), exemption).status_code == 302
     change = reverse("admin:invoices_taxexemption_changelist")
     chosen = {"action": "revoke", "_selected_action": [str(TaxExemption.objects.get().pk)], "reason": "over"}
