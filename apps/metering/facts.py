@@ -45,8 +45,8 @@ _WANTED = """
 # Nothing before the last stop lasts until now, and of what is open at the beginning the latest start wins, with the
 # last size. Of heartbeats only the last tells something: any other lies between two events. After a window the next
 # stop says how far its runs go, or else the last event of all. Of finished intervals that last all the window long one
-# wins all of it. A billing period starts at midnight of some time zone, so on a quarter of an hour: readings of one are
-# added up by PostgreSQL.
+# wins all of it, and those that end where it begins say nothing of it, however many end on the hour. A billing period
+# starts at midnight of some time zone, so on a quarter of an hour: readings of one are added up by PostgreSQL.
 _FACTS = f"""
     {_WANTED}
     SELECT {_COLUMNS} FROM wanted JOIN metering_usageevent event
@@ -85,7 +85,7 @@ _FACTS = f"""
     SELECT {_COLUMNS} FROM wanted JOIN metering_usageevent event
         ON event.resource_id = wanted.resource_id AND event.type = 'usage.recorded' AND event.meter = ''
        AND coalesce(event.ended_at, event.time) >= wanted.since AND event.started_at < wanted.until
-       AND (event.started_at > wanted.since OR event.ended_at < wanted.until)
+       AND event.ended_at > wanted.since AND (event.started_at > wanted.since OR event.ended_at < wanted.until)
     UNION ALL
     SELECT {_COLUMNS} FROM wanted CROSS JOIN LATERAL (
         SELECT * FROM metering_usageevent around
@@ -116,6 +116,7 @@ _MOMENTS = f"""
         SELECT bound FROM wanted JOIN metering_usageevent event
             ON event.resource_id = wanted.resource_id AND event.type = 'usage.recorded' AND event.meter = ''
            AND coalesce(event.ended_at, event.time) >= wanted.since AND event.started_at < wanted.until
+           AND event.ended_at > wanted.since
           CROSS JOIN LATERAL unnest(ARRAY[event.started_at, event.ended_at]) AS bound
          WHERE bound >= wanted.since AND bound < wanted.until
     )

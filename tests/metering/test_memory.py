@@ -13,6 +13,7 @@ from django.db import connection
 
 from apps.metering import facts, services
 from apps.metering.events import bodies
+from apps.metering.intervals import HOUR_MS, to_ms
 from apps.metering.models import Resource, UsageHour
 from apps.metering.services import counting
 from tests import build
@@ -181,6 +182,18 @@ def test_a_crowded_hour_of_one_subject_is_counted_in_little_memory(lab):
     hours = list(UsageHour.objects.order_by("hour").values_list("quantity", flat=True))
     # The latest start wins, and of those at once the most GPUs; the last of them reach into the next hour.
     assert hours == [60, 3600 + 2 * step, 9 * step]
+
+
+def test_intervals_that_end_where_a_window_begins_are_not_read(lab):
+    ten = EARLIER.replace(minute=0)
+    for number in range(3):
+        send(recorded("endpoint", ten - minutes(60), ten, gpus=1, id=f"before-{number}"))
+    send(recorded("endpoint", ten - minutes(1), ten + minutes(1), gpus=1, id="into"))
+    resource = Resource.objects.get(subject="endpoint")
+
+    found = facts.facts_in([resource.pk], to_ms(ten), to_ms(ten) + HOUR_MS)[resource.pk]
+
+    assert [fact.id for fact in found] == ["into"]
 
 
 def test_a_run_that_is_resized_without_end_is_counted_in_little_memory(lab):
