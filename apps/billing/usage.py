@@ -55,13 +55,17 @@ _JOINS = {
 _SECONDS_PER_HOUR = 3600
 
 
+# What is not posted yet, with the parameters of `unposted`.
+_OPEN = """
+    unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
+           %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
+        AS open (meter, sku, region, hour, quantity, micros, priced)
+"""
 # Usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now. The parameters are
 # `organization` and those of `unposted`.
-PRICED_USAGE = """
+PRICED_USAGE = f"""
     metering_usagehour used
-    LEFT JOIN unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
-                     %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
-        AS open (meter, sku, region, hour, quantity, micros, priced)
+    LEFT JOIN {_OPEN}
         ON (open.meter, open.sku, open.region, open.hour) = (used.meter, used.sku, used.region, used.hour)
     LEFT JOIN (
         SELECT k.meter, k.sku, k.region, k.price_key_id, h.hour, h.quantity, h.amount_micros
@@ -69,7 +73,7 @@ PRICED_USAGE = """
         WHERE k.organization_id = %(organization)s AND h.organization_id = %(organization)s AND h.quantity > 0
     ) charged
         ON (charged.meter, charged.sku, charged.region, charged.hour) = (used.meter, used.sku, used.region, used.hour)
-"""
+"""  # noqa: S608 (nothing but our own clause is put in)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +121,9 @@ def slots(
     An hour has its meter, sku and region, its quantity over all resources, what it costs in micros, and whether it has
     a price: as it was charged, or as it stands while it is not posted.
     """
-    sql = """
+    sql = f"""
         open AS MATERIALIZED (
-            SELECT * FROM unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
-                                 %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
-                AS open (meter, sku, region, hour, quantity, micros, priced)
+            SELECT * FROM {_OPEN}
         ), slot AS MATERIALIZED (
             SELECT * FROM open WHERE hour >= %(start)s AND hour < %(end)s
             UNION ALL
@@ -133,7 +135,7 @@ def slots(
                   SELECT FROM open
                   WHERE (open.meter, open.sku, open.region, open.hour) = (k.meter, k.sku, k.region, h.hour)
               )
-        )"""
+        )"""  # noqa: S608 (nothing but our own clause is put in)
     return sql, {"organization": organization.id, "start": start, "end": end, **unposted(plan)}
 
 
