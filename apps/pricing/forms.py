@@ -253,6 +253,7 @@ class HourForm(forms.Form):
             self.fields["moment"].label = label
         date, time = self.fields["moment"].widget.widgets
         date.input_type, time.input_type = "date", "time"
+        date.attrs["aria-label"], time.attrs["aria-label"] = _("Day, UTC"), _("Hour, UTC")
 
 
 def price_choices() -> Choices:

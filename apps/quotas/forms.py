@@ -105,6 +105,7 @@ class DecisionForm(forms.Form):
         self.fields["granted"].initial = request.requested
         date, time = self.fields["expires_at"].widget.widgets
         date.input_type, time.input_type = "date", "time"
+        date.attrs["aria-label"], time.attrs["aria-label"] = _("Day, UTC"), _("Hour, UTC")
 
 
 def places() -> tuple[list[str], list[str]]:
