@@ -359,6 +359,20 @@ def test_usage_by_project_of_a_correction_is_what_came_late(lab):
     assert said["projects"] == [{"project": "late", "amount": "24.94"}]
 
 
+def test_usage_of_an_earlier_month_says_so(lab):
+    use(lab)
+    content(lab)
+    build.usage(lab, APRIL, APRIL + HOUR, sku="late")
+    use(lab, start=MAY)
+
+    said = content(lab, "2026-05", JUNE)
+
+    xml = einvoice.xml_of(said)
+    assert printed(pdf_of(said, None)).count("usage of 2026-04") == 1
+    assert xml.count(b"<ram:Description>usage, 2026-04</ram:Description>") == 1
+    assert broken_rules(xml) == []
+
+
 def test_usage_that_moved_between_projects_is_taken_from_one_and_given_to_the_other(lab):
     first, second = build.project(lab, "first").slug, build.project(lab, "second").slug
     run(lab, "a", APRIL, APRIL + 4 * HOUR, sku="h100", project=first)

@@ -60,7 +60,7 @@ def xml_of(content: Mapping[str, Any]) -> bytes:
     trade = _add(root, "rsm:SupplyChainTradeTransaction")
     groups = _groups(content)
     for line in content["lines"]:
-        _add_line(trade, line, outside=_outside(groups))
+        _add_line(trade, line, month=content["period"]["label"], outside=_outside(groups))
     _add_parties(trade, content, outside=_outside(groups) == TaxCategory.OUTSIDE)
     delivery = _add(trade, "ram:ApplicableHeaderTradeDelivery/ram:ActualDeliverySupplyChainEvent")
     _add_day(delivery, "ram:OccurrenceDateTime", content["period"]["last_day"])  # BT-72
@@ -89,7 +89,7 @@ def _outside(groups: Mapping[tuple[str, str], Any]) -> TaxCategory:
     return TaxCategory.OUTSIDE if {category for category, _percent in groups} == {"O"} else TaxCategory.EXEMPT
 
 
-def _add_line(trade: Any, line: Mapping[str, Any], *, outside: TaxCategory) -> None:
+def _add_line(trade: Any, line: Mapping[str, Any], *, month: str, outside: TaxCategory) -> None:
     item = _add(trade, "ram:IncludedSupplyChainTradeLineItem")
     _add(item, "ram:AssociatedDocumentLineDocument/ram:LineID", str(line["position"]))
     product = _add(item, "ram:SpecifiedTradeProduct")
@@ -97,6 +97,8 @@ def _add_line(trade: Any, line: Mapping[str, Any], *, outside: TaxCategory) -> N
     _add(product, "ram:Name", name)
     if line["corrects"]:
         _add(product, "ram:Description", f"{line['kind']} {line['corrects']}, {line['usage_period']}")
+    elif line["usage_period"] != month:
+        _add(product, "ram:Description", f"{line['kind']}, {line['usage_period']}")
     amount, quantity = Decimal(line["amount"]), Decimal(line["quantity"])
     unit = HOURS if line["unit"] == "h" else PIECES
     price = _add(item, "ram:SpecifiedLineTradeAgreement/ram:NetPriceProductTradePrice")

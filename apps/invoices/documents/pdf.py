@@ -124,7 +124,7 @@ def _page(content: Mapping[str, Any]) -> dict[str, Any]:
             "amount": _("Amount, %s") % currency,
         },
         "has_discount": any(Decimal(line["discount"]) for line in content["lines"]),
-        "lines": [_line(line) for line in content["lines"]],
+        "lines": [_line(line, content["period"]["label"]) for line in content["lines"]],
         "totals": _totals(content),
         "grand": [
             {"label": _("Total credited") if is_note else _("Total"), "amount": _number(totals["total"])},
@@ -202,7 +202,7 @@ def _callout(content: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _line(line: Mapping[str, Any]) -> dict[str, Any]:
+def _line(line: Mapping[str, Any], month: str) -> dict[str, Any]:
     unit = f" {line['unit']}" if line["unit"] else ""
     is_part = line["kind"] == LineKind.CREDIT and not Decimal(line["quantity"])
     name = " · ".join(part for part in (line["sku"], line["region"]) if part)
@@ -213,6 +213,8 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
         details.append(
             _("corrects %(line)s of %(month)s") % {"line": line["corrects"], "month": line["usage_period"]}
         )
+    elif line["usage_period"] != month:
+        details.append(_("usage of %s") % line["usage_period"])
     for tier in line["tiers"]:
         price = f"{_quantity(tier['quantity'])}{unit}"
         if tier["packages"]:
