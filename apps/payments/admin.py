@@ -48,9 +48,7 @@ from apps.payments.models import (
     StripeCustomer,
     StripeEvent,
 )
-
-# Disputes on whose evidence the bank waits; `payments.report` counts them.
-_TO_ANSWER = "warning_needs_response,needs_response"
+from apps.payments.services.disputes import TO_ANSWER
 
 
 class _Staff(OrganizationLink, ReadOnlyAdmin):
@@ -420,7 +418,8 @@ class ReconciliationAdmin(_Staff):
             "may_resolve": may_resolve,
             "dead_url": reverse("admin:payments_stripeevent_changelist") + "?state__exact=dead",
             "waiting_url": reverse("admin:payments_stripeevent_changelist") + "?state__exact=received",
-            "disputes_url": reverse("admin:payments_dispute_changelist") + f"?status__in={_TO_ANSWER}",
+            "disputes_url": reverse("admin:payments_dispute_changelist")
+            + f"?status__in={','.join(TO_ANSWER)}",
             "refunds_url": reverse("admin:payments_refund_changelist") + "?state__exact=requested",
         }
         return TemplateResponse(request, "payments/admin/report.html", context)
