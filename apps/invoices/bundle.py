@@ -7,18 +7,17 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet, Sum
 
 from apps.billing.models import Burn, ChargeHour
 from apps.core import money
 from apps.core.spreadsheets import neutral
-from apps.invoices.models import BILLED_KINDS, Invoice, InvoiceLine
+from apps.invoices import selectors
+from apps.invoices.models import Invoice, InvoiceLine
 from apps.pricing import selectors as pricing
 
 HOUR_COLUMNS = ("key", "organization", "meter", "sku", "region", "hour", "quantity", "amount")
@@ -130,46 +129,30 @@ def _settlement(invoice: Invoice) -> dict[str, Any]:
 
 def _before(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[UUID, dict[str, str]]:
     """Return for each line's key what documents before this one said of it."""
-    earlier = _billed(lines).filter(
-        Q(invoice__finalized_at__lt=invoice.finalized_at)
-        | Q(invoice__finalized_at=invoice.finalized_at, invoice_id__lt=invoice.id)
-    )
-    sums: dict[UUID, dict[str, Any]] = {
-        row["key_id"]: dict(row)
-        for row in earlier.values("key_id").annotate(
-            counted=Sum("quantity"), amount=Sum("amount_minor"), discount=Sum("discount_minor")
-        )
-    }
-    nothing: dict[str, Any] = {"counted": Decimal(0), "amount": 0, "discount": 0}
     return {
-        line.key_id: {
-            "quantity": money.plain(row["counted"]),
-            "amount": f"{money.from_minor(int(row['amount']), invoice.currency):f}",
-            "discount": f"{money.from_minor(int(row['discount']), invoice.currency):f}",
+        key_id: {
+            "quantity": money.plain(told.quantity),
+            "amount": f"{money.from_minor(told.amount_minor, invoice.currency):f}",
+            "discount": f"{money.from_minor(told.discount_minor, invoice.currency):f}",
         }
-        for line in lines
-        for row in [sums.get(line.key_id, nothing)]
+        for key_id, told in selectors.told_before(invoice, _keys(lines)).items()
     }
 
 
 def _changed_since(invoice: Invoice, lines: Sequence[InvoiceLine]) -> set[UUID]:
     """Return the keys of the lines about which something came after the document: another one, or a charge."""
     assert invoice.finalized_at is not None, "final documents alone are bundled"
-    later = _billed(lines).exclude(invoice=invoice).filter(invoice__finalized_at__gte=invoice.finalized_at)
-    charged = ChargeHour.objects.filter(
-        key__in=[line.key_id for line in lines], charged_at__gt=invoice.finalized_at
-    )
+    billed = selectors.billed_lines(_keys(lines)).exclude(invoice=invoice)
+    later = billed.filter(invoice__finalized_at__gte=invoice.finalized_at)
+    charged = ChargeHour.objects.filter(key__in=_keys(lines), charged_at__gt=invoice.finalized_at)
     return {
         *later.values_list("key_id", flat=True).distinct(),
         *charged.values_list("key_id", flat=True).distinct(),
     }
 
 
-def _billed(lines: Sequence[InvoiceLine]) -> QuerySet[InvoiceLine]:
-    """Return the lines of final documents that bill or correct the same keys."""
-    return InvoiceLine.objects.filter(
-        key__in=[line.key_id for line in lines], kind__in=BILLED_KINDS, invoice__number__isnull=False
-    )
+def _keys(lines: Sequence[InvoiceLine]) -> set[UUID]:
+    return {line.key_id for line in lines}
 
 
 def _hours(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:

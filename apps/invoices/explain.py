@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +10,6 @@ from fractions import Fraction
 from typing import Any, Self
 from uuid import UUID
 
-from django.db.models import Q, Sum
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
@@ -19,7 +18,8 @@ from apps.core import money
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.http.pagination import page_of
 from apps.invoices import selectors
-from apps.invoices.models import BILLED_KINDS, DocumentKind, Invoice, InvoiceLine, LineKind
+from apps.invoices.models import DocumentKind, Invoice, InvoiceLine, LineKind
+from apps.invoices.selectors import Told
 from apps.ledger.selectors import transfers_of
 from apps.metering import selectors as metering
 from apps.metering.intervals import from_ms
@@ -66,49 +66,59 @@ def explain(invoice: Invoice, wanted: Wanted) -> dict[str, Any]:
     is_invoice = invoice.kind == DocumentKind.INVOICE
     head = selectors.invoice_row(invoice) if is_invoice else selectors.credit_note_row(invoice)
     if wanted.line_id is None:
-        return head | {"lines": [_line(line) for line in lines.order_by("position")]}
+        return head | {"lines": _lines(invoice, list(lines.order_by("position")))}
     line = lines.filter(pk=wanted.line_id).first()
     if line is None:
         raise NotFound
+    (row,) = _lines(invoice, [line])
     if wanted.hour is None:
-        return head | {"line": _line(line) | {"hours": _hours(line)}}
-    return head | {"line": _line(line) | {"hour": _hour(line, wanted.hour, wanted.page)}}
+        return head | {"line": row | {"hours": _hours(line)}}
+    return head | {"line": row | {"hour": _hour(line, wanted.hour, wanted.page)}}
 
 
-def _line(line: InvoiceLine) -> dict[str, Any]:
-    key = line.key
-    terms = pricing.terms_of_keys({(key.price_id, key.override_id)})[key.price_id, key.override_id]
-    (row,) = selectors.line_rows([line])
-    return row | {
+def _lines(document: Invoice, lines: Sequence[InvoiceLine]) -> list[dict[str, Any]]:
+    terms = pricing.terms_of_keys({(line.key.price_id, line.key.override_id) for line in lines})
+    corrected = {line.key_id for line in lines if line.kind == LineKind.ADJUSTMENT}
+    told = selectors.told_before(document, corrected)
+    return [
+        row
+        | _line(line, terms[line.key.price_id, line.key.override_id], told.get(line.key_id), row["amount"])
+        for line, row in zip(lines, selectors.line_rows(lines), strict=True)
+    ]
+
+
+def _line(line: InvoiceLine, terms: PriceTerms, told: Told | None, rounded: str) -> dict[str, Any]:
+    """Return the price of a line and how its amount follows from it. told: before it, of what it corrects."""
+    version = line.key.price.version if line.key.price else None
+    return {
         "price": pricing.terms_as_json(terms)
         | {
-            "book": key.price.version.book.name if key.price else None,
-            "version": key.price.version.number if key.price else None,
-            "effective_from": key.price.version.effective_from if key.price else None,
-            "effective_to": key.price.version.effective_to if key.price else None,
+            "book": version.book.name if version else None,
+            "version": version.number if version else None,
+            "effective_from": version.effective_from if version else None,
+            "effective_to": version.effective_to if version else None,
             "row": _book_row(line),
             "override": _override(line),
         },
-        "arithmetic": _arithmetic(line, terms, rounded=row["amount"]),
+        "arithmetic": _arithmetic(line, terms, told, rounded=rounded),
     }
 
 
-def _arithmetic(line: InvoiceLine, terms: PriceTerms, *, rounded: str) -> dict[str, Any]:
+def _arithmetic(line: InvoiceLine, terms: PriceTerms, told: Told | None, *, rounded: str) -> dict[str, Any]:
     """Return how the amount of a line follows from its price; of a correction, from what was invoiced before it.
 
     tiers: what each tier contributes to the key's whole quantity, where the price has tiers.
     """
     correction, quantity = None, line.quantity
-    if line.kind == LineKind.ADJUSTMENT:
-        before = _invoiced_before(line)
-        quantity = money.EXACT.add(before["quantity"], line.quantity)
+    if told is not None and line.kind == LineKind.ADJUSTMENT:
+        quantity = money.EXACT.add(told.quantity, line.quantity)
         currency = line.invoice.currency
-        total_minor = before["amount"] + line.amount_minor
+        total_minor = told.amount_minor + line.amount_minor
         correction = {
             "number": line.corrects.invoice.number if line.corrects else None,
             "position": line.corrects.position if line.corrects else None,
-            "invoiced_quantity": money.plain(before["quantity"]),
-            "invoiced_amount": f"{money.from_minor(before['amount'], currency):f}",
+            "invoiced_quantity": money.plain(told.quantity),
+            "invoiced_amount": f"{money.from_minor(told.amount_minor, currency):f}",
             "new_quantity": money.plain(quantity),
             "new_exact": _twelve(rating.rate(terms, quantity)),
             "new_amount": f"{money.from_minor(total_minor, currency):f}",
@@ -134,20 +144,6 @@ def _arithmetic(line: InvoiceLine, terms: PriceTerms, *, rounded: str) -> dict[s
         ],
         "correction": correction,
     }
-
-
-def _invoiced_before(line: InvoiceLine) -> dict[str, Any]:
-    """Return quantity and amount that final documents before a line's own said of its key."""
-    told = InvoiceLine.objects.filter(
-        key_id=line.key_id, kind__in=BILLED_KINDS, invoice__number__isnull=False
-    ).exclude(invoice=line.invoice)
-    if line.invoice.finalized_at is not None:
-        told = told.filter(
-            Q(invoice__finalized_at__lt=line.invoice.finalized_at)
-            | Q(invoice__finalized_at=line.invoice.finalized_at, invoice_id__lt=line.invoice_id)
-        )
-    sums = told.aggregate(quantity=Sum("quantity"), amount=Sum("amount_minor"))
-    return {"quantity": sums["quantity"] or Decimal(0), "amount": int(sums["amount"] or 0)}
 
 
 def _twelve(exact: Fraction) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet, Sum
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -220,15 +220,47 @@ def splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
     return found
 
 
+def billed_lines(key_ids: Collection[UUID]) -> QuerySet[InvoiceLine]:
+    """Return the lines of final documents that bill or correct charge keys."""
+    return InvoiceLine.objects.filter(key__in=key_ids, kind__in=BILLED_KINDS, invoice__number__isnull=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What documents said of a charge key: in the meter's counting unit, and in minor units."""
+
+    quantity: Decimal = Decimal(0)
+    amount_minor: int = 0
+    discount_minor: int = 0
+
+
+def told_before(document: Invoice, key_ids: Collection[UUID]) -> dict[UUID, Told]:
+    """Return for each charge key what final documents before this one said of it; before a draft, all there are."""
+    earlier = billed_lines(key_ids).exclude(invoice=document)
+    if document.finalized_at is not None:
+        earlier = earlier.filter(
+            Q(invoice__finalized_at__lt=document.finalized_at)
+            | Q(invoice__finalized_at=document.finalized_at, invoice_id__lt=document.id)
+        )
+    sums = earlier.values("key_id").annotate(
+        counted=Sum("quantity"), amount=Sum("amount_minor"), discount=Sum("discount_minor")
+    )
+    found = {
+        row["key_id"]: Told(
+            quantity=row["counted"], amount_minor=int(row["amount"]), discount_minor=int(row["discount"])
+        )
+        for row in sums
+    }
+    return {key_id: found.get(key_id, Told()) for key_id in key_ids}
+
+
 def correcting_splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
     """Return for each charge key how its split differs from what final documents said of it, the largest first.
 
     So the splits of a correction tell whose usage came late or turned out smaller, below zero where it was less.
     """
     told: dict[UUID, dict[tuple[Any, Any], tuple[Decimal, Decimal]]] = defaultdict(dict)
-    earlier = InvoiceLine.objects.filter(
-        key__in=[key.id for key in keys], invoice__number__isnull=False, kind__in=BILLED_KINDS
-    )
+    earlier = billed_lines([key.id for key in keys])
     for key_id, splits in earlier.order_by("id").values_list("key_id", "splits"):
         for split in splits:
             _add_split(told[key_id], split, -1)

@@ -13,6 +13,7 @@ from django.core import mail
 
 from apps.audit.models import AuditEvent
 from apps.core.permissions import Role
+from apps.invoices import explain, selectors
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceLine
 from apps.invoices.wording import state_of
@@ -124,6 +125,28 @@ def test_a_correction_of_tiered_usage_says_what_was_invoiced_before_and_how_it_a
     assert "Usage as it is known now, 4.33 rounded once 3600 4.33" in shown
     assert "Invoiced before 14400 −12.66 This line -10800 −8.33" in shown
     assert "2 1.00 3.33 1.00 4.33" in shown
+
+
+def test_an_invoice_is_explained_by_the_same_queries_however_many_lines_it_has(db, django_assert_num_queries):
+    lab = build.organization("lab", now=datetime(2026, 4, 1, tzinfo=UTC))
+    regions = ("eu", "us", "asia")
+    build.price_book(*[{"unit_price": "2", "region": region} for region in regions])
+    april, may = datetime(2026, 4, 10, 8, tzinfo=UTC), datetime(2026, 5, 2, 8, tzinfo=UTC)
+    for region in regions:
+        build.usage(lab, april, april + timedelta(hours=1), region=region)
+    build.closed(lab, "2026-04", now=NOW)
+    for start in (april + timedelta(hours=1), may):
+        for region in regions:
+            build.usage(lab, start, start + timedelta(hours=2), region=region)
+    made = build.closed(lab, "2026-05", now=datetime(2026, 6, 5, tzinfo=UTC)).invoice
+    invoice = selectors.invoice_by_id(build.actor(lab), made.pk)
+
+    # Its lines, their prices, the units of meters, and what was invoiced before of those that correct.
+    with django_assert_num_queries(4):
+        lines = explain.explain(invoice, explain.Wanted())["lines"]
+
+    assert [line["kind"] for line in lines].count("adjustment") == 3
+    assert len(lines) == 6
 
 
 def test_a_line_of_a_credit_note_is_explained_as_one_of_an_invoice(client, lab):
