@@ -15,7 +15,6 @@ from apps.billing.charging import Plan
 from apps.core import money, periods
 from apps.organizations.models import Organization
 
-_SECONDS_PER_HOUR = 3600
 _IN_BOTH_MONTHS = "(hour >= %(month)s OR hour < %(until)s)"
 
 _SUMS = f"""
@@ -47,7 +46,7 @@ class Spent:
     @property
     def gpu_hours(self) -> str:
         """GPU-hours of this month with six decimals."""
-        return money.in_unit(self.gpu_seconds, _SECONDS_PER_HOUR)
+        return money.in_unit(self.gpu_seconds, periods.SECONDS_PER_HOUR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,9 +52,6 @@ _JOINS = {
     "credential": "LEFT JOIN credentials_apikey credential ON credential.id = summed.credential_id",
     "resource": "LEFT JOIN metering_resource resource ON resource.id = summed.resource_id",
 }
-_SECONDS_PER_HOUR = 3600
-
-
 # What is not posted yet, with the parameters of `unposted`.
 _OPEN = """
     unnest(%(meters)s::text[], %(skus)s::text[], %(regions)s::text[], %(hours)s::timestamptz[],
@@ -222,7 +219,7 @@ def usage_with_amounts(
         found.append(
             values
             | {
-                "gpu_hours": money.in_unit(quantity, _SECONDS_PER_HOUR)
+                "gpu_hours": money.in_unit(quantity, periods.SECONDS_PER_HOUR)
                 if values["meter"] == "gpu_hours"
                 else None,
                 "quantity": money.in_unit(quantity, unit),

@@ -8,6 +8,7 @@ from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 HOUR = timedelta(hours=1)
+SECONDS_PER_HOUR = 3600
 _LABEL = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 

@@ -13,14 +13,13 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from apps.core.money import plain
+from apps.core.periods import SECONDS_PER_HOUR
 from apps.credentials.models import ApiKey
 from apps.metering import selectors as metering
 from apps.organizations import selectors as organizations
 from apps.organizations.models import BillingPeriod, Organization, Project
 from apps.pricing.models import Region, Sku
 from apps.quotas.models import RATES, LimitOverride, Plan, PlanLimit, Quota, Target
-
-SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
