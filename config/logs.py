@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from logging import WARNING, LogRecord
 from typing import Any
 
 import structlog
@@ -57,13 +58,25 @@ def logging(*, level: str, is_console: bool) -> dict[str, Any]:
                 ],
             }
         },
+        "filters": {"one_line": {"()": "django.utils.log.CallbackFilter", "callback": _one_line}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
+            # Its own handlers say the same again in development.
+            "django": {"handlers": []},
             # Each request is one structured line of django-structlog; Django's own copy would repeat it.
             "django.server": {"level": "ERROR"},
             "django.request": {"level": "ERROR"},
+            # Scanners name every host there is: that is their mistake, and where it was found tells nothing.
+            "django.security.DisallowedHost": {"filters": ["one_line"]},
             "celery.app.trace": {"level": "WARNING"},
             "celery.beat": {"level": "WARNING"},
         },
     }
+
+
+def _one_line(record: LogRecord) -> bool:
+    """Keep a record as a warning, without its traceback."""
+    record.levelno, record.levelname = WARNING, "WARNING"
+    record.exc_info = None
+    return True
