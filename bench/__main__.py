@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -47,6 +48,9 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=LATEST, help="The JSON file that keeps the figures.")
     options = parser.parse_args()
+    signal.signal(
+        signal.SIGTERM, lambda number, _frame: sys.exit(128 + number)
+    )  # So that `finally` stops all.
     stack.require_disk(options.stored * STORED_BYTES)
     folder = stack.prepare()
     figures: dict[str, float] = {
