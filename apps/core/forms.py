@@ -10,6 +10,8 @@ from django.core.validators import validate_email
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.errors import DomainError, ValidationFailed
+
 
 def offer_choices(form: forms.BaseForm, name: str, choices: Iterable[Any]) -> None:
     """Let the field of this name offer these values with their labels, groups of them included."""
@@ -38,6 +40,24 @@ def read_addresses(text: str) -> list[str]:
             message = _("%(address)s is not an e-mail address.") % {"address": address}
             raise forms.ValidationError(message, code="address") from error
     return addresses
+
+
+def add_refusal(form: forms.BaseForm, refusal: DomainError) -> None:
+    """Put a service's refusal where it belongs: beside the fields that it names, or above the form."""
+    if not isinstance(refusal, ValidationFailed) or not refusal.fields:
+        form.add_error(None, in_words(refusal))
+        return
+    for problem in refusal.fields:
+        name = problem.path.partition(".")[0]
+        form.add_error(name if name in form.fields else None, problem.message)
+
+
+def in_words(refusal: DomainError) -> str:
+    """Return everything that a refusal says to a person, what is in the way included."""
+    if isinstance(refusal, ValidationFailed) and refusal.fields:
+        return " ".join(dict.fromkeys(problem.message for problem in refusal.fields))
+    blockers = refusal.details.get("blockers", ())
+    return " ".join([str(refusal), *(blocker["message"] for blocker in blockers)])
 
 
 class NamedForm(forms.Form):

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
+from django.utils.formats import date_format
+
 HOUR = timedelta(hours=1)
 SECONDS_PER_HOUR = 3600
 _LABEL = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
@@ -57,6 +59,11 @@ def floor_hour(moment: datetime) -> datetime:
 def is_whole_hour(moment: datetime) -> bool:
     """Return whether the moment is a whole UTC hour."""
     return floor_hour(moment) == moment
+
+
+def moment_in_words(moment: datetime) -> str:
+    """Return a moment as a person reads it where no zone is known, such as `15 May 2026, 12:00 UTC`."""
+    return f"{date_format(moment.astimezone(UTC), 'j M Y, H:i')} UTC"
 
 
 def _parts(label: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError, ValidationFailed
+from apps.core.forms import add_refusal
 from apps.core.http.address import client_address
 from apps.core.money import from_minor, plain_micros
 
@@ -184,11 +185,8 @@ def take_step(
     if request.method == "POST" and form.is_valid():
         try:
             model_admin.message_user(request, step(), messages.SUCCESS)
-        except ValidationFailed as error:
-            for field in error.fields:
-                form.add_error(None, field.message)
-        except DomainError as error:
-            form.add_error(None, str(error))
+        except DomainError as refusal:
+            add_refusal(form, refusal)
         else:
             return HttpResponseRedirect(done_url or row_url)
     context = {

@@ -27,7 +27,7 @@ class Step:
     percent: Decimal | None = None
 
     def __str__(self) -> str:
-        percent = "" if self.percent is None else f" ({self.percent:+} %)"
+        percent = "" if self.percent is None else f" ({self.percent:+} %)".replace("-", "\N{MINUS SIGN}")
         return f"{self.name} {self.old} → {self.new}{percent}"
 
 
@@ -85,9 +85,9 @@ def describe(row: PriceRow) -> str:
         return f"{row.model}: {_tiers(row.tiers)}"
     if row.package_price is not None and row.package_size is not None:
         free = _(", %s free") % plain(row.free_units) if row.free_units else ""
-        facts = {"price": plain(row.package_price), "size": plain(row.package_size), "free": free}
+        facts = {"price": _price(row.package_price), "size": plain(row.package_size), "free": free}
         return _("%(price)s per %(size)s%(free)s") % facts
-    return _number(row.unit_price)
+    return "–" if row.unit_price is None else _price(row.unit_price)
 
 
 def _steps(old: PriceRow, new: PriceRow) -> Iterator[Step]:
@@ -118,18 +118,22 @@ def _price_step(name: str, old: Decimal | None, new: Decimal | None) -> Iterator
     if old:
         exact = EXACT.divide(EXACT.multiply(EXACT.subtract(new, old), Decimal(100)), old)
         percent = exact.quantize(HUNDREDTH, ROUND_HALF_UP, EXACT)
-    yield Step(name=name, old=plain(old), new=plain(new), percent=percent)
+    yield Step(name=name, old=_price(old), new=_price(new), percent=percent)
 
 
 def _tiers(tiers: Iterable[Tier]) -> str:
     return "; ".join(
-        f"{_bound(tier)} {plain(tier.unit_price)}" + (f" + {plain(tier.flat_fee)}" if tier.flat_fee else "")
+        f"{_bound(tier)} {_price(tier.unit_price)}" + (f" + {_price(tier.flat_fee)}" if tier.flat_fee else "")
         for tier in tiers
     )
 
 
 def _bound(tier: Tier) -> str:
     return _("above") if tier.up_to is None else _("to %s") % plain(tier.up_to)
+
+
+def _price(value: Decimal) -> str:
+    return plain(value, decimals_min=2)
 
 
 def _number(value: Decimal | None) -> str:

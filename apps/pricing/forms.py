@@ -184,6 +184,7 @@ class ImportForm(forms.Form):
     carried_file = forms.CharField(required=False, widget=forms.HiddenInput)
 
     content: BookContent
+    read_from = ""
 
     def clean(self) -> dict[str, Any]:
         """Read the file into `content`; everything wrong with it is an error of this form."""
@@ -191,7 +192,7 @@ class ImportForm(forms.Form):
         read = self._read_file(cleaned)
         if read is None:
             return cleaned
-        self._text, self._is_csv = read
+        self._text, self._is_csv, self.read_from = read
         try:
             self.content = read_file(
                 self._text,
@@ -203,27 +204,36 @@ class ImportForm(forms.Form):
             )
         except ValidationFailed as error:
             for field in error.fields[:50]:
-                self.add_error(None, f"{field.path}: {field.message}")
+                self._add_problem(field)
         return cleaned
 
-    def carried(self) -> str:
-        """Return the file that was read, packed and signed."""
-        return signing.dumps([self._text, self._is_csv], salt=_CARRIED, compress=True)
+    def _add_problem(self, problem: FieldError) -> None:
+        """Put a problem beside the field that was typed, or above the form with where it stands in the file."""
+        if problem.path in self.fields:
+            self.add_error(problem.path, problem.message)
+        else:
+            self.add_error(None, f"{problem.path}: {problem.message}")
 
-    def _read_file(self, cleaned: dict[str, Any]) -> tuple[str, bool] | None:
+    def carried(self) -> str:
+        """Return the file that was read, packed and signed, with its name."""
+        return signing.dumps([self._text, self._is_csv, self.read_from], salt=_CARRIED, compress=True)
+
+    def _read_file(self, cleaned: dict[str, Any]) -> tuple[str, bool, str] | None:
+        if "file" in self.errors:
+            return None
         file = cleaned.get("file")
         if file is None:
             try:
-                text, is_csv = signing.loads(cleaned.get("carried_file", ""), salt=_CARRIED)
+                text, is_csv, name = signing.loads(cleaned.get("carried_file", ""), salt=_CARRIED)
             except signing.BadSignature:
                 self.add_error("file", _("Choose a file."))
                 return None
-            return text, is_csv
+            return text, is_csv, name
         if file.size > FILE_BYTES_MAX:
             self.add_error("file", _("This file is too large; use the command `import_price_book`."))
             return None
         try:
-            return file.read().decode("utf-8-sig"), file.name.lower().endswith(".csv")
+            return file.read().decode("utf-8-sig"), file.name.lower().endswith(".csv"), file.name
         except UnicodeDecodeError:
             self.add_error("file", _("This file is not text in UTF-8."))
             return None

@@ -488,7 +488,7 @@ class PriceOverride(Terms):
 
     def __str__(self) -> str:
         if self.percent is not None:
-            return f"{self.percent.normalize():+f} %"
+            return f"{self.percent.normalize():+f} %".replace("-", "\N{MINUS SIGN}")
         return f"{self.meter_id} · {self.sku} · {self.region}"
 
     @property

@@ -70,9 +70,9 @@ def test_a_line_leads_down_to_the_events(client):
     hours = re.findall(r'href="\?hour=([^"]+)"', page.text)
     hour = client.get(f"{path}?hour={hours[0]}")
 
-    assert "7200 counted, divided by 3600" in words(page)
+    assert "2.00 GPU-hours 7,200 GPU-seconds, divided by 3,600" in words(page)
     assert "Standard, version 1" in words(page)
-    assert "10 Apr, 08:00 3600 2.490000 2.490000 10 Apr, 09:00 3600 2.490000 4.980000" in words(page)
+    assert "10 Apr, 08:00 3,600 2.490000 2.490000 10 Apr, 09:00 3,600 2.490000 4.980000" in words(page)
     assert len(hours) == 2
     shown = words(hour)
     assert "gpu-box-1" in shown
@@ -122,8 +122,8 @@ def test_a_correction_of_tiered_usage_says_what_was_invoiced_before_and_how_it_a
     }
     shown = words(page)
     assert "Line 1 of INV-2026-000001, usage of 2026-04." in shown
-    assert "Usage as it is known now, 4.33 rounded once 3600 4.33" in shown
-    assert "Invoiced before 14400 −12.66 This line -10800 −8.33" in shown
+    assert "Usage as it is known now, 4.33 rounded once 3,600 4.33" in shown
+    assert "Invoiced before 14,400 −12.66 This line −10,800 −8.33" in shown
     assert "2 1.00 3.33 1.00 4.33" in shown
 
 

@@ -31,10 +31,39 @@ def test_amounts_show_the_minor_units_of_their_currency(value, currency, shown):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(19_920_001, "19.920001"), (-1_500_000, "−1.50"), (3_000_000, "3.00")]
+    ("value", "shown"),
+    [
+        (19_920_001, "19.920001"),
+        (-1_500_000, "−1.50"),
+        (3_000_000, "3.00"),
+        (-1_234_567_000_001, "−1,234,567.000001"),
+    ],
 )
 def test_exact_amounts_keep_every_digit(value, shown):
     assert figures.amount_exact(value, "USD") == shown
+
+
+def test_fine_amounts_align_at_six_decimals():
+    assert [figures.amount_fine(value) for value in ("1234.5", "-0.000001", 2_490_000)] == [
+        "1,234.500000",
+        "−0.000001",
+        "2.490000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals_min", "shown"),
+    [
+        ("295704000", 0, "295,704,000"),
+        ("-10800", 0, "−10,800"),
+        ("7.660000000000", 2, "7.66"),
+        ("12345.5", 2, "12,345.50"),
+        (Decimal("1E+3"), 0, "1,000"),
+        (None, 0, "–"),
+    ],
+)
+def test_exact_quantities_keep_every_digit_in_groups(value, decimals_min, shown):
+    assert figures.exactly(value, decimals_min) == shown
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ def test_publishing_shows_what_changes_and_whom_it_touches(
 
     for step in ("publish", "compare"):
         page = staff.get(step_url(draft, step)).content.decode()
-        assert "unit price 2.49 → 2 (-19.68 %)" in page
+        assert "unit price 2.49 → 2.00 (−19.68 %)" in page
         assert "From Standard v1 to Standard v2" in page
         assert f">{lab.slug}<" in page
         assert f">{elsewhere.slug}<" not in page
@@ -356,10 +356,10 @@ OVERRIDE = {
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ({"percent": "-20"}, "-20 %"),
+        ({"percent": "-20"}, "−20 %"),
         (
             {"meter": "gpu_hours", "sku": "h100", "region": "*", "model": "per_unit", "unit_price": "2"},
-            "2 USD / GPU",
+            "2.00 USD / GPU",
         ),
         (
             {"meter": "gpu_hours", "sku": "*", "region": "*", "model": "graduated", **TIERS},
@@ -427,10 +427,13 @@ def test_a_file_is_previewed_then_imported_as_a_draft(staff: Client, published: 
     preview = staff.post(url, {"file": SimpleUploadedFile("book.json", text.encode()), "preview": "1"})
 
     assert [str(change) for change in preview.context["changes"]] == [
-        "+ gpu_hours · b200 · *: 5",
+        "+ gpu_hours · b200 · *: 5.00",
         "- gpu_hours · h100 · *: 2.49",
     ]
     assert not Sku.objects.filter(code="b200").exists()
+    page = preview.content.decode()
+    assert "book.json: 1 added, 1 removed, 0 changed, 0 unchanged." in page
+    assert "Price, USD" in page
     done = staff.post(url, {"carried_file": preview.context["carried"], "import": "1"})
     draft = PriceBookVersion.objects.get(state=VersionState.DRAFT)
     assert (done.status_code, done.headers["Location"]) == (302, change_url(draft))
@@ -445,8 +448,40 @@ def test_a_wrong_file_is_explained(staff: Client) -> None:
         ({"carried_file": "made-up:by:me"}, "Choose a file."),
         ({"file": SimpleUploadedFile("book.json", b"{}")}, "A price book lists at least one price."),
         ({"file": SimpleUploadedFile("book.csv", b"\xff\xfe")}, "not text in UTF-8"),
+        ({"file": SimpleUploadedFile("book.csv", b"")}, "The submitted file is empty."),
     ):
         answer = staff.post(url, {**sent, "import": "1"})
         assert answer.status_code == 200
         assert complaint in answer.content.decode()
+    assert "Choose a file." not in answer.content.decode()  # One was chosen, but it is empty.
     assert not PriceBook.objects.exists()
+
+
+def test_what_is_wrong_with_a_typed_field_stands_beside_it(staff: Client) -> None:
+    catalog = b"InstanceType,AcceleratorCount,Price,Region\nm,1,2.5,eu\n"
+
+    answer = staff.post(
+        reverse("admin:pricing_import"),
+        {"file": SimpleUploadedFile("book.csv", catalog), "currency": "ZZZ", "preview": "1"},
+    )
+
+    assert answer.context["form"].errors == {
+        "name": ["The price book needs a name."],
+        "currency": ["“ZZZ” is no ISO 4217 currency."],
+    }
+
+
+def test_an_override_that_would_begin_too_early_is_told_when_the_newest_does(
+    staff: Client, published: PriceBookVersion
+) -> None:
+    lab = build.organization("lab")
+    url = reverse("admin:pricing_priceoverride_add")
+    newest = {"organization": str(lab.pk), **OVERRIDE, "percent": "-20"}
+    assert staff.post(url, newest).status_code == 302
+
+    answer = staff.post(url, newest, follow=True)
+
+    begins = PriceOverride.objects.get().effective_from
+    assert f"−20 % applies from {begins:%-d %b %Y, %H:%M} UTC; a new one begins after that." in (
+        answer.content.decode()
+    )

@@ -83,7 +83,7 @@ def test_the_catalog_is_imported_as_it_is_and_again_changes_nothing() -> None:
     # 17 rows, 8 of them with a spot price.
     assert before["Price"] == 25
     assert "Nebius v1: a draft with 25 prices." in first
-    assert "Nebius v1: published, in force from 2025-12-01T00:00:00+00:00." in first
+    assert "Nebius v1: published, in force from 1 Dec 2025, 00:00 UTC." in first
     assert second == "Nothing changed: Nebius v1 has exactly these prices.\n"
 
 
@@ -118,7 +118,7 @@ def test_a_draft_is_published_by_importing_it_again() -> None:
         VersionState.PUBLISHED,
         datetime(1970, 1, 1, tzinfo=UTC),
     )
-    assert out == "Nebius v1: published, in force from 1970-01-01T00:00:00+00:00.\n"
+    assert out == "Nebius v1: published, in force from 1 Jan 1970, 00:00 UTC.\n"
 
 
 def test_quotients_are_rounded_half_up_and_named(csv: Any) -> None:
@@ -428,7 +428,7 @@ def test_a_date_that_is_refused_names_the_reason(book: Any) -> None:
 
     for moment, reason in (
         ("2026-02-01T00:30:00Z", "whole UTC hours"),
-        ("2026-01-01T00:00:00Z", "Version 1 is in force from 2026-01-01"),
+        ("2026-01-01T00:00:00Z", "Version 1 is in force from 1 Jan 2026, 00:00 UTC"),
     ):
         with pytest.raises(CommandError, match=reason):
             run(changed, "--publish", "--effective-from", moment)
@@ -496,11 +496,11 @@ def test_a_dry_run_prints_what_would_change_and_writes_nothing(tmp_path: Any, ca
 
     assert capsys.readouterr().out.splitlines() == [
         "Compared with Standard v1:",
-        "- gpu_hours · a100 · *: 1",
-        "+ gpu_hours · b200 · *: 5",
-        "~ gpu_hours · h100 · *: unit price 2.5 → 2 (-20.00 %)",
-        "~ gpu_hours · l40 · *: unit price 0 → 0.5",
-        "~ gpu_hours · v100 · *: price to 5 2 → 3 (+50.00 %)",
+        "- gpu_hours · a100 · *: 1.00",
+        "+ gpu_hours · b200 · *: 5.00",
+        "~ gpu_hours · h100 · *: unit price 2.50 → 2.00 (−20.00 %)",
+        "~ gpu_hours · l40 · *: unit price 0.00 → 0.50",
+        "~ gpu_hours · v100 · *: price to 5 2.00 → 3.00 (+50.00 %)",
         "1 added, 1 removed, 3 changed, 0 unchanged.",
     ]
     assert before == (PriceBookVersion.objects.count(), Sku.objects.count(), AuditEvent.objects.count())

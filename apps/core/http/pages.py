@@ -26,7 +26,8 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from apps.core.actor import Actor, ActorKind
-from apps.core.errors import DomainError, NotFound, PermissionDenied, StepUpRequired, ValidationFailed
+from apps.core.errors import DomainError, NotFound, PermissionDenied, StepUpRequired
+from apps.core.forms import add_refusal, in_words
 from apps.core.http.address import client_address
 from apps.core.http.sorting import RowOrder
 from apps.core.http.views import ANONYMOUS, PUBLIC, STEP_UP_LASTS, Access, OrganizationResolver, Rule
@@ -117,7 +118,7 @@ class Page(View):
         if self.request.method in SAFE_METHODS or isinstance(error, PermissionDenied):
             names = [f"refusals/{error.code}.html", "refusals/refused.html"]
             return self.render({"error": error}, template=names, status=error.http_status)
-        messages.error(self.request, _in_words(error))
+        messages.error(self.request, in_words(error))
         return HttpResponseRedirect(self.back_url())
 
     def done(self, message: str = "", *, to: str = "", undo: Undo | None = None) -> HttpResponse:
@@ -283,23 +284,6 @@ class FormMixin(_Mixed):
 def _only(value: str | Sequence[str]) -> str:
     """Return the one value of a widget; a choice of one is a list to Django."""
     return value if isinstance(value, str) else next(iter(value), "")
-
-
-def add_refusal(form: forms.Form, refusal: DomainError) -> None:
-    """Put a service's refusal where it belongs: beside the fields that it names, or above the form."""
-    if not isinstance(refusal, ValidationFailed) or not refusal.fields:
-        form.add_error(None, _in_words(refusal))
-        return
-    for problem in refusal.fields:
-        name = problem.path.partition(".")[0]
-        form.add_error(name if name in form.fields else None, problem.message)
-
-
-def _in_words(refusal: DomainError) -> str:
-    if isinstance(refusal, ValidationFailed) and refusal.fields:
-        return " ".join(dict.fromkeys(problem.message for problem in refusal.fields))
-    blockers = refusal.details.get("blockers", ())
-    return " ".join([str(refusal), *(blocker["message"] for blocker in blockers)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

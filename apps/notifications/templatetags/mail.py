@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django import template
-from django.utils.formats import date_format
+
+from apps.core.periods import moment_in_words
 
 register = template.Library()
 
@@ -13,5 +14,4 @@ register = template.Library()
 @register.filter
 def when(moment: str) -> str:
     """Return an ISO 8601 moment as a person reads it, such as `15 May 2026, 12:00 UTC`."""
-    at = datetime.fromisoformat(moment).astimezone(UTC)
-    return f"{date_format(at, 'j M Y, H:i')} UTC"
+    return moment_in_words(datetime.fromisoformat(moment))

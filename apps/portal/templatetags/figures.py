@@ -48,9 +48,31 @@ def meter(code: str) -> str:
 
 
 @register.filter
+def counted_unit(code: str) -> str:
+    """Return what is counted for a meter, in words: hours are sold, seconds are counted."""
+    known = {"gpu_hours": _("GPU-seconds"), "instance_hours": _("instance-seconds")}
+    return known.get(code) or meter(code)
+
+
+@register.filter
 def amount_exact(value: int | Decimal | str, currency: str) -> str:
-    """Return an amount with every digit that it has, at least the currency's minor units: for titles."""
-    return money.plain(_major(value), decimals_min=money.exponent(currency)).replace("-", MINUS)
+    """Return an amount with every digit that it has, at least the currency's minor units."""
+    return _every_digit(_major(value), money.exponent(currency))
+
+
+@register.filter
+def amount_fine(value: int | Decimal | str) -> str:
+    """Return an amount with six decimals, for columns where fractions of a minor unit add up.
+
+    value: micros when an int, major units when a Decimal or the text of one.
+    """
+    return _grouped(_major(value), 6)
+
+
+@register.filter
+def exactly(value: Decimal | int | str | None, decimals_min: int = 0) -> str:
+    """Return a quantity or a unit price with every digit that it has, at least so many decimals."""
+    return NOTHING if value is None else _every_digit(Decimal(value), decimals_min)
 
 
 @register.filter
@@ -100,6 +122,12 @@ def _when(at: datetime, now: datetime) -> str:
         return ngettext("%(count)d minute ago", "%(count)d minutes ago", minutes) % {"count": minutes}
     hours = seconds // 3600
     return ngettext("%(count)d hour ago", "%(count)d hours ago", hours) % {"count": hours}
+
+
+def _every_digit(value: Decimal, decimals_min: int) -> str:
+    whole, _point, fraction = money.plain(abs(value), decimals_min=decimals_min).partition(".")
+    digits = f"{int(whole):,}.{fraction}" if fraction else f"{int(whole):,}"
+    return f"{MINUS}{digits}" if value < 0 else digits
 
 
 def _grouped(value: Decimal, decimals: int) -> str:

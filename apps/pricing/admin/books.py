@@ -417,6 +417,7 @@ def _difference(before: PriceBookVersion | None, after: PriceBookVersion) -> dic
         "changes": changes[:CHANGES_SHOWN_MAX],
         "changes_left": max(0, len(changes) - CHANGES_SHOWN_MAX),
         "compared": True,
+        "currency": after.book.currency,
     }
 
 

@@ -56,6 +56,7 @@ def import_page(site: Any, request: HttpRequest) -> HttpResponse:
         "changes": changes[:CHANGES_SHOWN_MAX],
         "changes_left": max(0, len(changes) - CHANGES_SHOWN_MAX),
         "compared": preview is not None,
+        "currency": form.content.currency if preview else "",
         "carried": form.carried() if preview else "",
     }
     return TemplateResponse(request, "pricing/import.html", context)

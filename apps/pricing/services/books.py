@@ -18,7 +18,7 @@ from apps.core.actor import Actor
 from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.core.ids import uuid7
 from apps.core.money import is_currency
-from apps.core.periods import is_whole_hour
+from apps.core.periods import is_whole_hour, moment_in_words
 from apps.ledger.services import CurrencyMismatch
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
@@ -270,13 +270,10 @@ def assign_book(
     rows = BookAssignment.objects.filter(organization=organization)
     latest = rows.select_for_update(no_key=True).order_by("-effective_from").first()
     if latest is not None:
-        if effective_from <= latest.effective_from:
-            raise EffectiveDateRefused(_("An assignment begins after the one before it."))
+        check_after(str(latest.book), latest.effective_from, latest.effective_to, effective_from)
         if latest.effective_to is None:
             latest.effective_to = effective_from
             latest.save(update_fields=["effective_to"])
-        elif effective_from < latest.effective_to:
-            raise EffectiveDateRefused(_("An assignment begins after the one before it has ended."))
     assignment = BookAssignment.objects.create(
         organization=organization, book=book, effective_from=effective_from, created_at=now
     )
@@ -318,23 +315,37 @@ def check_effective_date(moment: datetime, *, rated_until: datetime | None) -> N
         raise EffectiveDateRefused(_("Prices change on whole UTC hours only."))
     if rated_until is not None and moment < rated_until:
         raise EffectiveDateRefused(
-            _("Usage until %s is already rated; a change cannot begin before.") % rated_until.isoformat(),
+            _("Usage until %s is already rated; a change cannot begin before.")
+            % moment_in_words(rated_until),
             rated_until=rated_until.isoformat(),
         )
+
+
+def check_after(name: str, begins: datetime, ends: datetime | None, effective_from: datetime) -> None:
+    """Raise EffectiveDateRefused for what would begin before the newest of its kind, or while that is in force.
+
+    begins, ends: of the newest, which this one's beginning ends where nothing else does.
+    """
+    if effective_from <= begins:
+        message = _("%(name)s applies from %(moment)s; a new one begins after that.")
+        raise EffectiveDateRefused(message % {"name": name, "moment": moment_in_words(begins)})
+    if ends is not None and effective_from < ends:
+        message = _("%(name)s applies until %(moment)s; a new one begins then or later.")
+        raise EffectiveDateRefused(message % {"name": name, "moment": moment_in_words(ends)})
 
 
 def _end_predecessor(predecessor: PriceBookVersion, effective_from: datetime) -> None:
     assert predecessor.effective_from is not None, "the database refuses a published version without a date"
     if effective_from <= predecessor.effective_from:
         message = _("Version %(number)d is in force from %(moment)s; the next one begins after that.")
-        facts = {"number": predecessor.number, "moment": predecessor.effective_from.isoformat()}
+        facts = {"number": predecessor.number, "moment": moment_in_words(predecessor.effective_from)}
         raise EffectiveDateRefused(message % facts)
     if predecessor.effective_to is None:
         predecessor.effective_to = effective_from
         predecessor.save(update_fields=["effective_to"])
     elif effective_from < predecessor.effective_to:
-        message = _("Version %(number)d is in force until %(moment)s.")
-        facts = {"number": predecessor.number, "moment": predecessor.effective_to.isoformat()}
+        message = _("Version %(number)d is in force until %(moment)s; the next one begins then or later.")
+        facts = {"number": predecessor.number, "moment": moment_in_words(predecessor.effective_to)}
         raise EffectiveDateRefused(message % facts)
 
 

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from apps.core.actor import Actor
+from apps.core.periods import moment_in_words
 from apps.ledger.services import CurrencyMismatch
 from apps.pricing.diffs import Change, compare
 from apps.pricing.files import BookContent
@@ -88,7 +89,7 @@ def import_price_book(
         start = effective_from or version.effective_from or _first_date(book)
         version = publish_version(actor=actor, version=version, effective_from=start, now=now)
         changed = True
-        facts = {"version": version, "moment": start.isoformat()}
+        facts = {"version": version, "moment": moment_in_words(start)}
         messages.append(_("%(version)s: published, in force from %(moment)s.") % facts)
     if not changed:
         messages.append(_("Nothing changed: %(version)s has exactly these prices.") % {"version": version})
@@ -108,6 +109,16 @@ class Preview:
     unchanged: int
     notes: tuple[str, ...]
 
+    def sums(self) -> str:
+        """Return in a sentence how many rows change how."""
+        counts = Counter(change.kind for change in self.changes)
+        return _("%(added)d added, %(removed)d removed, %(changed)d changed, %(unchanged)d unchanged.") % {
+            "added": counts["added"],
+            "removed": counts["removed"],
+            "changed": counts["changed"],
+            "unchanged": self.unchanged,
+        }
+
     def lines(self) -> Iterator[str]:
         """Yield the preview as lines of text."""
         yield from self.notes
@@ -116,13 +127,7 @@ class Preview:
         else:
             yield _("Compared with %s:") % self.against
         yield from (str(change) for change in self.changes)
-        counts = Counter(change.kind for change in self.changes)
-        yield _("%(added)d added, %(removed)d removed, %(changed)d changed, %(unchanged)d unchanged.") % {
-            "added": counts["added"],
-            "removed": counts["removed"],
-            "changed": counts["changed"],
-            "unchanged": self.unchanged,
-        }
+        yield self.sums()
         if self.repeats is not None:
             yield _("%s has exactly these prices: importing them would make no new version.") % self.repeats
 

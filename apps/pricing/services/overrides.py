@@ -13,12 +13,19 @@ from apps.audit import services as audit
 from apps.core.actor import Actor
 from apps.core.errors import FieldError, ValidationFailed
 from apps.core.money import EXACT, plain
+from apps.core.periods import moment_in_words
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.pricing import selectors
 from apps.pricing.models import PERCENT_MAX, PriceOverride
 from apps.pricing.rows import PriceRow, row_of
-from apps.pricing.services.books import EffectiveDateRefused, check_codes, check_effective_date, rated_until
+from apps.pricing.services.books import (
+    EffectiveDateRefused,
+    check_after,
+    check_codes,
+    check_effective_date,
+    rated_until,
+)
 
 PERCENT_DECIMALS = 4
 
@@ -82,7 +89,8 @@ def end_override(
     selectors.exclude_charging()
     override = PriceOverride.objects.select_for_update(no_key=True).get(pk=override.pk)
     if override.effective_to is not None:
-        raise EffectiveDateRefused(_("This override ends at %s already.") % override.effective_to.isoformat())
+        ends = moment_in_words(override.effective_to)
+        raise EffectiveDateRefused(_("This override ends at %s already.") % ends)
     check_effective_date(effective_to, rated_until=rated_until(organization_id=override.organization_id))
     if effective_to <= override.effective_from:
         raise EffectiveDateRefused(_("An override ends after it begins."))
@@ -113,7 +121,10 @@ def _override(
     )
     latest = same_target.select_for_update(no_key=True).order_by("-effective_from").first()
     if latest is not None:
-        _end_latest(latest, effective_from)
+        check_after(str(latest), latest.effective_from, latest.effective_to, effective_from)
+        if latest.effective_to is None:
+            latest.effective_to = effective_from
+            latest.save(update_fields=["effective_to"])
         if latest.effective_to == effective_from and _terms(latest) == _terms(override):
             override.key_id = latest.key_id
     override.organization = organization
@@ -127,16 +138,6 @@ def _override(
     audit.record(actor=actor, action="price_override.created", target=override, diff=diff)
     _publish("pricing.override_created", override, now)
     return override
-
-
-def _end_latest(latest: PriceOverride, effective_from: datetime) -> None:
-    if effective_from <= latest.effective_from:
-        raise EffectiveDateRefused(_("An override begins after the one before it."))
-    if latest.effective_to is None:
-        latest.effective_to = effective_from
-        latest.save(update_fields=["effective_to"])
-    elif effective_from < latest.effective_to:
-        raise EffectiveDateRefused(_("An override begins after the one before it has ended."))
 
 
 def _terms(override: PriceOverride) -> tuple[str, Decimal | None, PriceRow | None]:
