@@ -8,10 +8,11 @@ from django.utils.translation import gettext_lazy as _
 from django_filters import rest_framework as filters
 
 from apps.audit.models import ACTOR_KINDS, AuditEvent, AuditEventQuerySet
+from apps.core.http.filters import MomentFilter
 
 _MOMENTS = {
-    "from": filters.IsoDateTimeFilter(field_name="occurred_at", lookup_expr="gte"),
-    "to": filters.IsoDateTimeFilter(field_name="occurred_at", lookup_expr="lt"),
+    "from": MomentFilter(field_name="occurred_at", lookup_expr="gte"),
+    "to": MomentFilter(field_name="occurred_at", lookup_expr="lt"),
 }
 
 
@@ -30,8 +31,8 @@ class AuditEventFilters(
     target_type = filters.CharFilter(label=_("such as organizations.invite"))
     credential = filters.UUIDFilter(field_name="credential_id")
     correlation_id = filters.CharFilter()
-    created_from = filters.IsoDateTimeFilter(field_name="occurred_at", lookup_expr="gte")
-    created_to = filters.IsoDateTimeFilter(field_name="occurred_at", lookup_expr="lt")
+    created_from = MomentFilter(field_name="occurred_at", lookup_expr="gte")
+    created_to = MomentFilter(field_name="occurred_at", lookup_expr="lt")
 
     def filter_actor(self, queryset: AuditEventQuerySet, _name: str, value: str) -> AuditEventQuerySet:
         try:

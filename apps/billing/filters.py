@@ -7,7 +7,7 @@ from django_filters import rest_framework as filters
 
 from apps.billing import statements
 from apps.billing.models import Budget, ChargeHour, CreditLot, Hold, HoldQuerySet, Pot
-from apps.core.http.filters import CreatedFilterSet
+from apps.core.http.filters import CreatedFilterSet, MomentFilter
 from apps.ledger.selectors import TransferQuerySet
 from apps.metering.models import ResourceQuerySet
 
@@ -19,8 +19,8 @@ class TransactionFilters(CreatedFilterSet):
         method="filter_pot",
         label="paid, promo or receivable",
     )
-    occurred_from = filters.IsoDateTimeFilter(field_name="occurred_at", lookup_expr="gte")
-    occurred_to = filters.IsoDateTimeFilter(field_name="occurred_at", lookup_expr="lt")
+    occurred_from = MomentFilter(field_name="occurred_at", lookup_expr="gte")
+    occurred_to = MomentFilter(field_name="occurred_at", lookup_expr="lt")
 
     def filter_pot(self, queryset: TransferQuerySet, _name: str, value: str) -> TransferQuerySet:
         return queryset.in_pot(value)
@@ -69,8 +69,8 @@ class ResourceFilters(filters.FilterSet):
 
 
 class BillingRecordFilters(filters.FilterSet):
-    hour_from = filters.IsoDateTimeFilter(field_name="hour", lookup_expr="gte")
-    hour_to = filters.IsoDateTimeFilter(field_name="hour", lookup_expr="lt")
+    hour_from = MomentFilter(field_name="hour", lookup_expr="gte")
+    hour_to = MomentFilter(field_name="hour", lookup_expr="lt")
     period = filters.CharFilter(field_name="key__period__label")
     meter = filters.CharFilter(field_name="key__meter")
     sku = filters.CharFilter(field_name="key__sku")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 from django.db.models import QuerySet
-from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.dateparse import parse_date
 from django.utils.translation import gettext as _
 
 from apps.billing import charging
@@ -25,6 +25,7 @@ from apps.billing.models import ChargeHour
 from apps.core import money, periods
 from apps.core.actor import Actor
 from apps.core.errors import InvalidRequest, NotFound
+from apps.core.moments import day_begins, parse_moment
 from apps.metering import selectors as metering
 from apps.metering.models import Resource, ResourceQuerySet
 from apps.organizations.models import Organization, Project
@@ -95,7 +96,7 @@ class UsageQuery:
                 _("`group_by` takes %(groups)s, comma-separated.") % {"groups": ", ".join(GROUPS)},
                 parameter="group_by",
             )
-        interval = parameters.get("interval") or None
+        interval = parameters.get("interval")
         if interval is not None and interval not in INTERVALS:
             raise InvalidRequest(_("`interval` is hour, day or month."), parameter="interval")
         this_month = periods.month_start(periods.label_of(now, zone), zone)
@@ -361,13 +362,8 @@ def _bound(parameters: Mapping[str, str], name: str, zone: str) -> datetime | No
         return None
     try:
         if (date := parse_date(text)) is not None:
-            return datetime.combine(date, time.min, ZoneInfo(zone)).astimezone(UTC)
-        moment = parse_datetime(text)
+            return day_begins(date, ZoneInfo(zone))
+        return parse_moment(text)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidRequest(
-            _("`%(name)s` is a date, or a moment such as 2026-05-01T00:00:00Z.") % {"name": name},
-            parameter=name,
-        )
-    return moment
+        message = _("`%(name)s` is a date, or a moment such as 2026-05-01T00:00:00Z.") % {"name": name}
+        raise InvalidRequest(message, parameter=name) from None

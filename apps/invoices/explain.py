@@ -10,13 +10,13 @@ from fractions import Fraction
 from typing import Any, Self
 from uuid import UUID
 
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from apps.billing.models import Burn, ChargeHour
 from apps.core import money
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.http.pagination import page_of
+from apps.core.moments import parse_moment
 from apps.invoices import selectors
 from apps.invoices.models import DocumentKind, Invoice, InvoiceLine, LineKind
 from apps.invoices.selectors import Told
@@ -41,14 +41,14 @@ class Wanted:
         """Return what a query string asks for, or raise InvalidRequest."""
         line, hour = parameters.get("line"), parameters.get("hour")
         try:
-            line_id = UUID(line) if line else None
+            line_id = None if line is None else UUID(line)
         except ValueError:
             raise InvalidRequest(_("`line` is the id of a line."), parameter="line") from None
         try:
-            moment = parse_datetime(hour) if hour else None
-        except ValueError:  # Well formed, but no day of any calendar.
+            moment = None if hour is None else parse_moment(hour)
+        except ValueError:
             moment = None
-        if hour and (moment is None or moment.tzinfo is None or line_id is None):
+        if hour is not None and (moment is None or line_id is None):
             raise InvalidRequest(
                 _("`hour` is a moment such as 2026-05-01T00:00:00Z, together with `line`."), parameter="hour"
             )

@@ -12,10 +12,10 @@ from decimal import Decimal
 from json.decoder import WHITESPACE  # type: ignore[attr-defined]  # Not in its stub.
 from typing import Any
 
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from apps.core.errors import FieldError, ValidationFailed
+from apps.core.moments import parse_moment
 from apps.core.money import EXACT, is_currency, plain
 from apps.pricing.models import ANY, PRICE_LIMIT
 from apps.pricing.rows import PriceRow, is_code, read_decimal, read_row, round_price
@@ -319,10 +319,9 @@ def _check_head(name: str, currency: str) -> list[FieldError]:
 
 def _moment(value: object) -> datetime | None:
     try:
-        moment = parse_datetime(value) if isinstance(value, str) else None
+        return parse_moment(value) if isinstance(value, str) else None
     except ValueError:
         return None
-    return moment if moment is not None and moment.tzinfo is not None else None
 
 
 def _text(value: object) -> str:

@@ -283,6 +283,54 @@ def test_numbers_come_in_and_go_out_exactly(client):
     }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e3",
+        "1_000",
+        "١٢",
+        "NaN",
+        "-Infinity",
+        " 5",
+        "5 ",
+        "+5",
+        ".5",
+        "5.",
+        "",
+        "-",
+        "0x1",
+        "1,5",
+        "5" * 2000,
+    ],
+)
+def test_a_decimal_is_written_in_plain_digits(client, text):
+    answer = client.post(ECHO, {"name": "x", "items": [{"quantity": text}]})
+
+    assert answer.status_code == 422
+    assert [row["path"] for row in answer.json()["details"]["fields"]] == ["items.0.quantity"]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-05-15T12:00:00+14:00", "2026-05-14T22:00:00Z"),
+        ("2026-05-15T12:00:00+23:59", "2026-05-14T12:01:00Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59-12:00", None),
+        ("2026-06-30T23:59:60Z", None),
+        ("2026-05-15T24:00:01Z", None),
+        ("2026-05-15T12:00:00", None),
+        ("2026-05-15", None),
+    ],
+)
+def test_a_moment_comes_in_with_its_offset_and_exists(client, text, moment):
+    answer = client.post(ECHO, {"name": "x", "at": text})
+
+    assert answer.json().get("at") == moment
+    assert answer.status_code == (200 if moment else 422)
+
+
 @pytest.mark.parametrize("sent", ["x" * 129, "with space", "ü", "a\tb", ""])
 def test_a_correlation_id_that_cannot_be_one_is_replaced(client, sent):
     answer = client.get(ECHO, HTTP_X_CORRELATION_ID=sent)

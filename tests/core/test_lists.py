@@ -22,6 +22,7 @@ from tests import build
 
 class ProjectFilters(CreatedFilterSet):
     slug = filters.CharFilter()
+    archived = filters.BooleanFilter(field_name="archived_at", lookup_expr="isnull", exclude=True)
 
 
 class ProjectOutput(serializers.Serializer):
@@ -135,6 +136,10 @@ def test_filters_are_half_open(client, organization):
 
     assert slugs(created_from="2026-05-15T12:01:00Z", created_to="2026-05-15T12:03:00Z") == ["p2", "p1"]
     assert slugs(created_from="2026-05-15T14:01:00+02:00", slug="p3") == ["p3"]
+    # PostgreSQL would not read such an offset.
+    assert slugs(created_from="2026-05-16T08:01:00+20:00", slug="p3") == ["p3"]
+    assert slugs(archived="False", slug="p3") == ["p3"]
+    assert slugs(archived="true") == []
 
 
 @pytest.mark.parametrize(
@@ -153,6 +158,16 @@ def test_filters_are_half_open(client, organization):
         {"sort": "--name"},
         {"creatd_from": "2026-05-15T12:01:00Z"},
         {"created_from": "yesterday"},
+        {"created_from": "0001-01-01T00:00:00+14:00"},
+        {"created_to": "9999-12-31T23:59:59-12:00"},
+        {"created_to": ""},
+        {"created_to": " "},
+        {"slug": ""},
+        {"archived": ""},
+        {"archived": "yes"},
+        {"archived": "2"},
+        {"limit": ""},
+        {"sort": ""},
     ],
 )
 def test_what_is_not_understood_is_refused(client, query):
