@@ -381,6 +381,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,  # The bodies of changes say themselves what must be there.
     "PREPROCESSING_HOOKS": ["apps.core.http.openapi.keep_canonical_paths"],
     "POSTPROCESSING_HOOKS": ["apps.core.http.openapi.document_errors"],
     "AUTHENTICATION_WHITELIST": ["apps.credentials.authentication.CredentialAuthentication"],

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import BigIntegerField, Case, Count, F, Min, Q, Sum, Value, When
 from django.db.models.functions import TruncDay, TruncMonth
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import money
 from apps.core.errors import InvalidRequest
+from apps.core.moments import parse_moment
 from apps.core.periods import month_start, next_label, previous_label
 from apps.ledger.selectors import AccountKind, Transfer, transfers_of
 from apps.ledger.services import TransferKind
@@ -232,11 +232,7 @@ def _moment(parameters: Mapping[str, str], name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = parse_datetime(text)
-    except ValueError:  # Well formed, but no day of any calendar.
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidRequest(
-            _now("`%(name)s` is a moment such as 2026-05-01T00:00:00Z.") % {"name": name}, parameter=name
-        )
-    return moment
+        return parse_moment(text)
+    except ValueError:
+        message = _now("`%(name)s` is a moment such as 2026-05-01T00:00:00Z.") % {"name": name}
+        raise InvalidRequest(message, parameter=name) from None

@@ -110,6 +110,7 @@ class AttemptMixin(IdempotentMixin):
     """
 
     idempotency_required = True
+    refusals = frozenset({402, 502, 504})
 
     def _handle_once(self, handler: Handler, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return handler(request, *args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -16,10 +16,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core.http.filters import CreatedFilterSet, refuse_unknown_parameters
+from apps.core.http.openapi import Schema
 from apps.core.http.views import ListView, OrganizationView
 from apps.core.permissions import Permission
 from apps.invoices import explain, selectors
-from apps.invoices.files import document_answer, focus_answer
+from apps.invoices.files import FORMATS, document_answer, focus_answer
 from apps.invoices.models import NOTE_KINDS, Invoice, InvoiceLine, InvoiceState, TaxCategory
 
 
@@ -178,13 +179,23 @@ class CreditNoteDetail(OrganizationView):
         )
 
 
+class FileSchema(Schema):
+    """Describes a document's file by its format."""
+
+    def get_response_serializers(self) -> Any:
+        media_type = FORMATS[cast("DocumentFile", self.view).file_format].partition(";")[0]
+        kind = OpenApiTypes.OBJECT if media_type == "application/json" else OpenApiTypes.BINARY
+        return {(200, media_type): kind}
+
+
 class DocumentFile(OrganizationView):
     """A final invoice or credit note as a file: PDF/A-3 with the e-invoice inside, that alone, CSV or JSON."""
 
+    schema = FileSchema()
     permission = Permission.BILLING_READ
+    refusals = frozenset({409})
     file_format = "pdf"
 
-    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
     def get(self, request: Request, **path: Any) -> HttpResponse:
         refuse_unknown_parameters(request, set())
         document = selectors.document_by_id(self.actor, path["invoice_id"])

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from apps.core.errors import NotFound
 from apps.core.http.filters import CreatedFilterSet, refuse_unknown_parameters
+from apps.core.http.pagination import whole_list, whole_list_of
 from apps.core.http.serializers import Input
 from apps.core.http.views import PUBLIC, ApiView, ListMixin, OrganizationView, Request
 from apps.core.money import plain
@@ -116,12 +117,12 @@ class QuotaList(OrganizationView):
 
     permission = Permission.QUOTAS_READ
 
-    @extend_schema(responses=QuotaOutput(many=True))
+    @extend_schema(responses=whole_list_of(QuotaOutput))
     def get(self, request: Request, **_path: Any) -> Response:
         """Return every limit with its use; GPUs at once are those of the last tick."""
         refuse_unknown_parameters(request, set())
         found = selectors.uses(organization_id=self.organization_id, now=timezone.now())
-        return Response({"data": [_quota_row(row) for row in found], "has_more": False, "next_cursor": None})
+        return whole_list([_quota_row(row) for row in found])
 
 
 def _quota_row(use: QuotaUse) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from apps.billing.filters import BillingRecordFilters, CreditFilters, ResourceFi
 from apps.billing.models import ChargeHour, CreditLot
 from apps.core import money
 from apps.core.http.filters import refuse_unknown_parameters
+from apps.core.http.pagination import whole_list, whole_list_of
 from apps.core.http.views import ListView, OrganizationView
 from apps.core.permissions import Permission
 from apps.ledger.selectors import TransferQuerySet, transfers_of
@@ -109,11 +110,11 @@ class TransactionAggregate(OrganizationView):
             OpenApiParameter("occurred_from", str),
             OpenApiParameter("occurred_to", str),
         ],
-        responses=AggregateOutput(many=True),
+        responses=whole_list_of(AggregateOutput),
     )
     def get(self, request: Request, **_path: str) -> Response:
         rows = statements.aggregate(self.organization, statements.AggregateQuery.parse(request.query_params))
-        return Response({"data": rows, "has_more": False, "next_cursor": None})
+        return whole_list(rows)
 
 
 class CreditOutput(serializers.Serializer[Any]):
@@ -178,14 +179,14 @@ class UsageView(OrganizationView):
             OpenApiParameter("group_by", str, description="Comma-separated: " + ", ".join(usage.GROUPS)),
             OpenApiParameter("interval", str, enum=usage.INTERVALS),
         ],
-        responses=UsageOutput(many=True),
+        responses=whole_list_of(UsageOutput),
     )
     def get(self, request: Request, **_path: str) -> Response:
         query = usage.UsageQuery.parse(
             request.query_params, zone=self.organization.timezone, now=timezone.now()
         )
         rows = usage.usage_with_amounts(self.organization, query, now=timezone.now())
-        return Response({"data": rows, "has_more": False, "next_cursor": None})
+        return whole_list(rows)
 
 
 class ResourceOutput(serializers.Serializer[Any]):

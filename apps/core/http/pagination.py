@@ -9,6 +9,8 @@ from typing import Any
 from django.core import signing
 from django.db.models import Model, Q, QuerySet
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import inline_serializer
+from rest_framework import serializers
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -90,6 +92,23 @@ class OffsetOrCursorPagination(CursorPagination):
         return [*super().get_schema_operation_parameters(view), _parameter("offset", offset)]
 
 
+def whole_list(rows: Sequence[Any]) -> Response:
+    """Answer with a list that is short by its nature, in the envelope of those that have pages."""
+    return Response({"data": rows, "has_more": False, "next_cursor": None})
+
+
+def whole_list_of(row: type[serializers.Serializer[Any]]) -> serializers.Serializer[Any]:
+    """Describe the answer of `whole_list` for the OpenAPI document."""
+    return inline_serializer(
+        f"{row.__name__.removesuffix('Output')}List",
+        {
+            "data": row(many=True),
+            "has_more": serializers.BooleanField(),
+            "next_cursor": serializers.CharField(allow_null=True),
+        },
+    )
+
+
 def page_of(
     queryset: QuerySet[Any], parameters: Mapping[str, str], order: Sequence[str]
 ) -> tuple[list[Any], str | None]:
@@ -107,7 +126,7 @@ def page_of(
 def sort_order(request: Request, view: Any) -> tuple[str, ...]:
     """Return the order that `sort` asks for, or the view's own."""
     wanted = request.query_params.get("sort")
-    if not wanted:
+    if wanted is None:
         return tuple(view.ordering)
     order = view.sortable.get(wanted.removeprefix("-"))
     if order is None:
@@ -118,7 +137,7 @@ def sort_order(request: Request, view: Any) -> tuple[str, ...]:
 
 
 def _limit(parameters: Mapping[str, str]) -> int:
-    text = parameters.get("limit") or str(LIMIT_DEFAULT)
+    text = parameters.get("limit", str(LIMIT_DEFAULT))
     limit = int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else 0
     if not 1 <= limit <= LIMIT_MAX:
         raise InvalidRequest(_("`limit` is a number from 1 to 100."), parameter="limit")

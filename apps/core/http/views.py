@@ -105,12 +105,14 @@ class ApiView(APIView):
     people_only: methods that no key or integration may use, whatever its scopes.
     step_up: methods for which a person must have proved themselves within ten minutes; keys need not.
     rate_class: which rate counts the requests.
+    refusals: statuses of errors that only this view answers with, for the OpenAPI document.
     """
 
     permission: ClassVar[Rule | Mapping[str, Rule]]
     people_only: ClassVar[frozenset[str]] = frozenset()
     step_up: ClassVar[frozenset[str]] = frozenset()
     rate_class: ClassVar[RateClass] = RateClass.PLAN
+    refusals: ClassVar[frozenset[int]] = frozenset()
 
     request: Request
     actor: Actor
