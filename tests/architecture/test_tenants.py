@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,19 @@ from uuid import UUID, uuid4
 import pytest
 import yaml
 from django.conf import settings
-from django.utils import timezone
 
 from apps.audit.models import AuditEvent
-from apps.billing.models import Budget, ChargeHour, Hold
 from apps.core.permissions import Permission, Role
-from apps.credentials.models import ApiKey, TokenFamily
+from apps.credentials.models import ApiKey
 from apps.identity.models import User
-from apps.invoices import services as invoices
-from apps.invoices.models import InvoiceLine
-from apps.organizations import services as organizations
 from apps.organizations.models import Membership, Organization
-from apps.payments.models import Payment, PaymentKind, PaymentMethod
-from apps.quotas import services as quotas
 from tests import build
+from tests.architecture.tenant import APRIL, furnish
 from tests.architecture.test_pages import PAGES
 from tests.architecture.test_routes import API, sample
 
 pytestmark = pytest.mark.django_db
 NOBODY = "0190c9a0-0000-7000-8000-000000000000"
-APRIL = datetime(2026, 4, 10, tzinfo=UTC)
 ZEBRA = "zebra"
 
 # Filters that name nothing of a tenant's own: kinds, states, moments, and the catalogue that all share.
@@ -47,81 +39,7 @@ PLAIN_FILTERS = {
 @pytest.fixture
 def foreign() -> dict[str, str]:
     """Give another tenant one of everything; return what names each, by the names that paths and filters use."""
-    build.seller()
-    build.price_book({"unit_price": "10"}, currency="EUR")
-    zebra = build.organization(ZEBRA, name="Zebra Ltd", currency="EUR", now=APRIL)
-    build.billing_profile(zebra, legal_name="Zebra Ltd", country="DE")
-    owner = build.member(zebra, Role.OWNER, user=build.user("owner@zebra.example"))
-    project = build.project(zebra, "stripes")
-    build.api_key(zebra, ["usage.read"], name="zebra key", actor=build.user_actor(owner, zebra))
-    key = ApiKey.objects.get(organization=zebra)
-    build.tokens(owner)
-    build.usage(zebra, APRIL, APRIL + timedelta(hours=1), project="stripes", subject="zebra-run")
-    invoice = build.closed(zebra, "2026-04").invoice
-    note = invoices.credit_invoice(
-        actor=build.actor(), invoice=invoice, reason="zebra", amount_minor=100, now=build.NOW
-    )
-    build.credit(zebra, "500")
-    build.hold(zebra, "zebra-allocation", "1", source="zebra-source")
-    build.budget(zebra, "10", name="Zebra budget")
-    invite = organizations.invite(
-        actor=build.user_actor(owner, zebra),
-        organization=zebra,
-        email="guest@zebra.example",
-        role=Role.VIEWER,
-        now=timezone.now(),
-    )
-    asked = quotas.request_quota(
-        actor=build.user_actor(owner, zebra),
-        organization=zebra,
-        quota="members",
-        requested=25,
-        reason="zebra",
-        now=timezone.now(),
-    )
-    card = PaymentMethod.objects.create(
-        organization=zebra, method_id="pm_zebra", brand="visa", last4="4242", created_at=build.NOW
-    )
-    payment = Payment.objects.create(
-        organization=zebra,
-        kind=PaymentKind.TOP_UP,
-        amount_minor=100,
-        currency="EUR",
-        started_by="owner@zebra.example",
-        created_at=build.NOW,
-    )
-    client = build.person_client(owner, X_Correlation_Id="zebra-correlation")
-    assert client.post(f"/orgs/{ZEBRA}/projects", {"slug": "spots"}).status_code == 201
-    assert invoice.number
-    assert note.number
-    return {
-        "invoice_id": str(invoice.id),
-        "line_id": str(InvoiceLine.objects.filter(invoice=invoice)[0].id),
-        "method_id": str(card.id),
-        "payment_id": str(payment.id),
-        "invite_id": str(invite.id),
-        "key_id": str(key.id),
-        "budget_id": str(Budget.objects.get().id),
-        "hold_id": str(Hold.objects.get().id),
-        "member_id": str(Membership.objects.get(user=owner).id),
-        "project_id": str(project.id),
-        "request_id": str(asked.id),
-        "record_id": str(ChargeHour.objects.filter(organization_id=zebra.id)[0].id),
-        "login_id": str(TokenFamily.objects.get(user=owner).id),
-        "actor": str(owner.pk),
-        "credential": str(key.id),
-        "target": str(project.id),
-        "correlation_id": "zebra-correlation",
-        "corrects": str(invoice.id),
-        "number": invoice.number,
-        "slug": ZEBRA,
-        "project": "stripes",
-        "public_id": key.public_id,
-        "source": "zebra-source",
-        "subject": "zebra-allocation",
-        "email": "owner@zebra.example",
-        "organization": str(zebra.id),
-    }
+    return furnish(ZEBRA)[1]
 
 
 @pytest.fixture
