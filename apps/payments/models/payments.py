@@ -155,7 +155,7 @@ class Payment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(self.id)
+        return f"{self.amount:,f} {self.currency}, {self.get_kind_display()}"
 
     @property
     def amount(self) -> Decimal:

@@ -101,7 +101,7 @@ class Refund(models.Model):
         indexes = [models.Index(name="payments_refund_state", fields=["state", "created_at"])]
 
     def __str__(self) -> str:
-        return str(self.id)
+        return f"{self.amount:,f} {self.currency}, {self.get_destination_display()}"
 
     @property
     def amount(self) -> Decimal:
