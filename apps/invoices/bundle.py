@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
@@ -16,7 +18,7 @@ from django.db import connection
 from apps.billing.models import Burn, ChargeHour
 from apps.core import money
 from apps.core.spreadsheets import neutral
-from apps.invoices import selectors
+from apps.invoices import selectors, verifier
 from apps.invoices.models import Invoice, InvoiceLine
 from apps.pricing import selectors as pricing
 
@@ -35,8 +37,16 @@ USAGE_COLUMNS = (
 )
 
 
-def write_bundle(label: str, out: IO[bytes]) -> int:
-    """Write the bundle of a period label and return how many documents it has."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """How many documents were written, and the hash of the manifest: who knows it knows every byte of the bundle."""
+
+    documents: int
+    sha256: str
+
+
+def write_bundle(label: str, out: IO[bytes]) -> Bundle:
+    """Write the bundle of a period label and return what is in it."""
     documents: list[dict[str, Any]] = []
     keys: dict[UUID, None] = {}
     for invoice in (
@@ -49,13 +59,36 @@ def write_bundle(label: str, out: IO[bytes]) -> int:
         lines = list(invoice.lines.select_related("key").order_by("position"))
         documents.append(_document(invoice, lines))
         keys |= dict.fromkeys(line.key_id for line in lines)
+    files = {
+        "documents.json": json.dumps(documents, indent=1, ensure_ascii=False),
+        "hours.csv": _csv(HOUR_COLUMNS, _hours(list(keys))),
+        "usage.csv": _csv(USAGE_COLUMNS, _usage(list(keys))),
+        "burns.csv": _csv(BURN_COLUMNS, _burns(list(keys))),
+        "verify.py": Path(__file__).with_name("verifier.py").read_text(encoding="utf-8"),
+    }
+    manifest = manifest_of(label, [document["number"] for document in documents], files)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
-        bundle.writestr("documents.json", json.dumps(documents, indent=1, ensure_ascii=False))
-        bundle.writestr("hours.csv", _csv(HOUR_COLUMNS, _hours(list(keys))))
-        bundle.writestr("usage.csv", _csv(USAGE_COLUMNS, _usage(list(keys))))
-        bundle.writestr("burns.csv", _csv(BURN_COLUMNS, _burns(list(keys))))
-        bundle.write(Path(__file__).with_name("verifier.py"), "verify.py")
-    return len(documents)
+        bundle.writestr("manifest.json", manifest)
+        for name, content in files.items():
+            bundle.writestr(name, content)
+    return Bundle(documents=len(documents), sha256=_sha256(manifest))
+
+
+def manifest_of(label: str, numbers: Sequence[str | None], files: Mapping[str, str]) -> str:
+    """Return what says which documents and which files a bundle must have, each file with its rows and its hash."""
+    facts = {
+        "period": label,
+        "documents": list(numbers),
+        "files": {
+            name: {"rows": verifier.rows_in(name, content), "sha256": _sha256(content)}
+            for name, content in files.items()
+        },
+    }
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def _sha256(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:

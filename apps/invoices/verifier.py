@@ -3,26 +3,31 @@
 python verify.py bundle.zip
 
 A bundle is a zip file with `documents.json` and the tables `hours.csv`, `usage.csv` and `burns.csv`, as
-`export_invoices --bundle` writes it. From the prices and the hourly quantities each line's amount is computed anew with
-exact fractions and rounded half up once; discounts, taxes, sums, totals and what is due follow. Usage, amounts and
-payments of the hours are compared with each other. Prints what is wrong and ends with 1, or says how much was
-recomputed.
+`export_invoices --bundle` writes it, and `manifest.json`, which names the documents and the files with their rows and
+hashes. Nothing may be missing, added or changed; and since somebody could write all of it anew, whoever wrote the
+bundle can say the manifest's own hash, which is printed here. From the prices and the hourly quantities each line's
+amount is computed anew with exact fractions and rounded half up once; discounts, taxes, sums, totals and what is due
+follow. Usage, amounts and payments of the hours are compared with each other. Prints what is wrong and ends with 1, or
+says how much was recomputed.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import sys
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 SLOT = ("organization", "meter", "sku", "region", "hour")
 MICROS = 1_000_000
+MANIFEST = "manifest.json"
+NEEDED = ("documents.json", "hours.csv", "usage.csv", "burns.csv")
 
 
 def half_up(exact: Fraction) -> int:
@@ -195,10 +200,47 @@ def check_hours(
             yield f"{place}: charged {plain(charged)}, but its transfers paid {plain(paid.get(key, Fraction(0)))}"
 
 
+def rows_in(name: str, content: str) -> int | None:
+    """Return how many rows a file of the bundle has: documents, or rows of a table; None for a program."""
+    if name.endswith(".json"):
+        return len(json.loads(content))
+    return sum(1 for _row in csv.DictReader(io.StringIO(content))) if name.endswith(".csv") else None
+
+
+def check_manifest(bundle: zipfile.ZipFile, documents: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what of the bundle is missing, was added or was changed since its manifest was written."""
+    names = set(bundle.namelist())
+    if MANIFEST not in names:
+        yield f"{MANIFEST} is missing, so nobody can say whether all documents are here"
+        return
+    manifest = json.loads(bundle.read(MANIFEST))
+    files = manifest["files"]
+    for name in sorted(names - files.keys() - {MANIFEST}):
+        yield f"{name}: not in the manifest"
+    for name, facts in files.items():
+        if name not in names:
+            yield f"{name}: missing"
+            continue
+        content = bundle.read(name)
+        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+            yield f"{name}: changed since the bundle was written"
+        if facts["rows"] != (rows := rows_in(name, content.decode())):
+            yield f"{name}: {rows} rows, should be {facts['rows']}"
+    found = Counter(document["number"] for document in documents)
+    said = Counter(manifest["documents"])
+    for number in sorted((said - found).elements()):
+        yield f"{number}: in the manifest, but not among the documents"
+    for number in sorted((found - said).elements()):
+        yield f"{number}: among the documents, but not in the manifest"
+
+
 def check_bundle(bundle: zipfile.ZipFile) -> tuple[int, list[str]]:
     """Return how many documents were recomputed, and what is wrong."""
+    missing = [name for name in NEEDED if name not in bundle.namelist()]
+    if missing:
+        return 0, [f"{name}: missing" for name in missing]
     documents = json.loads(bundle.read("documents.json"))
-    wrong: list[str] = []
+    wrong = list(check_manifest(bundle, documents))
     hours: dict[str, list[dict[str, str]]] = defaultdict(list)
     slots: dict[tuple[str, ...], Fraction] = defaultdict(Fraction)
     for row in rows_of(bundle, "hours.csv"):
@@ -234,9 +276,12 @@ def main(arguments: list[str]) -> int:
         return 2
     with zipfile.ZipFile(arguments[0]) as bundle:
         documents, wrong = check_bundle(bundle)
+        manifest = hashlib.sha256(bundle.read(MANIFEST)).hexdigest() if MANIFEST in bundle.namelist() else ""
     for text in wrong:
         sys.stdout.write(f"WRONG {text}\n")
     sys.stdout.write(f"{documents} documents recomputed, {len(wrong)} differences.\n")
+    if manifest:
+        sys.stdout.write(f"SHA-256 of the manifest: {manifest}\n")
     return 1 if wrong else 0
 
 

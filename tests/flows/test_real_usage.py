@@ -111,7 +111,9 @@ def proves_itself(month: str, path: Path) -> None:
             for name, content in (files | {"documents.json": json.dumps(said).encode()}).items():
                 changed.writestr(name, content)
         with zipfile.ZipFile(path) as changed:
-            assert len(verifier.check_bundle(changed)[1]) == 1
+            wrong = verifier.check_bundle(changed)[1]
+        assert wrong[0] == "documents.json: changed since the bundle was written"
+        assert [text.startswith(f"{document['number']}: total ") for text in wrong[1:]] == [True]
         document["total"] = total
 
 

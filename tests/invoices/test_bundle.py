@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import subprocess
@@ -86,13 +87,30 @@ def check(path):
 
 
 def changed(path, change):
-    """Write the bundle again with its documents changed, and return its path."""
-    other = path.with_name("changed.zip")
-    with zipfile.ZipFile(path) as bundle, zipfile.ZipFile(other, "w") as copy:
-        documents = json.loads(bundle.read("documents.json"))
+    """Write the bundle again with its documents changed and a manifest that knows it, and return its path."""
+
+    def change_documents(files):
+        documents = json.loads(files["documents.json"])
         change(documents)
-        for name in bundle.namelist():
-            content = json.dumps(documents) if name == "documents.json" else bundle.read(name)
+        files["documents.json"] = json.dumps(documents)
+
+    return rewritten(path, change_documents)
+
+
+def rewritten(path, change, *, is_told=True):
+    """Write the bundle again with its files changed, and return its path. is_told: whether the manifest knows it."""
+    with zipfile.ZipFile(path) as old:
+        files = {name: old.read(name).decode() for name in old.namelist()}
+    change(files)
+    manifest = files.pop("manifest.json", None)
+    if is_told:
+        numbers = [document["number"] for document in json.loads(files["documents.json"])]
+        manifest = bundle.manifest_of(path.stem, numbers, files)
+    other = path.with_name("changed.zip")
+    with zipfile.ZipFile(other, "w") as copy:
+        for name, content in (
+            files.items() if manifest is None else {**files, "manifest.json": manifest}.items()
+        ):
             copy.writestr(name, content)
     return other
 
@@ -103,9 +121,11 @@ def test_the_program_in_the_bundle_accepts_it_alone(bundles, tmp_path):
             "burns.csv",
             "documents.json",
             "hours.csv",
+            "manifest.json",
             "usage.csv",
             "verify.py",
         ]
+        manifest = hashlib.sha256(bundle.read("manifest.json")).hexdigest()
         bundle.extract("verify.py", tmp_path)
 
     done = subprocess.run(
@@ -114,7 +134,8 @@ def test_the_program_in_the_bundle_accepts_it_alone(bundles, tmp_path):
     )  # fmt: skip
 
     # Three invoices, a cancellation, a credit note.
-    assert (done.returncode, done.stdout) == (0, "5 documents recomputed, 0 differences.\n")
+    said = f"5 documents recomputed, 0 differences.\nSHA-256 of the manifest: {manifest}\n"
+    assert (done.returncode, done.stdout) == (0, said)
     # Of May only what changed: the hours that came back, and the cancelled month anew.
     assert check(bundles["2026-05"]) == (2, [])
 
@@ -177,18 +198,67 @@ def test_a_changed_cent_and_a_removed_hour_of_usage_are_found(bundles):
 
 def changed_table(path, name, column, more):
     """Write the bundle again with the last row of a table changed, and return its path."""
-    other = path.with_name("table.zip")
-    with zipfile.ZipFile(path) as bundle, zipfile.ZipFile(other, "w") as copy:
-        for each in bundle.namelist():
-            content = bundle.read(each).decode()
-            if each == name:
-                rows = list(csv.reader(io.StringIO(content)))
-                cents(rows[-1], column, more)
-                out = io.StringIO()
-                csv.writer(out, lineterminator="\n").writerows(rows)
-                content = out.getvalue()
-            copy.writestr(each, content)
-    return other
+
+    def change(files):
+        rows = list(csv.reader(io.StringIO(files[name])))
+        cents(rows[-1], column, more)
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(rows)
+        files[name] = out.getvalue()
+
+    return rewritten(path, change)
+
+
+def without_its_last_document(files):
+    """Leave out the note, whose keys are on the lines of the invoice that it corrects too."""
+    *kept, gone = json.loads(files["documents.json"])
+    files["documents.json"] = json.dumps(kept)
+    return gone["number"]
+
+
+def without_its_last_row(files):
+    files["hours.csv"] = files["hours.csv"].rstrip("\n").rpartition("\n")[0] + "\n"
+
+
+def test_what_is_missing_added_or_changed_since_the_manifest_is_named(bundles):
+    path = bundles["2026-04"]
+    last = documents(path)[-1]["number"]
+    rows = {name: facts["rows"] for name, facts in manifest(path)["files"].items()}
+    assert manifest(path)["period"] == "2026-04"
+    assert manifest(path)["documents"] == [document["number"] for document in documents(path)]
+    assert (rows["documents.json"], rows["verify.py"]) == (5, None)
+
+    for change, expected in (
+        (
+            without_its_last_document,
+            [
+                "documents.json: changed since the bundle was written",
+                "documents.json: 4 rows, should be 5",
+                f"{last}: in the manifest, but not among the documents",
+            ],
+        ),
+        (
+            without_its_last_row,
+            [
+                "hours.csv: changed since the bundle was written",
+                f"hours.csv: {rows['hours.csv'] - 1} rows, should be {rows['hours.csv']}",
+            ],
+        ),
+        (lambda files: files.pop("verify.py"), ["verify.py: missing"]),
+        (lambda files: files.pop("hours.csv"), ["hours.csv: missing"]),
+        (lambda files: files.update({"more.csv": "a"}), ["more.csv: not in the manifest"]),
+        (
+            lambda files: files.pop("manifest.json"),
+            ["manifest.json is missing, so nobody can say whether all documents are here"],
+        ),
+    ):
+        texts = check(rewritten(path, change, is_told=False))[1]
+        assert texts[: len(expected)] == expected
+
+
+def manifest(path):
+    with zipfile.ZipFile(path) as bundle:
+        return json.loads(bundle.read("manifest.json"))
 
 
 def test_amounts_that_are_wrong_are_told_as_people_write_them(bundles):

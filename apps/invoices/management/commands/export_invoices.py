@@ -27,9 +27,12 @@ class Command(BaseCommand):
             raise CommandError(f"--period takes a month as YYYY-MM, not {period!r}.")
         if bundle is not None:
             with bundle.open("wb") as out:
-                documents = write_bundle(period, out)
+                written = write_bundle(period, out)
             self.stdout.write(
-                f"{documents} documents in {bundle}; unzip verify.py from it and run: python verify.py {bundle}"
+                f"{written.documents} documents in {bundle}; unzip verify.py from it and run: python verify.py {bundle}"
+            )
+            self.stdout.write(
+                f"SHA-256 of its manifest, which names every document and file: {written.sha256}"
             )
             return
         rows = export.final_invoices(period)
