@@ -85,6 +85,17 @@ def plain(amount: Decimal, *, decimals_min: int = 0) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
+def grouped(amount: Decimal, *, decimals_min: int = 0) -> str:
+    """Return a decimal as people read it, exactly: thousands apart, a true minus, at least so many decimals."""
+    whole, point, fraction = plain(abs(amount), decimals_min=decimals_min).partition(".")
+    return f"{'\N{MINUS SIGN}' if amount < 0 else ''}{int(whole):,}{point}{fraction}"
+
+
+def grouped_minor(minor: int, currency: str) -> str:
+    """Return minor units as people read them: major units with the currency's decimals, thousands apart."""
+    return grouped(from_minor(minor, currency), decimals_min=exponent(currency))
+
+
 def plain_micros(micros: int) -> str:
     """Return micros as a plain string of major units, exactly: at least two decimals, no zeros beyond them."""
     return plain(from_micros(micros), decimals_min=2)

@@ -21,7 +21,7 @@ from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError, ValidationFailed
 from apps.core.forms import add_refusal
 from apps.core.http.address import client_address
-from apps.core.money import from_minor, plain_micros
+from apps.core.money import from_micros, grouped, grouped_minor
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -122,8 +122,7 @@ def micros_column(field: str, description: StrOrPromise) -> Callable[[Any, Any],
 
 def grouped_micros(micros: int) -> str:
     """Return micros as major units with thousands separated and a true minus, exactly."""
-    whole, _point, fraction = plain_micros(abs(micros)).partition(".")
-    return f"{'\N{MINUS SIGN}' if micros < 0 else ''}{int(whole):,}.{fraction}"
+    return grouped(from_micros(micros), decimals_min=2)
 
 
 def _as_money(model: type[Model], name: Any) -> Any:
@@ -140,7 +139,7 @@ def _as_money(model: type[Model], name: Any) -> Any:
         if unit == "micros":
             return grouped_micros(value)
         currency = getattr(row, "currency", None) or row.organization.currency
-        return f"{from_minor(value, currency):,f} {currency}".replace("-", "\N{MINUS SIGN}")
+        return f"{grouped_minor(value, currency)} {currency}"
 
     column.__name__ = name
     return column

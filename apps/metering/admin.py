@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.money import plain
+from apps.core.money import grouped, plain
 from apps.core.staff import OrganizationLink, ReadOnlyAdmin, link_to, list_link
 from apps.metering import selectors
 from apps.metering.intervals import from_ms
@@ -76,7 +76,7 @@ class UsageEventAdmin(MeteringAdmin):
     @admin.display(description=_("Amount"))
     def amount(self, event: UsageEvent) -> str:
         if event.quantity is not None:
-            return f"{plain(event.quantity)} {event.meter}"
+            return f"{grouped(event.quantity)} {event.meter}"
         return "–" if event.gpus is None else f"{plain(event.gpus)} GPU"
 
 
@@ -161,7 +161,7 @@ class UsageHourAdmin(MeteringAdmin):
 
     @admin.display(description=_("Quantity"), ordering="quantity")
     def amount(self, row: UsageHour) -> str:
-        return plain(row.quantity)
+        return grouped(row.quantity)
 
 
 @admin.register(DirtyBatch)

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.errors import DomainError
-from apps.core.money import from_minor
+from apps.core.money import from_minor, grouped_minor
 from apps.core.staff import (
     OrganizationLink,
     ReadOnlyAdmin,
@@ -82,7 +82,7 @@ class _Staff(OrganizationLink, ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Amount"), ordering="amount_minor")
     def amount(self, row: Any) -> str:
-        return f"{from_minor(row.amount_minor, row.currency):,f} {row.currency}"
+        return f"{grouped_minor(row.amount_minor, row.currency)} {row.currency}"
 
 
 @admin.register(Payment)
@@ -99,7 +99,7 @@ class PaymentAdmin(_Staff):
 
     @admin.display(description=gettext_lazy("Settled"), ordering="settled_minor")
     def settled(self, payment: Payment) -> str:
-        return f"{from_minor(payment.settled_minor, payment.currency):,f}"
+        return grouped_minor(payment.settled_minor, payment.currency)
 
     @admin.display(description=gettext_lazy("Invoice"))
     def invoice_link(self, payment: Payment) -> SafeString | str:
@@ -146,7 +146,7 @@ class PaymentAdmin(_Staff):
             % {
                 "amount": self.amount(payment),
                 "organization": payment.organization,
-                "left": f"{from_minor(payments.refundable_minor(payment), payment.currency):,f}",
+                "left": grouped_minor(payments.refundable_minor(payment), payment.currency),
             },
         )
 
@@ -340,7 +340,7 @@ class CollectionAdmin(_Staff):
 
     @admin.display(description=gettext_lazy("Left to pay"))
     def outstanding(self, row: Collection) -> str:
-        return f"{from_minor(payments.outstanding_minor(row.invoice), row.invoice.currency):,f}"
+        return grouped_minor(payments.outstanding_minor(row.invoice), row.invoice.currency)
 
     @admin.display(description=gettext_lazy("Next step"))
     def step(self, row: Collection) -> SafeString | str:
@@ -359,18 +359,24 @@ class CollectionAdmin(_Staff):
         form = BankReceiptForm(request.POST or None)
 
         def step() -> str:
+            currency = row.invoice.currency
+            asked = from_minor(payments.outstanding_minor(row.invoice), currency)
             payments.record_bank_receipt(
                 actor=staff_actor(request), invoice_id=row.invoice_id, now=timezone.now(), **form.cleaned_data
             )
             left = payments.outstanding_minor(row.invoice)
-            if not left:
-                return _("Invoice %s is paid.") % row.invoice
-            amount = from_minor(left, row.invoice.currency)
-            return _("Recorded. %(amount)s %(currency)s are left to pay on %(invoice)s.") % {
-                "amount": f"{amount:,f}",
-                "currency": row.invoice.currency,
-                "invoice": row.invoice,
-            }
+            more = (form.cleaned_data["amount"] or asked) - asked
+            facts = {"currency": currency, "invoice": row.invoice}
+            if left:
+                message = _("Recorded. %(amount)s %(currency)s are left to pay on %(invoice)s.")
+                return message % {**facts, "amount": grouped_minor(left, currency)}
+            if more > 0:
+                message = _(
+                    "Invoice %(invoice)s is paid. The other %(amount)s %(currency)s go to what else is owed, "
+                    "then become credit."
+                )
+                return message % {**facts, "amount": f"{more:,f}"}
+            return _("Invoice %s is paid.") % row.invoice
 
         return take_step(
             self,

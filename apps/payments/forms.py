@@ -63,7 +63,9 @@ class StaffRefundForm(forms.Form):
 class BankReceiptForm(forms.Form):
     """What came to the bank for an invoice."""
 
-    amount = _amount(_("Amount"), _("All that is left to pay, unless you say less."), required=False)
+    amount = _amount(
+        _("Amount"), _("All that is left to pay, unless you say another amount."), required=False
+    )
     reference = forms.CharField(
         label=_("Reference"),
         help_text=_("The bank's reference of the transfer; it counts once."),

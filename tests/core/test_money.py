@@ -55,6 +55,25 @@ def test_decimals_are_written_plainly():
     assert f"{money.from_minor(5, 'KWD'):f} {money.from_minor(-105, 'USD'):f}" == "0.005 -1.05"
 
 
+@pytest.mark.parametrize(
+    ("amount", "decimals_min", "shown"),
+    [
+        ("295704000", 0, "295,704,000"),
+        ("-1234.5", 2, "−1,234.50"),
+        ("0", 2, "0.00"),
+        ("0.0000000004", 2, "0.0000000004"),
+    ],
+)
+def test_people_read_thousands_apart_and_a_true_minus(amount, decimals_min, shown):
+    assert money.grouped(Decimal(amount), decimals_min=decimals_min) == shown
+
+
+def test_minor_units_are_read_with_their_currencys_decimals():
+    assert money.grouped_minor(-123_450, "USD") == "−1,234.50"
+    assert money.grouped_minor(1_234, "JPY") == "1,234"
+    assert money.grouped_minor(1_234_500, "KWD") == "1,234.500"
+
+
 def test_counted_seconds_are_shown_in_hours_with_six_decimals():
     assert money.in_unit(Decimal(6582), 3600) == "1.828333"
     assert money.in_unit(Decimal("0.0018"), 3600) == "0.000001"

@@ -62,6 +62,18 @@ def test_an_invoice_is_listed_and_says_how_it_stands(client):
     assert "h100 eu · GPU-hours 2026-04 · 2.00 × 2.49 2026-04 2.00 2.49 4.98" in shown
 
 
+def test_an_open_invoice_is_paid_from_its_page_by_who_may(client, lab):
+    invoice = Invoice.objects.get()
+    path = f"/app/lab/invoices/{invoice.pk}"
+    payer = build.browser(build.member(lab, Role.BILLING))
+
+    assert f'href="{path}/pay"' in payer.get(path).text
+    assert payer.get(f"{path}/pay").status_code == 200
+    assert f'href="{path}/pay"' not in client.get(path).text
+    invoices.cancel_invoice(actor=build.actor(), invoice=invoice, reason="tests", now=NOW)
+    assert f'href="{path}/pay"' not in payer.get(path).text
+
+
 def test_a_line_leads_down_to_the_events(client):
     line = InvoiceLine.objects.get()
     path = f"/app/lab/invoices/{line.invoice_id}/lines/{line.pk}"

@@ -184,7 +184,8 @@ def test_money_at_the_bank_is_recorded_in_parts(staff, db):
     said = staff.post(address, {"amount": "4", "reference": "wire 1"}, follow=True).content.decode()
     assert "6.00 USD are left to pay" in said
     assert "recorded before" in staff.post(address, {"amount": "4", "reference": "wire 1"}).content.decode()
-    staff.post(address, {"reference": "wire 2"})
+    said = staff.post(address, {"amount": "6.50", "reference": "wire 2"}, follow=True).content.decode()
 
+    assert f"Invoice {invoice.number} is paid. The other 0.50 USD go to what else is owed" in said
     invoice.refresh_from_db()
     assert invoice.state == InvoiceState.PAID

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey
-from apps.core.money import plain
+from apps.core.money import grouped
 from apps.core.staff import OrganizationLink, ReadOnlyAdmin, link_to, list_link, micros_column
 
 
@@ -48,7 +48,7 @@ class ChargeKeyAdmin(OrganizationLink, ReadOnlyAdmin):
 
     @admin.display(description=_("Counted"), ordering="quantity_sum")
     def quantity(self, key: ChargeKey) -> str:
-        return plain(key.quantity_sum or Decimal(0))  # type: ignore[attr-defined]  # Of `get_queryset`.
+        return grouped(key.quantity_sum or Decimal(0))  # type: ignore[attr-defined]  # Of `get_queryset`.
 
     @admin.display(description=_("Hours"))
     def hours(self, key: ChargeKey) -> SafeString:
@@ -75,7 +75,7 @@ class ChargeHourAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Counted"), ordering="quantity")
     def counted(self, row: ChargeHour) -> str:
-        return plain(row.quantity)
+        return grouped(row.quantity)
 
     @admin.display(description=_("Burns"))
     def burns(self, row: ChargeHour) -> SafeString:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError
-from apps.core.money import from_minor, plain
+from apps.core.money import grouped, grouped_minor, plain
 from apps.core.staff import (
     OrganizationLink,
     ReadOnlyAdmin,
@@ -52,7 +52,7 @@ from apps.organizations.models import Organization
 def _amount(field: str, description: Any) -> Any:
     @admin.display(description=description, ordering=f"{field}_minor")
     def shown(_admin: object, row: Invoice) -> str:
-        return f"{from_minor(getattr(row, f'{field}_minor'), row.currency):,f}"
+        return grouped_minor(getattr(row, f"{field}_minor"), row.currency)
 
     return shown
 
@@ -77,19 +77,19 @@ class LineInline(admin.TabularInline):
 
     @admin.display(description=_("Counted"))
     def counted(self, line: InvoiceLine) -> str:
-        return plain(line.quantity)
+        return grouped(line.quantity)
 
     @admin.display(description=_("Unit price"))
     def price(self, line: InvoiceLine) -> str:
-        return "–" if line.unit_price is None else plain(line.unit_price, decimals_min=2)
+        return "–" if line.unit_price is None else grouped(line.unit_price, decimals_min=2)
 
     @admin.display(description=_("Amount"))
     def amount(self, line: InvoiceLine) -> str:
-        return f"{from_minor(line.amount_minor, line.invoice.currency):,f}"
+        return grouped_minor(line.amount_minor, line.invoice.currency)
 
     @admin.display(description=_("Discount"))
     def discount(self, line: InvoiceLine) -> str:
-        return f"{from_minor(line.discount_minor, line.invoice.currency):,f}"
+        return grouped_minor(line.discount_minor, line.invoice.currency)
 
 
 class TaxInline(admin.TabularInline):
@@ -108,11 +108,11 @@ class TaxInline(admin.TabularInline):
 
     @admin.display(description=_("Net"))
     def base(self, row: InvoiceTax) -> str:
-        return f"{from_minor(row.base_minor, row.invoice.currency):,f}"
+        return grouped_minor(row.base_minor, row.invoice.currency)
 
     @admin.display(description=_("Tax"))
     def tax(self, row: InvoiceTax) -> str:
-        return f"{from_minor(row.tax_minor, row.invoice.currency):,f}"
+        return grouped_minor(row.tax_minor, row.invoice.currency)
 
 
 class PaymentInline(admin.TabularInline):
@@ -134,7 +134,7 @@ def _preview_rows(found: invoices.Preview) -> dict[str, Any]:
     """Return a preview's lines and sums as they are shown."""
 
     def shown(minor: int) -> str:
-        return f"{from_minor(minor, found.currency):,f}"
+        return grouped_minor(minor, found.currency)
 
     composition = found.composition
     sums = (

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.money import from_minor
+from apps.core.money import grouped_minor
 from apps.core.periods import is_label, label_of, previous_label
 from apps.core.staff import ReadOnlyAdmin, staff_actor, take_step
 from apps.invoices import journal
@@ -62,7 +62,7 @@ class JournalMonthAdmin(ReadOnlyAdmin):
         lock = JournalMonth.objects.filter(label=_label(label), unlocked_at=None).first()
         entries = list(journal.entries_of(label))
         totals = [
-            {"currency": currency, "account": account, "amount": f"{from_minor(minor, currency):,f}"}
+            {"currency": currency, "account": account, "amount": grouped_minor(minor, currency)}
             for (currency, account), minor in sorted(journal.entry_totals(entries).items())
         ]
         shown = {"label": label, "lock": lock, "count": len(entries), "totals": totals}

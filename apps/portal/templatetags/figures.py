@@ -57,7 +57,7 @@ def counted_unit(code: str) -> str:
 @register.filter
 def amount_exact(value: int | Decimal | str, currency: str) -> str:
     """Return an amount with every digit that it has, at least the currency's minor units."""
-    return _every_digit(_major(value), money.exponent(currency))
+    return money.grouped(_major(value), decimals_min=money.exponent(currency))
 
 
 @register.filter
@@ -72,7 +72,7 @@ def amount_fine(value: int | Decimal | str) -> str:
 @register.filter
 def exactly(value: Decimal | int | str | None, decimals_min: int = 0) -> str:
     """Return a quantity or a unit price with every digit that it has, at least so many decimals."""
-    return NOTHING if value is None else _every_digit(Decimal(value), decimals_min)
+    return NOTHING if value is None else money.grouped(Decimal(value), decimals_min=decimals_min)
 
 
 @register.filter
@@ -122,12 +122,6 @@ def _when(at: datetime, now: datetime) -> str:
         return ngettext("%(count)d minute ago", "%(count)d minutes ago", minutes) % {"count": minutes}
     hours = seconds // 3600
     return ngettext("%(count)d hour ago", "%(count)d hours ago", hours) % {"count": hours}
-
-
-def _every_digit(value: Decimal, decimals_min: int) -> str:
-    whole, _point, fraction = money.plain(abs(value), decimals_min=decimals_min).partition(".")
-    digits = f"{int(whole):,}.{fraction}" if fraction else f"{int(whole):,}"
-    return f"{MINUS}{digits}" if value < 0 else digits
 
 
 def _grouped(value: Decimal, decimals: int) -> str:

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.money import plain
+from apps.core.money import grouped
 from apps.core.staff import ReadOnlyAdmin, ServiceAdmin, link_to, list_link, staff_actor
 from apps.pricing import services
 from apps.pricing.models import (
@@ -98,9 +98,9 @@ class PriceAdmin(ReadOnlyAdmin):
         """Say the terms in a few words."""
         currency, unit = price.version.book.currency, price.meter.unit_label
         if price.unit_price is not None:
-            return f"{plain(price.unit_price)} {currency} / {unit}"
+            return f"{grouped(price.unit_price, decimals_min=2)} {currency} / {unit}"
         if price.package_price is not None and price.package_size is not None:
-            return f"{plain(price.package_price)} {currency} / {plain(price.package_size)} {unit}"
+            return f"{grouped(price.package_price, decimals_min=2)} {currency} / {grouped(price.package_size)} {unit}"
         return _now("%(count)d tiers, %(currency)s / %(unit)s") % {
             "count": len(price.tiers or ()),
             "currency": currency,
