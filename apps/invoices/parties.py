@@ -13,11 +13,12 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from apps.core.countries import EU_MEMBERS, vat_prefix
-from apps.invoices.models import SellerAssignment, SellerEntity, TaxExemption, TaxRate
+from apps.invoices.models import Invoice, SellerAssignment, SellerEntity, TaxExemption, TaxRate
 from apps.invoices.models.sellers import DEFAULT_ENTITY
 from apps.invoices.tax.rules import Certificate, Sale
 from apps.invoices.tax.terms import TaxTerms
 from apps.organizations.models import BillingProfile, Organization, VatState
+from apps.organizations.selectors import billing_addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +123,15 @@ def seller_of(organization_id: UUID) -> Seller:
     )
 
 
+def due_on(invoice: Invoice) -> date | None:
+    """Return the day that a document says it is due, where its seller is; None before it is final, or for a note."""
+    return Seller.from_json(invoice.seller).day_of(invoice.due_at) if invoice.due_at else None
+
+
 def buyer_of(organization: Organization) -> Buyer:
     """Return who the invoices of an organization are made out to now."""
     profile = BillingProfile.objects.filter(organization=organization).first()
-    addresses = tuple(profile.billing_emails) if profile else ()
-    if not addresses and organization.billing_email:
-        addresses = (organization.billing_email,)
+    addresses = tuple(billing_addresses(organization, profile))
     if profile is None:
         return Buyer(name=organization.name, billing_emails=addresses, timezone=organization.timezone)
     return Buyer(

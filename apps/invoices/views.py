@@ -20,8 +20,8 @@ from apps.invoices.files import FORMATS, document_answer, focus_answer
 from apps.invoices.filters import InvoiceFilters
 from apps.invoices.forms import SendForm
 from apps.invoices.models import DocumentKind, Invoice
-from apps.invoices.parties import buyer_of
 from apps.invoices.wording import described
+from apps.organizations.selectors import billing_recipients
 
 NOTES_SHOWN = 50
 
@@ -96,7 +96,7 @@ class SendDocument(FormMixin, OrganizationPage):
 
     def form_arguments(self) -> dict[str, Any]:
         """Return whom invoices usually go to."""
-        return {"initial": {"to": "\n".join(buyer_of(self.organization).billing_emails)}}
+        return {"initial": {"to": "\n".join(billing_recipients(self.organization, now=self.now))}}
 
     def context(self) -> dict[str, Any]:
         """Return the document to be sent."""

@@ -19,6 +19,7 @@ from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
 from apps.core.states import State
 from apps.identity import selectors as identity
 from apps.organizations.models import (
+    BillingProfile,
     Invite,
     Membership,
     Organization,
@@ -67,16 +68,6 @@ def memberships_of(user_id: UUID) -> list[Membership]:
     offers = OwnershipOffer.objects.filter(member=OuterRef("pk"), expires_at__gt=now)
     rows = Membership.objects.in_force(now).filter(user_id=user_id).annotate(is_offered=Exists(offers))
     return list(rows.select_related("organization", "user").order_by("organization__name", "pk"))
-
-
-def billing_contacts(organization: Organization, *, now: datetime) -> list[str]:
-    """Return who hears about an organization's money: its billing address, else its owners and billing members."""
-    if organization.billing_email:
-        return [organization.billing_email]
-    rows = Membership.objects.in_force(now).filter(
-        organization=organization, role__in=[Role.OWNER, Role.BILLING]
-    )
-    return list(rows.order_by("created_at", "pk").values_list("user__email", flat=True))
 
 
 def received_invites(user_id: UUID, *, now: datetime) -> list[Invite]:
@@ -174,11 +165,19 @@ def seats_taken(organization_id: UUID, *, now: datetime) -> int:
 
 
 def billing_recipients(organization: Organization, *, now: datetime) -> list[str]:
-    """Return where mails about money and limits go: the billing address, or else the owners'."""
-    if organization.billing_email:
-        return [organization.billing_email]
-    owners = Membership.objects.in_force(now).filter(organization=organization, role=Role.OWNER)
-    return list(owners.order_by("created_at", "pk").values_list("user__email", flat=True))
+    """Return where mails about money and limits go: every one of them, so that nobody hears half of it.
+
+    The addresses of the billing profile, else the organization's own, else those of who may manage its billing.
+    """
+    profile = BillingProfile.objects.filter(organization=organization).first()
+    named = billing_addresses(organization, profile)
+    return named or emails_with(organization.pk, Permission.BILLING_MANAGE, now=now)
+
+
+def billing_addresses(organization: Organization, profile: BillingProfile | None) -> list[str]:
+    """Return the addresses that an organization names for its bills: those of the billing profile, else its own."""
+    named = profile.billing_emails if profile is not None else []
+    return list(named) or [address for address in [organization.billing_email] if address]
 
 
 def offer_of(organization: Organization, *, now: datetime) -> OwnershipOffer | None:

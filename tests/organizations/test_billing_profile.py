@@ -6,6 +6,8 @@ import pytest
 
 from apps.audit.models import AuditEvent
 from apps.core.countries import normal_vat_id
+from apps.core.permissions import Role
+from apps.organizations import selectors
 from apps.organizations.models import BillingProfile
 from tests import build
 
@@ -118,3 +120,21 @@ def test_a_country_cannot_leave_its_vat_id_behind(client):
 )
 def test_vat_ids_are_checked_by_the_rule_of_their_country(given, country, expected):
     assert normal_vat_id(given, country) == expected
+
+
+def test_one_rule_says_who_hears_about_money(db):
+    lab = build.organization("lab", billing_email="money@lab.example")
+    for role in (Role.VIEWER, Role.BILLING, Role.DEVELOPER, Role.OWNER):
+        build.member(lab, role, user=build.user(f"{role}@lab.example"))
+
+    def told():
+        lab.refresh_from_db()
+        return selectors.billing_recipients(lab, now=build.NOW)
+
+    build.billing_profile(lab, billing_emails=["ap@lab.example", "cfo@lab.example"])
+    assert told() == ["ap@lab.example", "cfo@lab.example"]
+    build.billing_profile(lab, billing_emails=[])
+    assert told() == ["money@lab.example"]
+    lab.billing_email = ""
+    lab.save()
+    assert told() == ["billing@lab.example", "owner@lab.example"]

@@ -187,7 +187,7 @@ def _mail(organization: Organization, found: BudgetState, percent: int, *, now: 
     forecast = found.forecast_micros
     notifications.queue_mail(
         template="billing/mail/budget",
-        to=organization_state.billing_contacts(organization, now=now),
+        to=organization_state.billing_recipients(organization, now=now),
         context={
             "organization": organization.name,
             "budget": budget.name,

@@ -352,7 +352,7 @@ def _tell(
     ladder = _ladder(guard, found)
     notifications.queue_mail(
         template="billing/mail/state",
-        to=organization_state.billing_contacts(organization, now=now),
+        to=organization_state.billing_recipients(organization, now=now),
         context={
             "organization": organization.name,
             "state": str(state),

@@ -8,22 +8,11 @@ from uuid import UUID
 from django.conf import settings
 
 from apps.core import money
-from apps.core.permissions import Permission
 from apps.invoices.models import Invoice
 from apps.notifications import services as notifications
 from apps.organizations import selectors as organizations
-from apps.organizations.models import BillingProfile, Organization
+from apps.organizations.models import Organization
 from apps.payments.models import Payment, PaymentMethod, Refund
-
-
-def recipients(organization: Organization, *, now: datetime) -> list[str]:
-    """Return who hears about an organization's money: its billing addresses, else the people who may manage billing."""
-    profile = BillingProfile.objects.filter(organization=organization).first()
-    if profile is not None and profile.billing_emails:
-        return list(profile.billing_emails)
-    if organization.billing_email:
-        return [organization.billing_email]
-    return organizations.emails_with(organization.id, Permission.BILLING_MANAGE, now=now)
 
 
 def tell(
@@ -33,7 +22,7 @@ def tell(
     organization = Organization.objects.get(pk=organization_id)
     notifications.queue_mail(
         template=f"payments/mail/{template}",
-        to=recipients(organization, now=now),
+        to=organizations.billing_recipients(organization, now=now),
         context={
             "organization": organization.name,
             "url": f"{settings.PUBLIC_URL}/app/{organization.slug}/{page}",
