@@ -151,7 +151,6 @@ class Environment(BaseSettings):
         default_factory=list,
         description="Who hears of differences with Stripe, comma-separated. Unset: the staff who are superusers.",
     )
-    payment_terms_days: int = Field(14, ge=0, le=120, description="Days from an invoice to its due date.")
     refund_alone_max: str = Field(
         "100",
         pattern=r"^\d{1,9}$",

@@ -91,7 +91,6 @@ STRIPE_WEBHOOK_SECRETS = [secret.get_secret_value() for secret in ENV.stripe_web
 STRIPE_ACCOUNT = ENV.stripe_account
 OPERATOR_EMAILS = ENV.operator_emails
 WEBHOOK_BODY_BYTES_MAX = 256 * 1024
-PAYMENT_TERMS_DAYS = ENV.payment_terms_days
 # On which days after an invoice opened the default card is charged, by plan.
 PAYMENT_RETRY_DAYS = {
     "default": (0, 3, 7, 14),

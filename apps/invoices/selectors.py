@@ -112,11 +112,11 @@ def lines_of(actor: Actor, invoice_id: UUID) -> QuerySet[InvoiceLine]:
 def invoice_row(invoice: Invoice) -> dict[str, Any]:
     """Return an invoice of `invoices_of` as data; amounts are decimal strings in major units."""
     currency = invoice.currency
-    payments_minor = money.round_micros_to_minor(int(invoice.payments_micros), currency)
+    left_minor = invoice.outstanding_minor()
     final = invoice.number is not None
-    outstanding = invoice.due_minor - payments_minor if invoice.state == InvoiceState.OPEN else 0
-    credited_minor = money.round_micros_to_minor(int(invoice.credited_micros), currency)
-    paid = invoice.total_minor - invoice.due_minor + payments_minor - credited_minor if final else 0
+    outstanding = left_minor if invoice.state == InvoiceState.OPEN else 0
+    credited_minor = int(invoice.credited_micros) // money.micros_per_minor(currency)
+    paid = invoice.total_minor - left_minor - credited_minor if final else 0
     return {
         "id": invoice.id,
         "number": invoice.number,
@@ -321,13 +321,11 @@ def receivables_by_age(*, now: datetime) -> list[dict[str, Any]]:
     )
     owed: dict[str, dict[str, list[int]]] = {}
     for invoice in invoices:
-        due_at = invoice.due_at or invoice.finalized_at
-        assert due_at is not None, "an open invoice is final"
-        days = (now - due_at).days
+        assert invoice.due_at is not None, "an open invoice is final"
+        days = (now - invoice.due_at).days
         place = max(place for place, age in enumerate(AGES) if age.days_min <= days)
-        settled = money.round_micros_to_minor(int(invoice.payments_micros), invoice.currency)
-        rows = owed.setdefault(invoice.currency, {})
-        rows.setdefault(invoice.organization.slug, [0] * len(AGES))[place] += invoice.due_minor - settled
+        ages = owed.setdefault(invoice.currency, {}).setdefault(invoice.organization.slug, [0] * len(AGES))
+        ages[place] += invoice.outstanding_minor()
     return [_age_table(currency, rows) for currency, rows in owed.items()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from apps.core.staff import (
     staff_actor,
     take_step,
 )
+from apps.invoices.parties import due_on
 from apps.payments import services as payments
 from apps.payments.forms import BankReceiptForm, StaffRefundForm
 from apps.payments.models import (
@@ -317,13 +319,13 @@ class DifferenceAdmin(_Staff):
 @admin.register(Collection)
 class CollectionAdmin(_Staff):
     list_display = (
-        "invoice_link", "organization_link", "state", "due_at", "outstanding", "attempts", "next_attempt_at",
+        "invoice_link", "organization_link", "state", "due", "outstanding", "attempts", "next_attempt_at",
         "reminders", "step",
     )  # fmt: skip
     list_filter = ("state",)
     list_select_related = ("organization", "invoice")
     search_fields = ("invoice__number", "organization__slug")
-    ordering = ("due_at", "id")
+    ordering = ("invoice__due_at", "id")
 
     def get_urls(self) -> list[Any]:
         receipt = self.admin_site.admin_view(self.receipt)
@@ -338,9 +340,13 @@ class CollectionAdmin(_Staff):
     def invoice_link(self, row: Collection) -> SafeString | str:
         return link_to("invoices_invoice", row.invoice_id, str(row.invoice))
 
+    @admin.display(description=gettext_lazy("Due"), ordering="invoice__due_at")
+    def due(self, row: Collection) -> date | None:
+        return due_on(row.invoice)
+
     @admin.display(description=gettext_lazy("Left to pay"))
     def outstanding(self, row: Collection) -> str:
-        return grouped_minor(payments.outstanding_minor(row.invoice), row.invoice.currency)
+        return grouped_minor(row.invoice.outstanding_minor(), row.invoice.currency)
 
     @admin.display(description=gettext_lazy("Next step"))
     def step(self, row: Collection) -> SafeString | str:
@@ -360,11 +366,11 @@ class CollectionAdmin(_Staff):
 
         def step() -> str:
             currency = row.invoice.currency
-            asked = from_minor(payments.outstanding_minor(row.invoice), currency)
+            asked = from_minor(row.invoice.outstanding_minor(), currency)
             payments.record_bank_receipt(
                 actor=staff_actor(request), invoice_id=row.invoice_id, now=timezone.now(), **form.cleaned_data
             )
-            left = payments.outstanding_minor(row.invoice)
+            left = row.invoice.outstanding_minor()
             more = (form.cleaned_data["amount"] or asked) - asked
             facts = {"currency": currency, "invoice": row.invoice}
             if left:

@@ -248,8 +248,9 @@ def test_a_final_invoice_is_mailed_once_to_every_address(lab):
     assert sorted(mails.values_list("recipient", flat=True)) == ["ap@lab.example", "cfo@lab.example"]
     rendered = render(mails[0].template, mails[0].context)
     assert rendered.subject == "Invoice INV-2026-000001 from Countinghouse"
-    assert "comes to 15.86 EUR. Of that, 15.86 EUR is due on 2026-05-29." in rendered.text
-    assert f"/app/lab/invoices/{invoice.id}" in rendered.text
+    assert "comes to 15.86 EUR, due on 2026-05-29." in rendered.text
+    assert f"/app/lab/invoices/{invoice.id}/pay\n" in rendered.text
+    assert f"/app/lab/invoices/{invoice.id}\n" in rendered.text
 
 
 def test_a_mail_says_the_due_day_of_its_document(lab):
@@ -280,7 +281,7 @@ def test_imported_history_is_not_mailed(lab):
     build.usage(lab, march, march + HOUR)
     build.closed(lab, "2026-03")
 
-    assert not Mail.objects.exists()
+    assert not Mail.objects.filter(template="invoices/mail/document").exists()
 
 
 def test_sending_again_uses_the_addresses_of_now(staff, lab):

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from apps.core.errors import Conflict, NotFound, ValidationFailed
 from apps.core.permissions import Role
+from apps.invoices.documents.content import content_of
 from apps.invoices.models import InvoiceState
 from apps.notifications.models import Mail
 from apps.notifications.rendering import render
@@ -83,7 +84,7 @@ def test_an_invoice_is_paid_in_parts(stripe, old_lab, invoice):
 
     pay(old_lab, invoice, amount=Decimal("4.00"))
     invoice.refresh_from_db()
-    assert (invoice.state, payments.outstanding_minor(invoice)) == (InvoiceState.OPEN, 600)
+    assert (invoice.state, invoice.outstanding_minor()) == (InvoiceState.OPEN, 600)
     with pytest.raises(ValidationFailed):
         pay(old_lab, invoice, amount=Decimal("6.01"))
     pay(old_lab, invoice)
@@ -152,7 +153,7 @@ def test_the_default_card_is_charged_when_an_invoice_opens(stripe, old_lab, invo
     assert invoice.state == InvoiceState.PAID
     assert Payment.objects.get().is_off_session
     assert Collection.objects.get().state == CollectionState.DONE
-    assert mails() == ["payments/mail/invoice_open", "payments/mail/receipt"]
+    assert mails() == ["payments/mail/receipt"]
 
 
 def test_a_declined_card_is_tried_again_on_the_schedule_and_people_are_reminded(
@@ -173,9 +174,28 @@ def test_a_declined_card_is_tried_again_on_the_schedule_and_people_are_reminded(
 
     assert set(Payment.objects.values_list("state", flat=True)) == {PaymentState.FAILED}
     assert Collection.objects.get().state == CollectionState.LATE
-    assert mails() == [
-        *["payments/mail/failed"] * 4, "payments/mail/invoice_late", "payments/mail/invoice_open",
-    ]  # fmt: skip
+    assert mails() == [*["payments/mail/failed"] * 4, "payments/mail/invoice_late"]
+
+
+def test_people_are_reminded_of_the_day_that_the_invoice_says(old_lab, captured_jobs):
+    build.seller(payment_days=30, timezone="Pacific/Auckland")
+    build.price_book({"unit_price": "2.50"})
+    build.usage(old_lab, APRIL, APRIL + timedelta(hours=4))
+    invoice = build.closed(old_lab, "2026-04").invoice
+
+    def told(days_before):
+        now = invoice.due_at - timedelta(days=days_before)
+        payments.collect_due(now=now)
+        payments.collect(collection_id=Collection.objects.get().id, now=now)
+        return mails()
+
+    due, late = "payments/mail/invoice_due", "payments/mail/invoice_late"
+    assert [told(days) for days in (29, 4, 3, 2, 0, -20)] == [[], [], [due], [due], [due, late], [due, late]]
+    # Final at noon UTC of 15 May, which is the 16th in Auckland.
+    assert {mail.context["due"] for mail in Mail.objects.filter(template__startswith="payments/")} == {
+        content_of(invoice)["due_on"],
+        "2026-06-15",
+    }
 
 
 def test_money_that_came_to_the_bank_counts_once(old_lab, invoice):
@@ -226,7 +246,7 @@ def test_an_invoice_is_paid_from_credit_in_parts_and_no_further(old_lab, credit_
 
     part = from_credit(Decimal("4.00"))
     assert (part.state, part.amount_minor, part.paid_with) == (PaymentState.SUCCEEDED, 400, "Credit")
-    assert payments.outstanding_minor(credit_and_debt) == 600
+    assert credit_and_debt.outstanding_minor() == 600
     with pytest.raises(ValidationFailed):
         from_credit(Decimal("6.01"))
     from_credit()

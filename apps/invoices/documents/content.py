@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from apps.core import money
 from apps.invoices.models import DocumentKind, Invoice, InvoiceLine, InvoiceTax, LineKind
-from apps.invoices.parties import Buyer, Seller
+from apps.invoices.parties import Buyer, Seller, due_on
 from apps.pricing import rating
 from apps.pricing import selectors as pricing
 from apps.pricing.rating import PriceTerms, TierShare
@@ -25,6 +25,7 @@ VERSION = 3  # Of this shape; a change that moves a printed word counts it up.
 
 def content_of(invoice: Invoice) -> dict[str, Any]:
     """Return what a document says. The same final document says the same, whenever it is asked."""
+    assert invoice.finalized_at is not None, "only final documents are printed"
     seller = Seller.from_json(invoice.seller)
     buyer = Buyer.from_json(invoice.buyer, name=invoice.organization.name)
     is_note = invoice.kind != DocumentKind.INVOICE
@@ -47,8 +48,8 @@ def content_of(invoice: Invoice) -> dict[str, Any]:
         "kind": invoice.kind,
         "number": invoice.number,
         "currency": invoice.currency,
-        "issued_on": _day(invoice.finalized_at, seller.timezone),
-        "due_on": _day(invoice.due_at, seller.timezone) if invoice.due_at and invoice.due_minor else None,
+        "issued_on": str(seller.day_of(invoice.finalized_at)),
+        "due_on": str(due_on(invoice)) if invoice.due_minor else None,
         "organization": invoice.organization.slug,
         "period": {
             "label": invoice.period.label,
@@ -95,11 +96,6 @@ def content_of(invoice: Invoice) -> dict[str, Any]:
             "due": "0" if is_note else major(invoice.due_minor),
         },
     }
-
-
-def _day(moment: datetime | None, zone: str) -> str:
-    assert moment is not None, "only final documents are printed"
-    return moment.astimezone(ZoneInfo(zone)).date().isoformat()
 
 
 def _line(

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, Q, Sum
 from django.utils.translation import gettext_lazy as _
 
+from apps.core import money
 from apps.core.actor import Actor
 from apps.core.ids import uuid7
 from apps.invoices.models.taxes import TaxCategory
@@ -211,6 +212,16 @@ class Invoice(models.Model):
 
     def __str__(self) -> str:
         return self.number or f"draft {self.id}"
+
+    def outstanding_micros(self) -> int:
+        """Return what is left to pay of what was due; `with_payments` saves the query."""
+        known = self.__dict__.get("payments_micros")
+        paid = self.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"] if known is None else known
+        return money.minor_to_micros(self.due_minor, self.currency) - int(paid)
+
+    def outstanding_minor(self) -> int:
+        """Return what is left to pay in whole minor units, rounded up: a payment may settle a fraction of one."""
+        return -(-self.outstanding_micros() // money.micros_per_minor(self.currency))
 
 
 class InvoiceLine(models.Model):

@@ -267,7 +267,7 @@ def write_off(*, actor: Actor, invoice: Invoice, reason: str, now: datetime) -> 
     invoice = Invoice.objects.get(pk=invoice.pk)
     if invoice.state != InvoiceState.OPEN:
         raise NotCreditable(_("Only an open invoice can be written off."))
-    micros = outstanding_micros(invoice)
+    micros = invoice.outstanding_micros()
     batch_id = uuid7()
     posting = Posting(
         debit_id=book[AccountKind.BAD_DEBT],
@@ -293,12 +293,6 @@ def write_off(*, actor: Actor, invoice: Invoice, reason: str, now: datetime) -> 
     record_note(actor, "invoice.written_off", invoice, None, reason=reason)
     billing.settle_state(organization_id=invoice.organization_id, now=now)
     return invoice
-
-
-def outstanding_micros(invoice: Invoice) -> int:
-    """Return what is left to pay of a final invoice, in micros."""
-    paid = invoice.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"]
-    return money.minor_to_micros(invoice.due_minor, invoice.currency) - int(paid)
 
 
 def record_note(actor: Actor, action: str, invoice: Invoice, note: Invoice | None, *, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Mail invoices and credit notes to whom the billing profile names; the mail links to the document."""
+"""Mail invoices and credit notes to who hears about an organization's money; the mail links to the document."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from apps.audit import services as audit
 from apps.core import money
 from apps.core.actor import Actor
 from apps.core.errors import Conflict
-from apps.invoices.models import DocumentKind, Invoice
-from apps.invoices.parties import Seller, buyer_of
+from apps.invoices.models import DocumentKind, Invoice, InvoiceState
+from apps.invoices.parties import due_on
 from apps.invoices.services.files import NotFinal
 from apps.limits import services as limits
 from apps.notifications import services as notifications
+from apps.organizations import selectors as organizations
 from apps.outbox import services as outbox
 
 RECIPIENTS_MAX = 10
 
 
 class NoRecipient(Conflict):
-    """Nobody is named whom invoices go to."""
+    """Nobody is left to whom invoices go."""
 
     code = "no_recipient"
     default_message = _("The billing profile names no address for invoices. Add one, then send again.")
@@ -34,6 +35,9 @@ def mail_document(*, document: Invoice, to: Sequence[str], cause: str, now: date
     """Queue the mail of a final document in the caller's transaction; the same cause mails once."""
     is_note = document.kind != DocumentKind.INVOICE
     currency = document.currency
+    is_open = document.state == InvoiceState.OPEN
+    left = f"{money.from_minor(document.outstanding_minor(), currency):,f} {currency}" if is_open else ""
+    page = f"{settings.PUBLIC_URL}/app/{document.organization.slug}/invoices/{document.id}"
     notifications.queue_mail(
         template="invoices/mail/document",
         to=to,
@@ -42,14 +46,11 @@ def mail_document(*, document: Invoice, to: Sequence[str], cause: str, now: date
             "organization": document.organization.name,
             "number": document.number,
             "total": f"{money.from_minor(abs(document.total_minor), currency):,f} {currency}",
-            "due": f"{money.from_minor(document.due_minor, currency):,f} {currency}"
-            if document.due_minor
-            else "",
-            # The day that the document says, where the seller is.
-            "due_on": Seller.from_json(document.seller).day_of(document.due_at).isoformat()
-            if document.due_at
-            else "",
-            "link": f"{settings.PUBLIC_URL}/app/{document.organization.slug}/invoices/{document.id}",
+            "is_paid": document.state == InvoiceState.PAID,
+            "due": left,
+            "due_on": str(due_on(document) or ""),
+            "link": page,
+            "pay_link": f"{page}/pay",
         },
         organization_id=document.organization_id,
         cause=cause,
@@ -65,7 +66,7 @@ def mail_when_final(document: Invoice, *, now: datetime) -> None:
     # A note names the buyer of its invoice; the mail goes to whom the profile names by now.
     mail_document(
         document=document,
-        to=buyer_of(organization).billing_emails,
+        to=organizations.billing_recipients(organization, now=now),
         cause=f"invoices.final:{document.id}",
         now=now,
     )
@@ -81,13 +82,13 @@ class TooManyRecipients(Conflict):
 def send_again(*, actor: Actor, document: Invoice, to: Sequence[str] = (), now: datetime) -> Sequence[str]:
     """Mail a final document once more and return to whom.
 
-    to: addresses; empty: those that the billing profile names now. Raises NotFinal, NoRecipient, TooManyRecipients, and
-    TooManyGuesses for more mails of one organization than go to strangers in a minute. Call it outside of any
-    transaction: what is counted stays counted.
+    to: addresses; empty: whoever hears about the organization's money now. Raises NotFinal, NoRecipient,
+    TooManyRecipients, and TooManyGuesses for more mails of one organization than go to strangers in a minute. Call it
+    outside of any transaction: what is counted stays counted.
     """
     if document.number is None:
         raise NotFinal
-    to = list(dict.fromkeys(to)) or buyer_of(document.organization).billing_emails
+    to = list(dict.fromkeys(to)) or organizations.billing_recipients(document.organization, now=now)
     if not to:
         raise NoRecipient
     if len(to) > RECIPIENTS_MAX:

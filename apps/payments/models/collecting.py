@@ -59,7 +59,7 @@ class CollectionState(models.TextChoices):
 
 
 class Collection(models.Model):
-    """The way to the money of one open invoice: when it is due, what was tried, what was said.
+    """The way to the money of one open invoice: what was tried, what was said.
 
     attempts: charges of the default card so far; next_attempt_at: when the schedule of the plan asks for the next.
     reminders: how many were mailed.
@@ -69,7 +69,6 @@ class Collection(models.Model):
     organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
     invoice = models.OneToOneField("invoices.Invoice", models.PROTECT, related_name="+", db_constraint=False)
     state = models.CharField(max_length=8, choices=CollectionState.choices, default=CollectionState.DUE)
-    due_at = models.DateTimeField()
     attempts = models.PositiveSmallIntegerField(default=0)
     reminders = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
@@ -87,7 +86,7 @@ class Collection(models.Model):
                 name="payments_collection_state_known", condition=Q(state__in=CollectionState.values)
             ),
         ]
-        indexes = [models.Index(name="payments_collection_state", fields=["state", "due_at"])]
+        indexes = [models.Index(name="payments_collection_state", fields=["state"])]
 
     def __str__(self) -> str:
         return str(self.invoice_id)

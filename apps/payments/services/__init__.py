@@ -19,7 +19,6 @@ from apps.payments.services.charging import charge_card, pay, queue_abandoned, r
 from apps.payments.services.collecting import (
     collect,
     collect_due,
-    outstanding_minor,
     pay_invoice_from_credit,
     record_bank_receipt,
     start_invoice_payment,
@@ -48,7 +47,6 @@ __all__ = [
     "make_default",
     "open_card_setup",
     "open_checkout",
-    "outstanding_minor",
     "pay",
     "pay_invoice_from_credit",
     "process_events",

@@ -8,7 +8,6 @@ from uuid import UUID, uuid5
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -18,6 +17,7 @@ from apps.core import jobs, money
 from apps.core.actor import Actor, system_actor
 from apps.core.errors import Conflict, FieldError, NotFound, ValidationFailed
 from apps.invoices.models import Invoice, InvoiceState
+from apps.invoices.parties import due_on
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind
 from apps.organizations.models import Organization
@@ -58,17 +58,6 @@ class PaymentUnderWay(Conflict):
     default_message = gettext_lazy("A payment of this invoice is on its way. Wait for its outcome.")
 
 
-def outstanding_minor(invoice: Invoice) -> int:
-    """Return what is left to pay on an open invoice, in minor units."""
-    # A payment may settle a fraction of a minor unit; what can be charged is the whole ones, rounded up.
-    return -(-_outstanding_micros(invoice) // money.micros_per_minor(invoice.currency))
-
-
-def _outstanding_micros(invoice: Invoice) -> int:
-    paid = invoice.payments.aggregate(sum=Sum("amount_micros", default=0))["sum"]
-    return money.minor_to_micros(invoice.due_minor, invoice.currency) - int(paid)
-
-
 @transaction.atomic
 def start_invoice_payment(
     *,
@@ -88,7 +77,7 @@ def start_invoice_payment(
     PaymentUnderWay, ValidationFailed.
     """
     invoice = _locked_invoice(organization.id, invoice_id, now=now)
-    wanted = _wanted_minor(amount, outstanding_minor(invoice), invoice.currency)
+    wanted = _wanted_minor(amount, invoice.outstanding_minor(), invoice.currency)
     live = Payment.objects.live().filter(invoice=invoice).first()
     if live is not None:
         if live.method_id is None and live.state in {PaymentState.CREATED, PaymentState.OPEN}:
@@ -125,7 +114,7 @@ def pay_invoice_from_credit(
     if Payment.objects.live().filter(invoice=invoice, method__isnull=False).exists():
         raise PaymentUnderWay
     credit = billing.paid_credit_micros(organization_id=organization.id, now=now)
-    left = min(outstanding_minor(invoice), credit // money.micros_per_minor(invoice.currency))
+    left = min(invoice.outstanding_minor(), credit // money.micros_per_minor(invoice.currency))
     if left <= 0:
         raise NoPaidCredit
     wanted = _wanted_minor(amount, left, invoice.currency)
@@ -133,7 +122,7 @@ def pay_invoice_from_credit(
     billing.settle_from_credit(
         book=ledger.open_book(organization_id=organization.id, currency=invoice.currency, now=now),
         invoice_id=invoice.id,
-        amount_micros=min(money.minor_to_micros(wanted, invoice.currency), _outstanding_micros(invoice)),
+        amount_micros=min(money.minor_to_micros(wanted, invoice.currency), invoice.outstanding_micros()),
         batch_id=payment.id,
         reference=invoice.number or "",
         now=now,
@@ -211,22 +200,14 @@ def collect_due(*, now: datetime) -> int:
 
 @transaction.atomic
 def _open_collection(invoice: Invoice, *, now: datetime) -> None:
-    assert invoice.finalized_at is not None, "an open invoice is final"
-    terms = timedelta(days=settings.PAYMENT_TERMS_DAYS)
-    due_at = invoice.finalized_at + terms
-    if due_at <= now:  # An invoice that was made final late, such as an imported one, has its time from now.
-        due_at = now + terms
-    collection, created = Collection.objects.get_or_create(
+    Collection.objects.get_or_create(
         invoice=invoice,
         defaults={
             "organization_id": invoice.organization_id,
-            "due_at": due_at,
             "next_attempt_at": now,
             "created_at": now,
         },
     )
-    if created:
-        _tell(collection, invoice, "invoice_open", now=now)
 
 
 def collect(*, collection_id: UUID, now: datetime) -> None:
@@ -246,18 +227,18 @@ def _next_step(collection_id: UUID, *, now: datetime) -> Payment | None:
         collection.state, collection.next_attempt_at = CollectionState.DONE, None
         collection.save(update_fields=["state", "next_attempt_at"])
         return None
-    _remind(collection, invoice, now=now)
-    if collection.next_attempt_at is None or collection.next_attempt_at > now:
-        return None
     method = PaymentMethod.objects.default_of(invoice.organization_id)
-    if method is None or Payment.objects.live().filter(invoice=invoice).exists():
+    is_time = collection.next_attempt_at is not None and collection.next_attempt_at <= now
+    if method is None or not is_time or Payment.objects.live().filter(invoice=invoice).exists():
+        _remind(collection, invoice, now=now)
         return None
+    # Nobody is called late for what the card pays in this minute; if it does not, the next look reminds.
     collection.attempts += 1
     schedule = schedule_of(invoice.organization_id)
     later = schedule[collection.attempts] if collection.attempts < len(schedule) else None
     collection.next_attempt_at = collection.created_at + timedelta(days=later) if later is not None else None
     collection.save(update_fields=["attempts", "next_attempt_at"])
-    amount = min(outstanding_minor(invoice), AMOUNT_MINOR_MAX)
+    amount = min(invoice.outstanding_minor(), AMOUNT_MINOR_MAX)
     actor = system_actor("payments", invoice.organization_id)
     return _start(actor, invoice, amount, method=method, is_off_session=True, now=now)
 
@@ -271,9 +252,10 @@ def schedule_of(organization_id: UUID) -> tuple[int, ...]:
 
 def _remind(collection: Collection, invoice: Invoice, *, now: datetime) -> None:
     """Mail three days before the invoice is due and when it is late; each once."""
-    if collection.state == CollectionState.DUE and now >= collection.due_at:
+    assert invoice.due_at is not None, "an open invoice is final"
+    if collection.state == CollectionState.DUE and now >= invoice.due_at:
         collection.state = CollectionState.LATE
-        _tell(collection, invoice, "invoice_late", now=now)
+        _tell(invoice, "invoice_late", now=now)
         audit.record(
             actor=system_actor("payments", invoice.organization_id), action="invoice.late", target=invoice
         )
@@ -282,15 +264,15 @@ def _remind(collection: Collection, invoice: Invoice, *, now: datetime) -> None:
             {"id": str(invoice.id), "number": invoice.number},
             organization_id=invoice.organization_id,
         )
-    elif collection.reminders == 0 and now >= collection.due_at - REMIND_BEFORE:
-        _tell(collection, invoice, "invoice_due", now=now)
+    elif collection.reminders == 0 and now >= invoice.due_at - REMIND_BEFORE:
+        _tell(invoice, "invoice_due", now=now)
     else:
         return
     collection.reminders += 1
     collection.save(update_fields=["state", "reminders"])
 
 
-def _tell(collection: Collection, invoice: Invoice, template: str, *, now: datetime) -> None:
+def _tell(invoice: Invoice, template: str, *, now: datetime) -> None:
     mails.tell(
         template,
         organization_id=invoice.organization_id,
@@ -298,8 +280,8 @@ def _tell(collection: Collection, invoice: Invoice, template: str, *, now: datet
         now=now,
         page=f"invoices/{invoice.id}/pay",
         invoice=invoice.number or "",
-        amount=mails.amount(outstanding_minor(invoice), invoice.currency),
-        due=f"{collection.due_at:%Y-%m-%d}",
+        amount=mails.amount(invoice.outstanding_minor(), invoice.currency),
+        due=str(due_on(invoice)),
     )
 
 
@@ -323,7 +305,7 @@ def record_bank_receipt(
             message, fields=[FieldError(path="reference", code="required", message=message)]
         )
     invoice = _locked_invoice(found.organization_id, invoice_id, now=now)
-    left = outstanding_minor(invoice)
+    left = invoice.outstanding_minor()
     minor = left if amount is None else checked_minor(amount, invoice.currency, minimum=1)
     payment_id = uuid5(invoice.id, reference.strip())  # The same receipt again is the same posting.
     try:
