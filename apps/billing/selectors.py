@@ -37,7 +37,7 @@ class Balance:
     available: credit in force and the credit limit, less what is accrued, owed and held, after netting each unposted
     hour against the lots that may pay it. accrued: unposted usage. held: what live holds still reserve. receivable:
     what is owed, positive. burn_rate: what the next hour of all that runs costs. runway_ends_at: when the credit is
-    used up if it all runs on, whether held or not; None if nothing burns or not within ten years. ladder: what follows
+    used up if it all runs on, whether held or not; None if it never is or not within ten years. ladder: what follows
     from that; None as well while staff block new usage whatever the credit.
     """
 
@@ -264,6 +264,15 @@ def balance(organization: Organization, *, now: datetime) -> Balance:
     return assess(organization, now=now).balance
 
 
+def _runway(forecast: Forecast, stands: Standing, *, rate: int, now: datetime) -> datetime | None:
+    """Return when the credit is used up by what runs, also where the next hour is free or makes the month cheaper."""
+    owed = stands.owed_micros - stands.guard.credit_limit_micros
+    ends_at = forecast.runs_out_at(stands.lots, owed_micros=owed)
+    if ends_at is None or (ends_at <= forecast.starts_at and rate <= 0):
+        return None  # What was used up before is not what runs now.
+    return max(ends_at, now)
+
+
 def assess(organization: Organization, *, now: datetime) -> Assessment:
     """Return where an organization's money stands, with what its billing state follows from."""
     running = metering.running_resources(organization.id, now=now)
@@ -271,11 +280,7 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
     stands = standing(organization, now=now, uses=uses, counted_until=counted_until(running, now=now))
     forecast = forecast_of(organization, stands, uses) if uses else None
     rate = forecast.cost_micros() if forecast else 0
-    runway = None
-    if forecast and rate > 0:
-        owed = stands.owed_micros - stands.guard.credit_limit_micros
-        runway = forecast.runs_out_at(stands.lots, owed_micros=owed)
-    runway = runway and max(runway, now)
+    runway = _runway(forecast, stands, rate=rate, now=now) if forecast else None
     balance = Balance(
         currency=stands.currency or organization.currency,
         available_micros=stands.available_micros,

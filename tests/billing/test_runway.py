@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from apps.billing import selectors
@@ -141,6 +141,43 @@ def test_the_new_month_is_dear_again(lab):
     check_against_the_future(lab, ["a"], now, 10)
 
 
+FREE_TIER = [
+    {"up_to": "2", "unit_price": "0", "flat_fee": "0"},
+    {"up_to": None, "unit_price": "10", "flat_fee": "0"},
+]
+
+
+def test_an_hour_that_is_free_delays_the_end(lab):
+    build.price_book({"model": "graduated", "tiers": FREE_TIER})
+    build.credit(lab, "5", now=START)
+    begin(lab, START, a={"gpus": 1})  # Half an hour is used, an hour and a half is free.
+
+    assert rate(lab, START) == 0
+    assert selectors.balance(lab, now=START).runway_ends_at == START + 2 * HOUR
+    check_against_the_future(lab, ["a"], START, 5)
+
+
+def test_an_hour_that_makes_the_month_cheaper_delays_the_end(lab):
+    tiers = [
+        {"up_to": "1", "unit_price": "3", "flat_fee": "0"},
+        {"up_to": None, "unit_price": "1", "flat_fee": "0"},
+    ]
+    build.price_book({"model": "volume", "tiers": tiers})
+    build.credit(lab, "6", now=START)
+    begin(lab, START, a={"gpus": 2})  # 3 for an hour, 3 for three hours.
+
+    assert rate(lab, START) == 0
+    assert selectors.balance(lab, now=START).runway_ends_at == START + 2.5 * HOUR
+    check_against_the_future(lab, ["a"], START, 5)
+
+
+def test_used_up_credit_is_not_foretold_by_what_costs_nothing(lab):
+    build.price_book({"model": "graduated", "tiers": FREE_TIER})
+    begin(lab, START, a={"gpus": 1})
+
+    assert selectors.balance(lab, now=START).runway_ends_at is None
+
+
 def test_expiring_credit_ends_the_runway_at_its_end(lab):
     build.price_book({"unit_price": "1"})
     build.credit(lab, "1.25", now=START)
@@ -234,6 +271,24 @@ lots = st.fixed_dictionaries(
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
+)
+@example(  # The next hour makes the month cheaper, and those after it do not.
+    first={
+        "model": "volume",
+        "tiers": [
+            {"up_to": "1", "unit_price": "2.49", "flat_fee": "0.75"},
+            {"up_to": "3", "unit_price": "1", "flat_fee": "0"},
+            {"up_to": None, "unit_price": "1", "flat_fee": "0.75"},
+        ],
+    },
+    second={"unit_price": "2.49"},
+    second_from=10,
+    given_lots=[
+        {"priority": 10, "pot": Pot.PROMO, "amount": "3", "expires": None},
+        {"priority": 10, "pot": Pot.PAID, "amount": "7.77", "expires": None},
+    ],
+    machines=[{"sku": "h100", "gpus": 1}, {"sku": "h100", "gpus": 1}],
+    before_midnight=25,
 )
 @given(
     first=terms(),
