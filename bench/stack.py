@@ -18,7 +18,7 @@ from pathlib import Path
 WEB_WORKERS = 2
 # On a disk; /tmp may be memory.
 FOLDER = "/var/tmp"  # noqa: S108
-START_SECONDS_MAX = 60
+START_SECONDS_MAX = 300
 
 
 def prepare() -> Path:

@@ -72,7 +72,7 @@ def valkey(endpoints, command):
 
 
 def ask(port, *commands):
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall("".join(f"{command}\r\n" for command in [*commands, "QUIT"]).encode())
         return connection.makefile("rb").read().decode().splitlines()[:-1]
 

@@ -75,7 +75,7 @@ class Run:
                 start_new_session=True,
             )
 
-    def until(self, pattern, seconds=60):
+    def until(self, pattern, seconds=300):
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.output(), re.MULTILINE)):
             assert self.process.poll() is None, f"ended early:\n{self.output()}"
@@ -119,7 +119,7 @@ def is_alive(pid):
 
 
 def get(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -134,7 +134,7 @@ def status(run):
     return command(run.project, run.var, "config.embedded", "status").stdout
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError):
