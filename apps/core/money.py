@@ -106,8 +106,8 @@ def in_unit(quantity: Decimal, unit_seconds: int) -> str:
 
     unit_seconds: 3600 where seconds are counted and hours are sold, else 1.
     """
-    value = EXACT.divide(quantity, Decimal(unit_seconds))
-    return f"{value.quantize(Decimal('0.000001'), context=EXACT):f}"
+    value = EXACT.divide(quantity, Decimal(unit_seconds)).quantize(Decimal("0.000001"), context=EXACT)
+    return f"{abs(value) if value.is_zero() else value:f}"  # Nobody is shown less than nothing of nothing.
 
 
 def spread(total: int, exact: Sequence[Fraction]) -> list[int]:

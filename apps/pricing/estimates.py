@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from apps.core.errors import FieldError, ValidationFailed
 from apps.core.money import EXACT, exponent
-from apps.core.periods import floor_hour
+from apps.core.periods import LAST_HOUR, floor_hour
 from apps.pricing import rating, selectors
 from apps.pricing.models import ANY, PriceBook, Sku
 
@@ -73,11 +73,15 @@ def estimate(
     any_book: whether the caller may see books that are not theirs; otherwise those look like none.
     Raises ValidationFailed naming each item that cannot be priced.
     """
+    start = floor_hour(at)
+    if start == LAST_HOUR:
+        message = _("No price is known for so late a moment.")
+        raise ValidationFailed(fields=[FieldError(path="at", code="invalid", message=message)])
     schedule = selectors.schedule(
         organization_id=organization_id,
         currency=currency,
-        start=floor_hour(at),
-        end=floor_hour(at) + timedelta(hours=1),
+        start=start,
+        end=start + timedelta(hours=1),
     )
     own = schedule.version_at(at)
     if book and not (own and book in (own.book.name, str(own.book_id))):

@@ -78,6 +78,8 @@ def test_counted_seconds_are_shown_in_hours_with_six_decimals():
     assert money.in_unit(Decimal(6582), 3600) == "1.828333"
     assert money.in_unit(Decimal("0.0018"), 3600) == "0.000001"
     assert money.in_unit(Decimal("12.5"), 1) == "12.500000"
+    assert money.in_unit(-Decimal(0), 3600) == "0.000000"
+    assert money.in_unit(Decimal("-0.001"), 3600) == "0.000000"
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])

@@ -136,6 +136,7 @@ def test_what_cannot_be_verified_is_refused_and_leaves_no_trace(client, kind):
         json.dumps(EVENT | {"data": {}}).encode(),
         json.dumps(EVENT | {"data": {"object": {"id": None}}}).encode(),
         json.dumps(EVENT | {"created": 10**30}).encode(),
+        json.dumps(EVENT | {"created": 10**17}).encode(),
         json.dumps(EVENT | {"id": "evt\x00"}).encode(),
         b"[" * 100_000,
     ],

@@ -148,8 +148,9 @@ def test_regions(standard: Any) -> None:
         {"code": "us", "name": "us"},
     ]
     assert client.get("/v1/regions/eu").json() == {"code": "eu", "name": "eu"}
-    missing = client.get("/api/v1/regions/mars")
-    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    for code in ("mars", "%00", "e%00u"):
+        missing = client.get(f"/api/v1/regions/{code}")
+        assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
 
 
 # The price book
@@ -358,6 +359,8 @@ def test_an_estimate_at_another_time(standard: Any) -> None:
     assert lines(estimate(client, {"quantity": "1"}, at="2029-12-31T23:59:59Z")) == [("2.49", "2.49")]
     assert lines(estimate(client, {"quantity": "1"}, at="2030-01-01T00:00:00Z")) == [("4.00", "4")]
     assert errors(estimate(client, {"quantity": "1"}, at="2025-12-31T23:59:59Z")) == [("items.0", "unpriced")]
+    assert lines(estimate(client, {"quantity": "1"}, at="9999-12-31T22:59:59Z")) == [("4.00", "4")]
+    assert errors(estimate(client, {"quantity": "1"}, at="9999-12-31T23:00:00Z")) == [("at", "invalid")]
 
 
 def test_everything_wrong_is_named(standard: Any) -> None:

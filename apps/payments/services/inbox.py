@@ -91,6 +91,7 @@ def _read(body: bytes) -> EventNote:
         TypeError,
         ValueError,
         OverflowError,
+        OSError,  # Of a moment that the system's clock cannot hold.
     ):
         raise Unverifiable from None
     if sent.object != "event" or not isinstance(object_id, str) or "\x00" in sent.id + sent.type + object_id:

@@ -263,7 +263,8 @@ class RegionDetail(OptionalOrganizationView):
     @extend_schema(responses=RegionOutput)
     def get(self, request: Request, code: str) -> Response:
         refuse_unknown_parameters(request, set())
-        region = Region.objects.filter(code=code).first()
+        # PostgreSQL cannot even be asked for a code with a NUL.
+        region = None if "\x00" in code else Region.objects.filter(code=code).first()
         if region is None:
             raise NotFound
         return Response(RegionOutput(region).data)
