@@ -69,6 +69,9 @@ class OutcomeOutput(serializers.Serializer[Any]):
     errors = RejectionOutput(many=True)  # type: ignore[assignment]  # Serializer has an attribute of this name.
 
 
+_EVENT = {"$ref": "#/components/schemas/EventInputRequest"}
+
+
 class UsageEventsCreate(ApiView):
     """Usage events, one, an array or one a line; each is judged by itself."""
 
@@ -78,9 +81,10 @@ class UsageEventsCreate(ApiView):
     @extend_schema(
         operation_id="usage_events_create",
         request={
-            "application/json": EventInput(many=True),
+            "application/json": {"oneOf": [_EVENT, {"type": "array", "items": _EVENT}]},
             "application/cloudevents+json": EventInput,
             "application/cloudevents-batch+json": EventInput(many=True),
+            "application/x-ndjson": {"type": "string", "description": "An event a line."},
         },
         responses={200: OutcomeOutput},
         examples=[

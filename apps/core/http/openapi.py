@@ -158,6 +158,11 @@ class Schema(AutoSchema):
             self.method = method
         return cast("dict[str, Any] | None", found)
 
+    def _get_request_for_media_type(self, serializer: Any, direction: str = "request") -> tuple[Any, bool]:
+        """Return the schema of a body and whether it must be there, which one written out by hand always must."""
+        schema, required = super()._get_request_for_media_type(serializer, direction)  # type: ignore[no-untyped-call]  # As drf-spectacular's own.
+        return schema, required or isinstance(serializer, dict)
+
     def _refusals(self, operation: dict[str, Any]) -> list[str]:
         """Return the statuses of the errors that this operation can answer with."""
         found = _EVERYWHERE | {str(status) for status in cast("ApiView", self.view).refusals}
