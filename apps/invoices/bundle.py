@@ -204,20 +204,24 @@ def _hours(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
 def _usage(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
     """Yield the usage by resource of every hour that the keys were charged for."""
     with connection.cursor() as cursor:
+        # OFFSET 0 keeps PostgreSQL from joining all usage of a key to each of its hours.
         cursor.execute(
             """
-            SELECT organization.slug, used.meter, used.sku, used.region, used.hour, resource.source, resource.subject,
+            SELECT organization.slug, key.meter, key.sku, key.region, charged.hour, resource.source, resource.subject,
                    coalesce(project.slug, ''), used.quantity
             FROM billing_chargehour charged
             JOIN billing_chargekey key ON key.id = charged.key_id
-            JOIN metering_usagehour used
-                ON used.organization_id = key.organization_id AND used.meter = key.meter AND used.sku = key.sku
-                AND used.region = key.region AND used.hour = charged.hour AND used.quantity > 0
+            CROSS JOIN LATERAL (
+                SELECT id, resource_id, project_id, quantity FROM metering_usagehour
+                WHERE organization_id = key.organization_id AND meter = key.meter AND sku = key.sku
+                    AND region = key.region AND hour = charged.hour AND quantity > 0
+                OFFSET 0
+            ) used
             JOIN organizations_organization organization ON organization.id = key.organization_id
             JOIN metering_resource resource ON resource.id = used.resource_id
             LEFT JOIN organizations_project project ON project.id = used.project_id
             WHERE charged.key_id = ANY(%s) AND charged.quantity > 0
-            ORDER BY organization.slug, used.hour, used.id
+            ORDER BY organization.slug, charged.hour, used.id
             """,
             [list(key_ids)],
         )
