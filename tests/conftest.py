@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -23,6 +24,12 @@ from apps.limits import requests as rates
 from apps.limits import stores
 from apps.limits.policies import MICROSECONDS, Policy
 from tests import database
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector of garbage from what stays for good, which it would walk through hundreds of times."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
