@@ -18,10 +18,10 @@ stop: ## Stop whatever runs in this folder
 	@if [ -x $(PYTHON_IN_VENV) ]; then exec $(PYTHON_IN_VENV) -m config.supervisor stop; else echo "Nothing runs here."; fi
 
 test: environment-dev ## Run the tests (ARGS="tests/ledger -k transfer")
-	@$(PYTHON_IN_VENV) -m pytest -n 2 -q $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -n 2 --dist worksteal -q $(ARGS)
 
 test-full: environment-dev ## With large tables and twenty times the examples of properties
-	@COUNTINGHOUSE_TEST_FULL=1 $(PYTHON_IN_VENV) -m pytest -n 2 -q $(ARGS)
+	@COUNTINGHOUSE_TEST_FULL=1 $(PYTHON_IN_VENV) -m pytest -n 2 --dist worksteal -q $(ARGS)
 
 check: environment-dev $(CHECKS) ## Lint, types, import contracts and drift of generated files
 	@echo "All checks passed."
