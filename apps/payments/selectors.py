@@ -45,6 +45,7 @@ _STATES = {
     PaymentState.EXPIRED: State(word=_("Not paid in time")),
     PaymentState.SUCCEEDED: State(word=_("Paid"), tone="ok"),
 }
+_ASKED_HOLDER = State(word=_("Failed: your bank wants to hear from you"), tone="danger")
 _REFUND_STATES = {
     RefundState.REQUESTED: State(word=_("Being looked at"), tone="info"),
     RefundState.REJECTED: State(word=_("Not approved")),
@@ -118,6 +119,8 @@ def payments_of(actor: Actor) -> PaymentQuerySet:
 
 def state_of(payment: Payment) -> State:
     """Return how a payment stands, in a customer's words: also what was taken back after it was paid."""
+    if payment.state == PaymentState.FAILED and payment.asks_holder:
+        return _ASKED_HOLDER
     if payment.state != PaymentState.SUCCEEDED:
         return _STATES[PaymentState(payment.state)]
     standings = {_standing_of(dispute) for dispute in payment.disputes.all()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -357,6 +358,10 @@ def test_a_bank_that_asks_pauses_it_and_mails_a_link(stripe, lab):
     mail = Mail.objects.get(template="payments/mail/auto_top_up")
     assert mail.context["state"] == "paused"
     assert "/app/lab/" in mail.context["url"]
+    page = build.browser(build.member(lab, Role.BILLING)).get(f"/app/lab/payments/{Payment.objects.get().id}")
+    assert "Failed: your bank wants to hear from you" in page.text
+    assert "lets such a payment through only while you are there to confirm it" in html.unescape(page.text)
+    assert "declined" not in page.text
 
 
 def test_a_dispute_turns_it_off_and_says_so(stripe, lab):

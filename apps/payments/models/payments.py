@@ -46,6 +46,7 @@ LIVE_STATES = (
     PaymentState.REQUIRES_ACTION,
     PaymentState.PROCESSING,
 )
+_ASKS_HOLDER = frozenset({"authentication_required", "authentication_not_handled"})
 _RANKS = {
     PaymentState.CREATED: 0,
     PaymentState.OPEN: 1,
@@ -161,6 +162,11 @@ class Payment(models.Model):
     def amount(self) -> Decimal:
         """The amount in major units."""
         return money.from_minor(self.amount_minor, self.currency)
+
+    @property
+    def asks_holder(self) -> bool:
+        """Whether it failed because the card's bank wants its holder to confirm."""
+        return self.failure_code in _ASKS_HOLDER
 
     @property
     def is_live(self) -> bool:

@@ -16,7 +16,6 @@ from apps.payments.services import mails
 
 FAILURES_MAX = 3
 RETRY_AFTER = timedelta(hours=6)
-AUTHENTICATION = frozenset({"authentication_required", "authentication_not_handled"})
 
 
 def follow(payment: Payment, *, now: datetime) -> None:
@@ -27,7 +26,7 @@ def follow(payment: Payment, *, now: datetime) -> None:
         _follow_auto_top_up(payment, now=now)
     elif payment.kind == PaymentKind.INVOICE and payment.state == PaymentState.FAILED:
         mails.failed(payment, now=now)
-        if payment.failure_code in AUTHENTICATION:
+        if payment.asks_holder:
             # No later try without the holder can succeed; the mail's link asks for them.
             Collection.objects.filter(invoice=payment.invoice).update(next_attempt_at=None)
 
@@ -45,7 +44,7 @@ def _follow_auto_top_up(payment: Payment, *, now: datetime) -> None:
     elif payment.state == PaymentState.FAILED:
         rule.failures_in_a_row += 1
         rule.next_attempt_at = now + RETRY_AFTER
-        if payment.failure_code in AUTHENTICATION:
+        if payment.asks_holder:
             rule.state = AutoTopUpState.PAUSED
         elif rule.failures_in_a_row >= FAILURES_MAX:
             rule.state = AutoTopUpState.DISABLED
