@@ -2,7 +2,8 @@
 
 Time is walked in stretches in which no lot starts or ends, no price changes, no billing period begins and no tier ends,
 so that within each the cost only rises. Amounts are exact fractions of a micro: rounding each hour's cumulative amount
-moves the end by less than what runs costs in a microsecond or a micro, whichever is more.
+moves the end by less than what runs costs in a microsecond or a micro, whichever is more. Where a volume price falls,
+what comes back is taken to stay; charging returns it to the lots that paid, of which one may end: there it is near.
 """
 
 from __future__ import annotations
@@ -140,7 +141,10 @@ class Forecast:
         return min((moment for moment in moments if moment > now), default=now + HORIZON)
 
     def _tier_ends(self, use: Use, terms: PriceTerms, now: datetime) -> list[datetime]:
-        """Return when the quantity passes the end of each tier that is still ahead."""
+        """Return when the quantity reaches the end of each tier that is still ahead, and when it has passed it.
+
+        Between the two a volume price may fall: what the hours until then cost is burnt before that comes back.
+        """
         counted = self._quantities.get(_key(use, terms), Fraction(0))
         ends = []
         for tier in terms.tiers:
@@ -150,7 +154,8 @@ class Forecast:
             seconds = missing / Fraction(use.per_second)
             # Up to the microsecond that contains the bound, so that every stretch has a length.
             if 0 <= seconds < Fraction(int(HORIZON.total_seconds())):
-                ends.append(now + int(seconds * _MICROS) * _TICK + _TICK)
+                reached = now + int(seconds * _MICROS) * _TICK
+                ends += [reached, reached + _TICK]
         return ends
 
     def _crossing(
