@@ -23,6 +23,9 @@ from tests import build
 PASSWORD = "correct horse battery"
 TOTP_SECONDS, SENDING_SECONDS = 30, 5
 
+# Before something is taken not to come. A busy machine answers and draws when it can.
+PATIENCE_MS = 120_000
+
 type Look = tuple[int, Literal["light", "dark"]]
 LOOKS: tuple[Look, ...] = ((360, "dark"), (1280, "light"))
 # The elements that make a page scroll sideways, the outermost first.
@@ -58,6 +61,7 @@ def browser() -> Iterator[Browser]:
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     # Chromium's own sandbox refuses root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield running
@@ -80,6 +84,7 @@ def open_page(browser: Browser, live_server: Any) -> Iterator[Callable[..., Page
 
     def open_one(user: User | None = None, **options: Any) -> Page:
         context = browser.new_context(base_url=live_server.url, **options)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         if user is not None:
             name = settings.SESSION_COOKIE_NAME

@@ -8,6 +8,6 @@ def test_the_api_page_lists_operations_and_breaks_no_policy(open_page):
 
     page.goto("/api/docs")
 
-    page.locator("#operations-tag-usage").click(timeout=120_000)
+    page.locator("#operations-tag-usage").click()
     page.get_by_text("/api/v1/usage/events").click()
     page.get_by_role("button", name="Try it out").first.wait_for()

@@ -48,7 +48,7 @@ def test_start_page_moves_by_itself(open_page, development):
 
     build.organization(name="Ceres Genomics", is_demonstration=True)
 
-    expect(page.get_by_text("Ceres Genomics")).to_have_count(1, timeout=10_000)
+    expect(page.get_by_text("Ceres Genomics")).to_have_count(1)
 
 
 def test_doors(open_page, live_server):
