@@ -191,7 +191,7 @@ def test_a_month_below_zero_is_seen_before_it_is_final(staff, lab):
     with time_machine.travel(datetime(2026, 5, 20, tzinfo=UTC), tick=False):
         preview = staff.get(reverse("admin:invoices_preview", args=[lab.pk]))
     assert "it would be a credit note, which asks for nothing" in readable(preview)
-    assert "Total -3.96 Due 0.00" in readable(preview)
+    assert "Total \u22123.96 Due 0.00" in readable(preview)
     draft = build.closed(lab, "2026-05", finalize=False, now=JUNE).invoice
 
     listed, page = (customer.get(f"/app/lab/invoices{end}") for end in ("", f"/{draft.pk}"))
@@ -216,7 +216,7 @@ def test_what_waits_for_a_later_document_is_told_to_the_customer_and_to_staff(st
 
     with time_machine.travel(datetime(2026, 5, 20, tzinfo=UTC), tick=False):
         preview = readable(staff.get(reverse("admin:invoices_preview", args=[lab.pk])))
-    assert "2026-04 gpu_hours h100 eu, for a later document -7200 -20.00" in preview
+    assert "2026-04 gpu_hours h100 eu, for a later document \u22127,200 \u221220.00" in preview
     may = build.closed(lab, "2026-05", now=JUNE).invoice
 
     assert (may.kind, may.subtotal_minor, may.tax_minor) == ("invoice", 333, 63)

@@ -148,7 +148,7 @@ def _preview_rows(found: invoices.Preview) -> dict[str, Any]:
     def row(line: ComposedLine) -> dict[str, str]:
         return {
             "name": f"{line.key.period.label} {line.key}",
-            "quantity": plain(line.quantity),
+            "quantity": grouped(line.quantity),
             "amount": shown(line.amount_minor),
             "discount": shown(line.discount_minor),
             "tax": shown(line.tax_minor),
