@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -74,3 +74,8 @@ ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = MappingProxyType(
         Role.VIEWER: _EVERY_READ - {Permission.AUDIT_READ},
     }
 )
+
+
+def roles_with(permissions: Collection[str]) -> list[Role]:
+    """Return the roles that hold at least one of the permissions, the mightiest first."""
+    return [role for role, own in ROLE_PERMISSIONS.items() if own.intersection(permissions)]

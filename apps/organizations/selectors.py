@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
 from apps.core.compiled import CompiledQuery
-from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role
+from apps.core.permissions import ROLE_PERMISSIONS, Permission, Role, roles_with
 from apps.core.states import State
 from apps.identity import selectors as identity
 from apps.organizations.models import (
@@ -54,8 +54,9 @@ def find_organizations(references: Collection[str]) -> dict[str, Organization]:
 
 def emails_with(organization_id: UUID, permission: Permission, *, now: datetime) -> list[str]:
     """Return the addresses of the members in force whose role has a permission, the oldest members first."""
-    roles = [role for role, own in ROLE_PERMISSIONS.items() if permission in own]
-    rows = Membership.objects.in_force(now).filter(organization_id=organization_id, role__in=roles)
+    rows = Membership.objects.in_force(now).filter(
+        organization_id=organization_id, role__in=roles_with([permission])
+    )
     return list(rows.order_by("created_at", "pk").values_list("user__email", flat=True))
 
 

@@ -119,7 +119,7 @@ def test_a_refusal_names_the_role_and_the_permission(lab, monkeypatch):
     page = build.browser(build.member(lab, Role.DEVELOPER)).get("/app/lab")
 
     assert page.status_code == 403
-    assert "You are Developer of Bright Lab, and this needs organization.delete." in page.text
+    assert "This needs the role Owner; in Bright Lab you are Developer." in page.text
 
 
 def test_pages_are_not_kept_by_any_cache(lab):

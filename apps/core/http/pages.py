@@ -23,6 +23,8 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
+from django.utils.text import get_text_list
+from django.utils.translation import gettext as _
 from django.views import View
 
 from apps.core.actor import Actor, ActorKind
@@ -31,6 +33,7 @@ from apps.core.forms import add_refusal, in_words
 from apps.core.http.address import client_address
 from apps.core.http.sorting import RowOrder
 from apps.core.http.views import ANONYMOUS, PUBLIC, STEP_UP_LASTS, Access, OrganizationResolver, Rule
+from apps.core.permissions import roles_with
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SLICE_ROWS = 50
@@ -117,7 +120,9 @@ class Page(View):
         """Return what says in words why not: a page, or for an action the page it was taken on with a message."""
         if self.request.method in SAFE_METHODS or isinstance(error, PermissionDenied):
             names = [f"refusals/{error.code}.html", "refusals/refused.html"]
-            return self.render({"error": error}, template=names, status=error.http_status)
+            roles = [str(role.label) for role in roles_with(error.details.get("permissions", ()))]
+            shown = {"error": error, "roles": get_text_list(roles, _("or"))}
+            return self.render(shown, template=names, status=error.http_status)
         messages.error(self.request, in_words(error))
         return HttpResponseRedirect(self.back_url())
 
