@@ -50,7 +50,8 @@ class UsageForm(forms.Form):
         elif (last - first).days >= DAYS_MAX:
             self.add_error("first", _("At most %(days)d days at once.") % {"days": DAYS_MAX})
         elif cleaned.get("interval") == "hour" and (last - first).days >= HOURLY_DAYS_MAX:
-            self.add_error("interval", _("By hour at most %(days)d days.") % {"days": HOURLY_DAYS_MAX})
+            message = _("Hours are shown of at most %(days)d days. Choose fewer days, or each day.")
+            self.add_error("interval", message % {"days": HOURLY_DAYS_MAX})
         return cleaned
 
     def range(self) -> tuple[datetime, datetime]:

@@ -137,6 +137,10 @@ def the_explorer_follows_a_choice_without_a_reload(page):
     expect(page.get_by_role("rowheader", name="training")).to_be_visible()
     assert page.evaluate("window.stays")
     assert "group=project" in page.url
+    page.get_by_label("From").fill("2020-01-01")
+    page.get_by_label("Each").select_option("hour")
+    expect(page.locator("#found")).to_contain_text("From: At most 400 days at once.")
+    assert page.evaluate("window.stays")
 
 
 def one_switches_from_the_menu_of_a_narrow_screen(page):
