@@ -188,26 +188,21 @@ def collect_due(*, now: datetime) -> int:
     fresh = Invoice.objects.filter(state=InvoiceState.OPEN).exclude(
         pk__in=Collection.objects.values_list("invoice_id")
     )
-    for invoice in fresh.select_related("organization").order_by("pk")[:500]:
-        _open_collection(invoice, now=now)
+    Collection.objects.bulk_create(
+        (
+            Collection(
+                invoice_id=invoice_id, organization_id=organization_id, next_attempt_at=now, created_at=now
+            )
+            for invoice_id, organization_id in fresh.order_by("pk").values_list("pk", "organization_id")[:500]
+        ),
+        ignore_conflicts=True,  # Of another look at the same time.
+    )
     open_ones = list(
         Collection.objects.exclude(state=CollectionState.DONE).order_by("pk").values_list("pk", flat=True)
     )
     for collection_id in open_ones:
         jobs.enqueue("payments.collect", collection_id=collection_id)
     return len(open_ones)
-
-
-@transaction.atomic
-def _open_collection(invoice: Invoice, *, now: datetime) -> None:
-    Collection.objects.get_or_create(
-        invoice=invoice,
-        defaults={
-            "organization_id": invoice.organization_id,
-            "next_attempt_at": now,
-            "created_at": now,
-        },
-    )
 
 
 def collect(*, collection_id: UUID, now: datetime) -> None:
