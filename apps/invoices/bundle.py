@@ -68,7 +68,7 @@ def write_bundle(label: str, out: IO[bytes]) -> Bundle:
     }
     manifest = manifest_of(label, [document["number"] for document in documents], files)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
-        bundle.writestr("manifest.json", manifest)
+        bundle.writestr(verifier.MANIFEST, manifest)
         for name, content in files.items():
             bundle.writestr(name, content)
     return Bundle(documents=len(documents), sha256=_sha256(manifest))
