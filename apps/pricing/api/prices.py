@@ -35,7 +35,7 @@ from apps.pricing.models import (
     Sku,
 )
 from apps.pricing.rating import PriceTerms
-from apps.pricing.rows import tier_as_json
+from apps.pricing.rows import is_code, tier_as_json
 from apps.pricing.selectors import Segment
 
 ITEMS_MAX = 100
@@ -263,8 +263,8 @@ class RegionDetail(OptionalOrganizationView):
     @extend_schema(responses=RegionOutput)
     def get(self, request: Request, code: str) -> Response:
         refuse_unknown_parameters(request, set())
-        # PostgreSQL cannot even be asked for a code with a NUL.
-        region = None if "\x00" in code else Region.objects.filter(code=code).first()
+        # What can be no code is not asked for: PostgreSQL refuses a NUL.
+        region = Region.objects.filter(code=code).first() if is_code(code, "region") else None
         if region is None:
             raise NotFound
         return Response(RegionOutput(region).data)
