@@ -8,7 +8,7 @@ what comes back is taken to stay; charging returns it to the lots that paid, of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -83,12 +83,16 @@ class Forecast:
     def runs_out_at(self, lots: Sequence[LotState], *, owed_micros: int) -> datetime | None:
         """Return when the lots in force no longer exceed what is owed, or None if that is beyond the horizon.
 
+        None as well if nothing that runs ever costs anything: that a lot ends is then no matter of what runs.
         lots: in burn order; they are left as they are. owed_micros: may be negative, as credit without a lot.
         """
         lots = [replace(lot) for lot in lots]
         owed = Fraction(owed_micros)
         now, horizon = self.starts_at, min(self.starts_at + HORIZON, self.schedule.end)
-        is_tiered = self._meets_tiers(horizon)
+        met = list(self._terms_met(horizon))
+        if all(terms.is_free for terms in met):
+            return None
+        is_tiered = any(terms.is_tiered for terms in met)
         while now < horizon:
             in_force = [lot for lot in lots if lot.in_force(now)]
             credit = sum(lot.balance_micros for lot in in_force) - owed
@@ -114,15 +118,15 @@ class Forecast:
                 found.append((use, terms))
         return found
 
-    def _meets_tiers(self, horizon: datetime) -> bool:
-        """Return whether any price that what runs may meet depends on the month's quantity."""
+    def _terms_met(self, horizon: datetime) -> Iterator[PriceTerms]:
+        """Yield every price that what runs may meet."""
+        yield from (terms for _use, terms in self._priced(self.starts_at))
         for segment in self.schedule.segments:
             moment = max(segment.start, self.schedule.start)
             for use in self.uses if moment < horizon else ():
                 terms = self.schedule.terms_at(use.meter, use.sku, use.region, moment)
-                if terms is not None and terms.is_tiered:
-                    return True
-        return False
+                if terms is not None:
+                    yield terms
 
     def _next_change(
         self,

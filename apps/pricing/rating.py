@@ -68,6 +68,12 @@ class PriceTerms:
         """Return whether the amount depends on more than the quantity times one price."""
         return self.model != "per_unit"
 
+    @property
+    def is_free(self) -> bool:
+        """Return whether no quantity costs anything."""
+        fees = [price for tier in self.tiers for price in (tier.unit_price, tier.flat_fee)]
+        return not any((self.unit_price, self.package_price, *fees))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierShare:

@@ -149,36 +149,39 @@ FREE_TIER = [
 ]
 
 
-def test_an_hour_that_is_free_delays_the_end(lab):
-    build.price_book({"model": "graduated", "tiers": FREE_TIER})
-    build.credit(lab, "5", now=START)
-    begin(lab, START, a={"gpus": 1})  # Half an hour is used, an hour and a half is free.
+CHEAPER_MONTH = [  # 3 for an hour, 3 for three hours.
+    {"up_to": "1", "unit_price": "3", "flat_fee": "0"},
+    {"up_to": None, "unit_price": "1", "flat_fee": "0"},
+]
+
+
+@pytest.mark.parametrize(
+    ("price", "gpus", "credit", "hours"),
+    [
+        ({"model": "graduated", "tiers": FREE_TIER}, 1, "5", 2),  # Half an hour is used, 1.5 are free.
+        ({"model": "volume", "tiers": CHEAPER_MONTH}, 2, "6", 2.5),
+    ],
+)
+def test_an_hour_that_costs_nothing_delays_the_end(lab, price, gpus, credit, hours):
+    build.price_book(price)
+    build.credit(lab, credit, now=START)
+    begin(lab, START, a={"gpus": gpus})
 
     assert rate(lab, START) == 0
-    assert selectors.balance(lab, now=START).runway_ends_at == START + 2 * HOUR
+    assert selectors.balance(lab, now=START).runway_ends_at == START + hours * HOUR
     check_against_the_future(lab, ["a"], START, 5)
 
 
-def test_an_hour_that_makes_the_month_cheaper_delays_the_end(lab):
-    tiers = [
-        {"up_to": "1", "unit_price": "3", "flat_fee": "0"},
-        {"up_to": None, "unit_price": "1", "flat_fee": "0"},
-    ]
-    build.price_book({"model": "volume", "tiers": tiers})
-    build.credit(lab, "6", now=START)
-    begin(lab, START, a={"gpus": 2})  # 3 for an hour, 3 for three hours.
+def test_a_lot_that_ends_is_no_matter_of_what_is_free(lab):
+    build.price_book({"unit_price": "0"})
+    build.credit(lab, "5", pot=Pot.PROMO, now=START, expires_at=START + 2.5 * HOUR)
+    begin(lab, START, a={"gpus": 1})
 
-    assert rate(lab, START) == 0
-    assert selectors.balance(lab, now=START).runway_ends_at == START + 2.5 * HOUR
-    check_against_the_future(lab, ["a"], START, 5)
+    assert selectors.balance(lab, now=START).runway_ends_at is None
 
 
 def test_what_comes_back_to_a_lot_that_ends_moves_the_end_by_no_more(lab):
-    tiers = [
-        {"up_to": "1", "unit_price": "3", "flat_fee": "0"},
-        {"up_to": None, "unit_price": "1", "flat_fee": "0"},
-    ]
-    build.price_book({"model": "volume", "tiers": tiers})
+    build.price_book({"model": "volume", "tiers": CHEAPER_MONTH})
     build.credit(lab, "1", now=START)
     build.credit(lab, "4", pot=Pot.PROMO, now=START, expires_at=START + 2.5 * HOUR)
     begin(lab, START, a={"gpus": 1})
