@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument(
         "--customers", type=int, default=500, help="Organizations, one of which opens its pages."
     )
+    parser.add_argument("--machines", type=int, default=100, help="Machines that ran for its month.")
+    parser.add_argument("--requests", type=int, default=2_000, help="Authenticated requests.")
     parser.add_argument("--output", type=Path, default=LATEST, help="The JSON file that keeps the figures.")
     options = parser.parse_args()
     signal.signal(
@@ -193,7 +195,7 @@ def _meter(organization_id: Any) -> int:
     return stack.peak_rss_mb(os.getpid())
 
 
-def measure_requests(options: argparse.Namespace) -> dict[str, float]:  # noqa: ARG001 (one of several)
+def measure_requests(options: argparse.Namespace) -> dict[str, float]:
     """One authenticated GET beside a view that does nothing at all."""
     from bench import world
 
@@ -203,9 +205,9 @@ def measure_requests(options: argparse.Namespace) -> dict[str, float]:  # noqa: 
     )  # Its rate is never reached.
     headers = {"X-API-Key": world.api_key(organization)}
     with stack.web("bench.bare", "/") as (port, _master):
-        bare = load.get_per_s(port, "/", {}, requests=4_000)
+        bare = load.get_per_s(port, "/", {}, requests=2 * options.requests)
     with stack.web("config.wsgi", "/healthz") as (port, _master):
-        lists = load.get_per_s(port, "/api/v1/billing/credits", headers, requests=2_000)
+        lists = load.get_per_s(port, "/api/v1/billing/credits", headers, requests=options.requests)
     return {
         "bare_view_per_s": round(bare),
         "authenticated_get_per_s": round(lists),
@@ -249,7 +251,7 @@ def measure_pages(options: argparse.Namespace) -> dict[str, float]:
     """How long the overview and the explorer take over a month of a hundred machines."""
     from bench import pages
 
-    return pages.measure(options.customers)
+    return pages.measure(options.customers, options.machines)
 
 
 def measure_documents(options: argparse.Namespace) -> dict[str, float]:

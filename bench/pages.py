@@ -28,7 +28,6 @@ from bench import world
 
 HOURS = 720
 HOURS_OF_OTHERS = 24
-RESOURCES = 100
 RUNNING = 20
 SKUS, PROJECTS = 8, 4
 REPEATS = 5
@@ -39,7 +38,7 @@ OVERVIEW_MS_LIMIT = 300
 EXPLORER_MS_LIMIT = 1_000
 
 
-def measure(count: int) -> dict[str, float]:
+def measure(count: int, machines: int) -> dict[str, float]:
     """Return the median time of the overview, and of the explorer grouped as takes longest, in ms."""
     now = floor_hour(timezone.now())
     measured, *others = world.make_organizations(count, "pages", created_at=now - timedelta(days=60))
@@ -48,8 +47,8 @@ def measure(count: int) -> dict[str, float]:
             actor=world.ACTOR, organization=measured, slug=f"project-{number}", now=timezone.now()
         )
     started = time.perf_counter()
-    _make_month([measured], now, hours=HOURS)
-    _make_month(others, now, hours=HOURS_OF_OTHERS)
+    _make_month([measured], now, machines=machines, hours=HOURS)
+    _make_month(others, now, machines=machines, hours=HOURS_OF_OTHERS)
     _charge_others(others)
     _charge(measured, now)
     with connection.cursor() as cursor:
@@ -102,7 +101,7 @@ def _browser(organization: Organization) -> Client:
     return browser
 
 
-def _make_month(owners: list[Organization], now: datetime, *, hours: int) -> None:
+def _make_month(owners: list[Organization], now: datetime, *, machines: int, hours: int) -> None:
     """Write resources and the hours that they ran; those that ran for less begin one after the other."""
     ids = [organization.pk for organization in owners]
     with transaction.atomic(), connection.cursor() as cursor:
@@ -112,7 +111,7 @@ def _make_month(owners: list[Organization], now: datetime, *, hours: int) -> Non
             "INSERT INTO metering_resource (id, organization_id, source, subject, is_single_event, metered_until) "
             "SELECT gen_random_uuid(), owner, 'pages', 'machine-' || lpad(i::text, 3, '0'), false, %s "
             "FROM unnest(%s::uuid[]) AS owner, generate_series(0, %s) AS i",
-            [now, ids, RESOURCES - 1],
+            [now, ids, machines - 1],
         )
         cursor.execute(
             """

@@ -26,6 +26,10 @@ COMMAND = [
     "40",
     "--customers",
     "2",
+    "--machines",
+    "10",
+    "--requests",
+    "100",
 ]
 NAMES = {
     "authenticated_get_per_s",
