@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import facturx
 import typst
 from babel.dates import format_date
 from django.conf import settings
@@ -51,6 +50,8 @@ def pdf_of(content: Mapping[str, Any], xml: bytes | None) -> bytes:
     )
     if xml is None:
         return made
+    import facturx  # noqa: PLC0415  With pypdf underneath a fourteenth of every process' start, for those that print.
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         embedded: bytes = facturx.generate_from_binary(
