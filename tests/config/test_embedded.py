@@ -20,6 +20,7 @@ import pytest
 
 from config import embedded
 from config.embedded import StartError, folders, processes
+from tests.threads import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -72,7 +73,7 @@ def valkey(endpoints, command):
 
 
 def ask(port, *commands):
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall("".join(f"{command}\r\n" for command in [*commands, "QUIT"]).encode())
         return connection.makefile("rb").read().decode().splitlines()[:-1]
 
@@ -205,7 +206,7 @@ def test_two_processes_at_once_start_one_server_each(var):
         for _ in range(2)
     ]
     for process in both:
-        output, _none = process.communicate(timeout=60)
+        output, _none = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, output.decode()
 
     mains = [pid for pid in running() if processes._on_linux(pid).parent not in running()]

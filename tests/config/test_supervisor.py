@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.threads import PATIENCE_SECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = {
     "manage.py": """
@@ -119,7 +121,7 @@ def is_alive(pid):
 
 
 def get(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE_SECONDS) as answer:
         return answer.read().decode()
 
 

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from apps.core import correlation, jobs
 from tests import build
+from tests.threads import PATIENCE_SECONDS
 
 ID = UUID("01920000-0000-7000-8000-000000000001")
 original_send = jobs.send
@@ -63,7 +64,7 @@ def test_the_correlation_id_reaches_the_worker(transactional_db, monkeypatch):
 
     with start_worker(current_app, perform_ping_check=False, shutdown_timeout=20):
         jobs.enqueue("tests.remember", id=ID)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not seen and time.monotonic() < deadline:
             time.sleep(0.02)
 

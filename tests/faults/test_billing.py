@@ -19,6 +19,7 @@ from apps.metering.models import UsageChange
 from tests import build
 from tests.billing.runs import HOUR
 from tests.money import books, failing
+from tests.threads import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
 
@@ -43,7 +44,7 @@ def manage(*arguments: str, fail_at: str = "") -> int:
         env={**os.environ, "COUNTINGHOUSE_FAIL_AT": fail_at},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode in {0, -signal.SIGKILL}, done.stderr

@@ -97,7 +97,7 @@ def start(program: str, *arguments: str, fail_at: str = "") -> subprocess.Popen[
 
 
 def finish(worker: subprocess.Popen[str], words: str = "go\n") -> int:
-    worker.communicate(words, timeout=60)
+    worker.communicate(words, timeout=PATIENCE_SECONDS)
     return worker.returncode
 
 
@@ -149,7 +149,7 @@ def test_two_workers_at_once_count_once(lab):
         worker.stdin.write("go\n")
         worker.stdin.flush()
 
-    assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=PATIENCE_SECONDS) for worker in workers] == [0, 0]
 
     for worker in workers:
         worker.communicate()

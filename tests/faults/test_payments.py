@@ -21,6 +21,7 @@ from tests import build
 from tests.money import books, failing
 from tests.payments.conftest import SECRET_KEY, sandbox, stripe  # noqa: F401  Fixtures.
 from tests.payments.paid import card, paid, refunded, top_up
+from tests.threads import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
 
@@ -54,7 +55,7 @@ def die(stripe, point, *step):  # noqa: F811
         env={**os.environ, "COUNTINGHOUSE_FAIL_AT": point},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr

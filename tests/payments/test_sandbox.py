@@ -413,7 +413,7 @@ def test_another_key_is_refused(sandbox):
 def test_pages_are_served_to_this_machine_only(sandbox, path, host, status):
     request = urllib.request.Request(sandbox.url + path, headers={"Host": host})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             found = answer.status
     except urllib.error.HTTPError as error:
         found = error.code
@@ -447,7 +447,7 @@ def test_it_does_not_run_beside_a_live_key(tmp_path):
         env={"STRIPE_SECRET_KEY": "sk_live_x", "COUNTINGHOUSE_VAR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
