@@ -20,6 +20,9 @@ from apps.metering import selectors
 from apps.metering.intervals import from_ms
 from apps.metering.models import DirtyBatch, MeteringState, Resource, UsageChange, UsageEvent, UsageHour
 
+SHOWN_MAX = 20
+TOO_MANY = _("So many in its last month that only the list of its events tells them.")
+
 
 class RunningFilter(admin.SimpleListFilter):
     title = _("state")
@@ -124,18 +127,20 @@ class ResourceAdmin(MeteringAdmin):
 
     @admin.display(description=_("Latest intervals"))
     def intervals(self, resource: Resource) -> str:
-        usage = selectors.intervals_of(resource, timezone.now())
+        usage = selectors.latest_usage(resource, timezone.now())
+        if usage is None:
+            return str(TOO_MANY)
         lines = [
             f"{from_ms(segment.start):%Y-%m-%d %H:%M:%S} – {from_ms(segment.end):%Y-%m-%d %H:%M:%S}"
             f"  {plain(Decimal(segment.milli_gpus).scaleb(-3))} GPU  {segment.sku}  {segment.region}"
-            for segment in usage.segments[-20:]
+            for segment in usage.segments[-SHOWN_MAX:]
         ]
         return "\n".join(reversed(lines)) or "–"
 
     @admin.display(description=_("Ignored events"))
     def ignored_events(self, resource: Resource) -> str:
-        usage = selectors.intervals_of(resource, timezone.now())
-        return "\n".join(usage.ignored[-20:]) or "–"
+        usage = selectors.latest_usage(resource, timezone.now())
+        return str(TOO_MANY) if usage is None else "\n".join(usage.ignored[-SHOWN_MAX:]) or "–"
 
 
 @admin.register(UsageHour)

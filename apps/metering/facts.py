@@ -47,7 +47,7 @@ _WANTED = """
 # stop says how far its runs go, or else the last event of all. Of finished intervals that last all the window long one
 # wins all of it, and those that end where it begins say nothing of it, however many end on the hour. A billing period
 # starts at midnight of some time zone, so on a quarter of an hour: readings of one are added up by PostgreSQL.
-_FACTS = f"""
+_MATTERING = f"""
     {_WANTED}
     SELECT {_COLUMNS} FROM wanted JOIN metering_usageevent event
         ON event.resource_id = wanted.resource_id
@@ -103,7 +103,20 @@ _FACTS = f"""
        AND coalesce(event.ended_at, event.time) < wanted.until
      GROUP BY wanted.resource_id, event.sku, event.region, event.project_id, event.credential_id, event.meter,
               date_bin('15 minutes', event.time, 'epoch'), event.time <= %(cutoff)s
-    ORDER BY 1
+"""  # noqa: S608  Only the constants above are put in.
+_FACTS = f"{_MATTERING} ORDER BY 1"
+# The first start since the last stop says since when a run lasts. It may be the latest as well and come twice, which
+# says nothing new.
+_LATEST = f"""
+    {_MATTERING}
+    UNION ALL
+    SELECT {_COLUMNS} FROM wanted CROSS JOIN LATERAL (
+        SELECT * FROM metering_usageevent start
+         WHERE start.resource_id = wanted.resource_id AND start.type = 'allocation.started'
+           AND start.type IN ('allocation.started', 'allocation.resized', 'allocation.stopped')
+           AND start.time >= wanted.stopped AND start.time < wanted.since
+         ORDER BY start.time LIMIT 1
+    ) event
 """  # noqa: S608  Only the constants above are put in.
 # The moments, beginning inside some time, by which events that are read one by one matter.
 _MOMENTS = f"""
@@ -175,14 +188,16 @@ def facts_in(resource_ids: Iterable[UUID], since: int, until: int) -> dict[UUID,
     return dict(_of_resources(dict.fromkeys(resource_ids, since), until, until))
 
 
-def load_facts(resource_ids: Iterable[UUID], cutoff: int) -> dict[UUID, list[Fact]]:
-    """Return what all events of some resources say, for reading single resources; readings are added up. One query."""
-    wanted = dict.fromkeys(resource_ids, 0)
+def latest_facts(wanted: Mapping[UUID, int], cutoff: int) -> dict[UUID, list[Fact]]:
+    """Return what matters from the moment given for each resource on, a whole UTC hour in milliseconds (0: everything).
+
+    With it comes the start of what runs then. Readings are added up. One query.
+    """
     if not wanted:
         return {}
     found: dict[UUID, list[Fact]] = defaultdict(list)
     with connection.cursor() as cursor:
-        cursor.execute(_FACTS, _parameters(wanted, END_OF_TIME, cutoff))
+        cursor.execute(_LATEST, _parameters(wanted, END_OF_TIME, cutoff))
         for resource_id, fact in map(_fact, cursor):
             found[resource_id].append(fact)
     return found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from apps.core.periods import floor_hour
 from apps.metering import selectors
-from apps.metering.intervals import from_ms
+from apps.metering.facts import latest_facts
+from apps.metering.intervals import from_ms, to_ms
 from apps.metering.models import Resource
 from apps.metering.selectors import evidence
 from tests import build
@@ -50,6 +52,35 @@ def test_running_resources_say_what_runs_since_when(lab):
         ("old", True, None),
         ("silent", False, EARLIER + minutes(1)),
     ]
+
+
+def test_only_the_last_hours_events_say_what_runs_since_when(lab):
+    send(
+        started("busy", EARLIER - minutes(60)),
+        *(stopped("busy", EARLIER - minutes(50 - number), id=f"stop-{number}") for number in range(0, 40, 2)),
+        *(
+            started("busy", EARLIER - minutes(49 - number), id=f"start-{number}")
+            for number in range(0, 40, 2)
+        ),
+        *(
+            resized("busy", EARLIER + minutes(number / 2), 2 + number, id=f"size-{number}")
+            for number in range(40)
+        ),
+        started("busy", EARLIER + minutes(30), gpus=3, sku="a100", id="again"),
+        heartbeat("busy", NOW - minutes(0.5)),
+        started("over", EARLIER - minutes(60)),
+        *(resized("over", EARLIER - minutes(50 - number), 2, id=f"over-{number}") for number in range(40)),
+        stopped("over", EARLIER + minutes(120)),
+    )
+    tick(lab.pk)
+
+    busy, over = selectors.describe_resources(Resource.objects.order_by("subject"), NOW)
+
+    assert (busy.is_running, busy.sku, busy.gpus) == (True, "a100", 3)
+    assert busy.since == EARLIER - minutes(11)  # What started again without a stop goes on.
+    assert (over.since, over.until) == (EARLIER - minutes(60), EARLIER + minutes(120))
+    hours = {row.resource.pk: to_ms(floor_hour(NOW - minutes(1))) for row in (busy, over)}
+    assert sum(map(len, latest_facts(hours, to_ms(NOW)).values())) <= 8
 
 
 def test_usage_adds_up_by_what_is_asked(lab):

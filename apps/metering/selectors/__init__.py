@@ -24,7 +24,7 @@ from apps.metering.selectors.quantities import (
 from apps.metering.selectors.resources import (
     ResourceUsage,
     describe_resources,
-    intervals_of,
+    latest_usage,
     running_resources,
     stopped_since,
 )
@@ -44,7 +44,7 @@ __all__ = [
     "has_news",
     "health",
     "hours_in_slot",
-    "intervals_of",
+    "latest_usage",
     "metered_until",
     "organizations_with_work",
     "pending_quantities",

@@ -12,17 +12,22 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from apps.core.periods import floor_hour
 from apps.metering import intervals
-from apps.metering.facts import load_facts
+from apps.metering.facts import END_OF_TIME, facts_in, latest_facts
 from apps.metering.intervals import Fact, Usage, from_ms, to_ms
-from apps.metering.models import Resource, UsageEvent
+from apps.metering.models import Resource
+
+# Of what a resource did, staff see at most this.
+SHOWN = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceUsage:
     """A resource as it is, or as it was when its usage ended.
 
-    since: start of the latest stretch of usage without a gap. until: its end, None while it runs.
+    since: start of the latest stretch of usage without a gap; of one that began hours before its end, the first start
+    after the last stop. until: its end, None while it runs.
     gpus: to three decimals. The fields are empty for a resource without intervals, such as a meter reading.
     """
 
@@ -91,16 +96,28 @@ def stopped_since(
 
 
 def describe_resources(resources: Iterable[Resource], now: datetime) -> list[ResourceUsage]:
-    """Return what each resource is or was last, in the given order. One query."""
+    """Return what each resource is or was last, in the given order. One query, which reads its last hour alone."""
     known = list(resources)
-    facts = load_facts([resource.pk for resource in known], to_ms(now))
+    facts = latest_facts({resource.pk: _last_hour(resource, now) for resource in known}, to_ms(now))
     return [_describe(resource, facts.get(resource.pk, ()), now) for resource in known]
 
 
-def intervals_of(resource: Resource, cutoff: datetime) -> Usage:
-    """Return the intervals of a resource up to a cut-off, and which of its events were ignored."""
-    events = UsageEvent.objects.of_resources([resource.pk])
-    return intervals.claims([_fact(event) for event in events], to_ms(cutoff))
+def latest_usage(resource: Resource, now: datetime) -> Usage | None:
+    """Return the intervals of a resource in the last days that it was used, and which turns were ignored then.
+
+    None if more events tell of them than one process is to hold. Of heartbeats only the last can be ignored.
+    """
+    since = max(0, _last_hour(resource, now) - SHOWN // timedelta(milliseconds=1))
+    facts = facts_in([resource.pk], since, END_OF_TIME).get(resource.pk, [])
+    return None if facts is None else intervals.claims(facts, to_ms(now))
+
+
+def _last_hour(resource: Resource, now: datetime) -> int:
+    """Return the hour in which the usage counted so far ends, in milliseconds; 0 if nothing was counted yet."""
+    if resource.live_until is None:
+        return 0
+    # An end is no longer used time, so on the hour the one before is the last.
+    return to_ms(floor_hour(min(resource.live_until, now) - timedelta(milliseconds=1)))
 
 
 def _describe(resource: Resource, facts: Iterable[Fact], now: datetime) -> ResourceUsage:
@@ -134,21 +151,4 @@ def _describe(resource: Resource, facts: Iterable[Fact], now: datetime) -> Resou
         credential_id=last.credential,
         since=from_ms(since),
         until=None if is_running else from_ms(last.end),
-    )
-
-
-def _fact(event: UsageEvent) -> Fact:
-    return Fact(
-        id=event.event_id,
-        type=event.type,
-        time=to_ms(event.time),
-        milli_gpus=int((event.gpus or 0) * 1000),
-        sku=event.sku,
-        region=event.region,
-        project=event.project_id,
-        credential=event.credential_id,
-        meter=event.meter,
-        quantity=int((event.quantity or 0) * 1_000_000),
-        started=None if event.started_at is None else to_ms(event.started_at),
-        ended=None if event.ended_at is None else to_ms(event.ended_at),
     )
