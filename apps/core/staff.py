@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ActionForm
-from django.db.models import Model
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME, ActionForm
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -19,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError, ValidationFailed
-from apps.core.forms import add_refusal
+from apps.core.forms import add_refusal, in_words
 from apps.core.http.address import client_address
 from apps.core.money import from_micros, grouped, grouped_minor
 
@@ -146,9 +147,76 @@ def _as_money(model: type[Model], name: Any) -> Any:
 
 
 class ReasonActionForm(ActionForm):
-    """The choice of an action with its reason beside it; the action says whether it needs one."""
+    """The choice of an action with its reason beside it; `with_reason` asks for one that is missing."""
 
     reason = forms.CharField(label=_("Reason"), required=False, max_length=500)
+
+
+class _ReasonForm(forms.Form):
+    reason = forms.CharField(
+        label=_("Reason"),
+        help_text=_("The audit log keeps it."),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        error_messages={"required": _("Say why, then send it again; your choice is kept.")},
+    )
+
+
+ROWS_NAMED_MAX = 20  # Beyond them the page that asks for a reason says how many there are.
+
+
+def with_reason[A: admin.ModelAdmin[Any], R: Model](
+    act: Callable[[A, HttpRequest, QuerySet[R], str], None],
+) -> Callable[[A, HttpRequest, QuerySet[R]], HttpResponse | None]:
+    """Make an admin action of a function that is also given the reason.
+
+    Sent without one, the action asks for it on a page of its own, which keeps the chosen rows.
+    """
+
+    @wraps(act)
+    def action(model_admin: A, request: HttpRequest, queryset: QuerySet[R]) -> HttpResponse | None:
+        form = _ReasonForm(request.POST)
+        if form.is_valid():
+            act(model_admin, request, queryset, form.cleaned_data["reason"])
+            return None
+        name, count = act.__name__, queryset.count()
+        context = {
+            **model_admin.admin_site.each_context(request),
+            "opts": model_admin.opts,
+            "title": dict(model_admin.get_action_choices(request))[name],
+            "form": form,
+            "rows": [str(row) for row in queryset[:ROWS_NAMED_MAX]],
+            "count": count,
+            "more": max(count - ROWS_NAMED_MAX, 0),
+            "action": name,
+            "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "select_across": request.POST.get("select_across", "0"),
+            "list_url": request.get_full_path(),
+        }
+        return TemplateResponse(request, "admin/reason.html", context)
+
+    return action
+
+
+def act_on_each(
+    model_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    rows: QuerySet[Any],
+    act: Callable[[Any], str],
+    *,
+    named: Callable[[Any], str] = str,
+) -> None:
+    """Call a service for each row and say how each went.
+
+    act: returns what happened, in words; what it refuses is said with the row's name.
+    """
+    for row in rows.order_by("pk"):
+        try:
+            done = act(row)
+        except DomainError as refusal:
+            model_admin.message_user(request, f"{named(row)}: {in_words(refusal)}", messages.ERROR)
+        else:
+            model_admin.message_user(request, done, messages.SUCCESS)
 
 
 def link_to(model: str, pk: object, text: str) -> SafeString | str:

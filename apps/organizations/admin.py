@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -17,8 +17,16 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError
-from apps.core.staff import ReadOnlyAdmin, ReasonActionForm, link_to, list_link, staff_actor, take_step
+from apps.core.staff import (
+    ReadOnlyAdmin,
+    ReasonActionForm,
+    act_on_each,
+    link_to,
+    list_link,
+    staff_actor,
+    take_step,
+    with_reason,
+)
 from apps.organizations import services
 from apps.organizations.forms import OrganizationForm, TimeZoneForm
 from apps.organizations.models import (
@@ -177,39 +185,36 @@ class OrganizationAdmin(ReadOnlyAdmin):
         return admin.ModelAdmin.has_change_permission(self, request)
 
     @admin.action(description=_("Suspend: block members and keys"), permissions=["decide"])
-    def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
-        self._decide(
-            request, queryset, partial(services.suspend_organization, suspended=True), _("suspended")
-        )
+    @with_reason
+    def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Organization], reason: str) -> None:
+        suspend = partial(services.suspend_organization, suspended=True)
+        self._decide(request, queryset, suspend, reason, _("suspended"))
 
     @admin.action(description=_("Resume: let members and keys in again"), permissions=["decide"])
-    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
-        self._decide(request, queryset, partial(services.suspend_organization, suspended=False), _("active"))
+    @with_reason
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Organization], reason: str) -> None:
+        resume = partial(services.suspend_organization, suspended=False)
+        self._decide(request, queryset, resume, reason, _("active"))
 
     @admin.action(description=_("Restore after deletion"), permissions=["decide"])
-    def restore_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+    @with_reason
+    def restore_selected(self, request: HttpRequest, queryset: QuerySet[Organization], reason: str) -> None:
         restore = partial(services.restore_organization, now=timezone.now())
-        self._decide(request, queryset, restore, _("active"))
+        self._decide(request, queryset, restore, reason, _("active"))
 
     def _decide(
         self,
         request: HttpRequest,
         queryset: QuerySet[Organization],
         decide: Callable[..., Organization],
+        reason: str,
         outcome: Any,
     ) -> None:
-        reason = request.POST.get("reason", "").strip()
-        if not reason:
-            self.message_user(request, _("Write the reason beside the action."), messages.ERROR)
-            return
-        for organization in queryset.order_by("pk"):
-            try:
-                decide(actor=staff_actor(request), organization=organization, reason=reason)
-            except DomainError as error:
-                self.message_user(request, f"{organization}: {error}", messages.ERROR)
-            else:
-                message = _("%(name)s is %(outcome)s.") % {"name": organization, "outcome": outcome}
-                self.message_user(request, message, messages.SUCCESS)
+        def act(organization: Organization) -> str:
+            decide(actor=staff_actor(request), organization=organization, reason=reason)
+            return _("%(name)s is %(outcome)s.") % {"name": organization, "outcome": outcome}
+
+        act_on_each(self, request, queryset, act)
 
     @admin.display(description=_("Members"), ordering="member_count")
     def members(self, organization: Organization) -> SafeString:

@@ -27,10 +27,12 @@ from apps.core.staff import (
     OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
+    act_on_each,
     link_to,
     list_link,
     staff_actor,
     take_step,
+    with_reason,
 )
 from apps.invoices.parties import due_on
 from apps.payments import services as payments
@@ -59,20 +61,15 @@ class _Staff(OrganizationLink, ReadOnlyAdmin):
     show_full_result_count = False
 
     def each(
-        self, request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any, str], object], done: str
+        self, request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str
     ) -> None:
-        """Call a service for each row with the reason given, and say how each went."""
-        reason = request.POST.get("reason", "").strip()
-        if not reason:
-            self.message_user(request, _("Give a reason."), messages.ERROR)
-            return
-        for row in rows.order_by("pk"):
-            try:
-                act(row, reason)
-            except DomainError as error:
-                self.message_user(request, f"{self.named(row)}: {error}", messages.ERROR)
-            else:
-                self.message_user(request, f"{self.named(row)}: {done}")
+        """Call a service for each row and say how each went."""
+
+        def told(row: Any) -> str:
+            act(row)
+            return f"{self.named(row)}: {done}"
+
+        act_on_each(self, request, rows, told, named=self.named)
 
     def named(self, row: Any) -> str:
         """Return what messages call a row."""
@@ -178,15 +175,19 @@ class RefundAdmin(_Staff):
         return link_to("payments_payment", refund.payment_id, str(refund.payment.intent_id))
 
     @admin.action(description=gettext_lazy("Approve"), permissions=["decide"])
-    def approve(self, request: HttpRequest, queryset: QuerySet[Refund]) -> None:
-        self._decide(request, queryset, is_approved=True)
+    @with_reason
+    def approve(self, request: HttpRequest, queryset: QuerySet[Refund], reason: str) -> None:
+        self._decide(request, queryset, reason, is_approved=True)
 
     @admin.action(description=gettext_lazy("Reject"), permissions=["decide"])
-    def reject(self, request: HttpRequest, queryset: QuerySet[Refund]) -> None:
-        self._decide(request, queryset, is_approved=False)
+    @with_reason
+    def reject(self, request: HttpRequest, queryset: QuerySet[Refund], reason: str) -> None:
+        self._decide(request, queryset, reason, is_approved=False)
 
-    def _decide(self, request: HttpRequest, queryset: QuerySet[Refund], *, is_approved: bool) -> None:
-        def act(refund: Refund, reason: str) -> None:
+    def _decide(
+        self, request: HttpRequest, queryset: QuerySet[Refund], reason: str, *, is_approved: bool
+    ) -> None:
+        def act(refund: Refund) -> None:
             payments.decide_refund(
                 actor=staff_actor(request),
                 refund_id=refund.id,
@@ -277,8 +278,9 @@ class StripeEventAdmin(_Staff):
         return bytes(event.body).decode(errors="replace")
 
     @admin.action(description=gettext_lazy("Process again"), permissions=["replay"])
-    def replay(self, request: HttpRequest, queryset: QuerySet[StripeEvent]) -> None:
-        def act(event: StripeEvent, reason: str) -> None:
+    @with_reason
+    def replay(self, request: HttpRequest, queryset: QuerySet[StripeEvent], reason: str) -> None:
+        def act(event: StripeEvent) -> None:
             payments.replay(actor=staff_actor(request), event_id=event.pk, reason=reason, now=timezone.now())
 
         self.each(request, queryset, act, _("waits for processing"))
@@ -307,8 +309,9 @@ class DifferenceAdmin(_Staff):
         return self.has_own_permission(request, "resolve_difference")
 
     @admin.action(description=gettext_lazy("Resolve"), permissions=["resolve"])
-    def resolve(self, request: HttpRequest, queryset: QuerySet[Difference]) -> None:
-        def act(difference: Difference, reason: str) -> None:
+    @with_reason
+    def resolve(self, request: HttpRequest, queryset: QuerySet[Difference], reason: str) -> None:
+        def act(difference: Difference) -> None:
             payments.resolve_difference(
                 actor=staff_actor(request), difference_id=difference.id, reason=reason, now=timezone.now()
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -23,10 +23,12 @@ from apps.core.staff import (
     ReadOnlyAdmin,
     ReasonActionForm,
     ServiceAdmin,
+    act_on_each,
     link_to,
     list_link,
     staff_actor,
     take_step,
+    with_reason,
 )
 from apps.organizations.models import Organization
 from apps.quotas import selectors, services
@@ -197,16 +199,15 @@ class LimitOverrideAdmin(OrganizationLink, ServiceAdmin):
         obj.pk = made.pk
 
     @admin.action(description=_("End: the plan's limit holds again"), permissions=["end"])
-    def end_selected(self, request: HttpRequest, queryset: QuerySet[LimitOverride]) -> None:
-        reason = request.POST.get("reason", "").strip()
-        if not reason:
-            self.message_user(request, _now("Write the reason beside the action."), messages.ERROR)
-            return
-        for override in queryset.order_by("pk"):
+    @with_reason
+    def end_selected(self, request: HttpRequest, queryset: QuerySet[LimitOverride], reason: str) -> None:
+        def end(override: LimitOverride) -> str:
             services.end_limit_override(
                 actor=staff_actor(request), override=override, reason=reason, now=timezone.now()
             )
-            self.message_user(request, _now("%s is ended.") % override, messages.SUCCESS)
+            return _now("%s is ended.") % override
+
+        act_on_each(self, request, queryset, end)
 
     @admin.display(description=_("Quota"), ordering="quota")
     def target(self, row: LimitOverride) -> str:

@@ -6,7 +6,7 @@ import csv
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -20,7 +20,6 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError
 from apps.core.money import plain_micros
 from apps.core.spreadsheets import neutral
 from apps.core.staff import (
@@ -28,12 +27,14 @@ from apps.core.staff import (
     ReadOnlyAdmin,
     ReasonActionForm,
     ServiceAdmin,
+    act_on_each,
     grouped_micros,
     link_to,
     list_link,
     micros_column,
     staff_actor,
     take_step,
+    with_reason,
 )
 from apps.vouchers import codes, selectors, services
 from apps.vouchers.forms import CampaignForm, CodesForm, ReasonForm
@@ -263,18 +264,13 @@ class VoucherCodeAdmin(ReadOnlyAdmin):
         return admin.ModelAdmin.has_change_permission(self, request)
 
     @admin.action(description=_("Void: make worthless from now on"), permissions=["void"])
-    def void_selected(self, request: HttpRequest, queryset: QuerySet[VoucherCode]) -> None:
-        reason = request.POST.get("reason", "").strip()
-        if not reason:
-            self.message_user(request, _now("Write the reason beside the action."), messages.ERROR)
-            return
-        for code in queryset.order_by("pk"):
-            try:
-                services.void_code(actor=staff_actor(request), code=code, reason=reason, now=timezone.now())
-            except DomainError as error:
-                self.message_user(request, f"{code}: {error}", messages.ERROR)
-            else:
-                self.message_user(request, _now("%s is void.") % code, messages.SUCCESS)
+    @with_reason
+    def void_selected(self, request: HttpRequest, queryset: QuerySet[VoucherCode], reason: str) -> None:
+        def void(code: VoucherCode) -> str:
+            services.void_code(actor=staff_actor(request), code=code, reason=reason, now=timezone.now())
+            return _now("%s is void.") % code
+
+        act_on_each(self, request, queryset, void)
 
     @admin.display(description=_("Redeemed"), ordering="redeemed_count")
     def redeemed(self, code: VoucherCode) -> SafeString:

@@ -135,9 +135,14 @@ def test_staff_suspend_with_a_reason(staff, rows):
     changelist = reverse("admin:organizations_organization_changelist")
     chosen = {"action": "suspend_selected", "_selected_action": [str(rows.pk)]}
 
-    staff.post(changelist, chosen)
+    asked = staff.post(f"{changelist}?status=active", chosen | {"index": "0", "reason": " "})
     assert build.person_client(owner).get("/orgs/lab").status_code == 200
-    staff.post(changelist, chosen | {"reason": "fraud"})
+    assert "Say why" in asked.text
+    assert "<li>lab</li>" in asked.text
+    kept = dict(re.findall(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)">', asked.text))
+    assert kept.items() >= (chosen | {"_selected_action": str(rows.pk)}).items()
+    done = staff.post(f"{changelist}?status=active", kept | {"reason": "fraud"})
+    assert done.url == f"{changelist}?status=active"
 
     assert build.person_client(owner).get("/orgs/lab").json()["code"] == "organization_suspended"
     event = AuditEvent.objects.get(action="organization.suspended")

@@ -20,7 +20,7 @@ from apps.notifications.models import Mail
 from apps.notifications.rendering import render
 from apps.payments import models
 from apps.payments import services as payments
-from apps.payments.models import Difference, DifferenceKind, EventState, Refund, RefundState, StripeEvent
+from apps.payments.models import Difference, DifferenceKind, EventState, Refund, StripeEvent
 from tests import build
 from tests.money import lots
 from tests.payments.paid import paid
@@ -74,8 +74,6 @@ def test_a_refund_is_approved_with_a_reason(stripe, lab, act):
         actor=build.actor(lab), payment_id=payment.id, amount=None, reason="not needed", now=timezone.now()
     )
 
-    assert act(Refund, "approve", Refund.objects.all(), reason=" ") == ["Give a reason."]
-    assert Refund.objects.get().state == RefundState.REQUESTED
     (said,) = act(Refund, "approve", Refund.objects.all())
 
     assert said.endswith(": approved")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -24,9 +24,11 @@ from apps.core.staff import (
     OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
+    act_on_each,
     micros_column,
     staff_actor,
     take_step,
+    with_reason,
 )
 from apps.organizations.models import Organization
 
@@ -50,14 +52,13 @@ class HoldAdmin(OrganizationLink, ReadOnlyAdmin):
         return request.user.has_perm("billing.change_hold")
 
     @admin.action(description=_("Release: give the reserved credit back"), permissions=["decide"])
-    def release_selected(self, request: HttpRequest, queryset: QuerySet[Hold]) -> None:
-        reason = request.POST.get("reason", "").strip()
-        if not reason:
-            self.message_user(request, _("Write the reason beside the action."), messages.ERROR)
-            return
-        for hold in queryset.order_by("pk"):
+    @with_reason
+    def release_selected(self, request: HttpRequest, queryset: QuerySet[Hold], reason: str) -> None:
+        def release(hold: Hold) -> str:
             services.release_hold(actor=staff_actor(request), hold=hold, reason=reason, now=timezone.now())
-            self.message_user(request, _("%(hold)s reserves nothing.") % {"hold": hold}, messages.SUCCESS)
+            return _("%(hold)s reserves nothing.") % {"hold": hold}
+
+        act_on_each(self, request, queryset, release)
 
 
 @admin.register(SpendGuard)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError
 from apps.core.money import plain
-from apps.core.staff import OrganizationLink, ReadOnlyAdmin, ReasonActionForm, ServiceAdmin, staff_actor
+from apps.core.staff import (
+    OrganizationLink,
+    ReadOnlyAdmin,
+    ReasonActionForm,
+    ServiceAdmin,
+    act_on_each,
+    staff_actor,
+    with_reason,
+)
 from apps.invoices import services as invoices
 from apps.invoices.forms import SellerForm, TaxExemptionForm, TaxRateForm
 from apps.invoices.models import SellerAssignment, SellerEntity, TaxExemption, TaxRate, VatCheck
@@ -118,17 +125,15 @@ class TaxExemptionAdmin(AppendOnlyAdmin):
         obj.pk = made.pk
 
     @admin.action(description=_("Revoke"), permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[TaxExemption]) -> None:
-        for exemption in queryset.order_by("pk"):
-            try:
-                invoices.revoke_tax_exemption(
-                    actor=staff_actor(request),
-                    exemption=exemption,
-                    reason=request.POST.get("reason", ""),
-                    now=timezone.now(),
-                )
-            except DomainError as error:
-                self.message_user(request, f"{exemption}: {error}", messages.ERROR)
+    @with_reason
+    def revoke(self, request: HttpRequest, queryset: QuerySet[TaxExemption], reason: str) -> None:
+        def act(exemption: TaxExemption) -> str:
+            invoices.revoke_tax_exemption(
+                actor=staff_actor(request), exemption=exemption, reason=reason, now=timezone.now()
+            )
+            return _("%s is revoked.") % exemption
+
+        act_on_each(self, request, queryset, act)
 
 
 @admin.register(VatCheck)
