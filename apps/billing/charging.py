@@ -198,9 +198,7 @@ def _plan(
         if home is None or _is_absurd(home.terms, quantity):
             # Usage that is rated stays with its price; prices only ever change ahead of it. An hour whose usage was
             # withdrawn is rated no longer, so a price may have changed before it.
-            since = min(period.starts_at, slot.hour)
-            terms = schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, since)
-            terms = None if _is_absurd(terms, quantity) else terms
+            terms = terms_of_hour(schedule, slot, quantity, period_start=period.starts_at)
             home = _plan_with(plans, terms) or _new_plan(organization, period, slot, terms, plans, now=now)
             for plan in plans:
                 if plan is not home and slot.hour in plan.hours:
@@ -209,6 +207,18 @@ def _plan(
 
     touched = [plan for plans in families.values() for plan in plans if plan.touched]
     return Plan(tuple(touched), tuple(_deltas(touched)), periods, schedule)
+
+
+def terms_of_hour(
+    schedule: PriceSchedule, slot: UsageSlot, quantity: Decimal, *, period_start: datetime
+) -> PriceTerms | None:
+    """Return what prices a quantity of an hour, or None: nothing does, or the amount would be absurd.
+
+    period_start: of the period that the hour is charged into; the first one takes what is older, at the prices of then.
+    """
+    since = min(period_start, slot.hour)
+    terms = schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, since)
+    return None if _is_absurd(terms, quantity) else terms
 
 
 def _is_absurd(terms: PriceTerms | None, quantity: Decimal) -> bool:

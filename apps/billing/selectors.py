@@ -88,21 +88,21 @@ def slots_newly_priced(organization: Organization) -> set[UsageSlot]:
     """Return the slots with usage that had no price when it was charged and has one now."""
     waiting = ChargeHour.objects.filter(
         organization_id=organization.id, key__price_key_id=None, quantity__gt=0
-    ).values_list("key__meter", "key__sku", "key__region", "hour", "key__period__starts_at")
-    rows = [(UsageSlot(*row[:4]), row[4]) for row in waiting]
+    ).values_list("key__meter", "key__sku", "key__region", "hour", "quantity", "key__period__starts_at")
+    rows = [(UsageSlot(*row[:4]), *row[4:]) for row in waiting]
     if not rows:
         return set()
-    hours = [slot.hour for slot, _start in rows]
+    hours = [slot.hour for slot, _quantity, _start in rows]
     schedule = pricing.schedule(
         organization_id=organization.id,
         currency=organization.currency,
-        start=min(*hours, *(start for _slot, start in rows)),
+        start=min(*hours, *(start for _slot, _quantity, start in rows)),
         end=max(hours) + HOUR,
     )
     return {
         slot
-        for slot, start in rows
-        if schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, min(start, slot.hour))
+        for slot, quantity, start in rows
+        if charging.terms_of_hour(schedule, slot, quantity, period_start=start)
     }
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db.models import Sum
 
+from apps.billing import charging
 from apps.core import money
 from apps.core.periods import HOUR
 from apps.invoices.composing import line_total_minor
@@ -58,17 +59,20 @@ def replay(organization: Organization, period: BillingPeriod) -> Replay:
     """Return how a period looks computed anew from events, beside what its final invoices say."""
     counted_until = metering.metered_until(organization.id)
     assert counted_until is not None, "a closed period was metered"
-    slots = metering.recount(organization.id, period.starts_at, period.ends_at, counted_until)
+    # The first period takes what is older than itself.
+    is_first = not BillingPeriod.objects.of(organization.id).filter(starts_at__lt=period.starts_at).exists()
+    start = None if is_first else period.starts_at
+    slots = metering.recount(organization.id, start, period.ends_at, counted_until)
     schedule = pricing.schedule(
         organization_id=organization.id,
         currency=organization.currency,
-        start=period.starts_at,
+        start=min((period.starts_at, *(slot.hour for slot in slots))),
         end=period.ends_at + HOUR,
     )
     quantities: dict[tuple[str, str, str, UUID | None], Decimal] = defaultdict(Decimal)
     terms_of: dict[tuple[str, str, str, UUID | None], PriceTerms] = {}
     for slot, quantity in slots.items():
-        terms = schedule.terms_for(slot.meter, slot.sku, slot.region, slot.hour, period.starts_at)
+        terms = charging.terms_of_hour(schedule, slot, quantity, period_start=period.starts_at)
         if terms is None:
             continue
         key = (slot.meter, slot.sku, slot.region, terms.key_id)

@@ -16,7 +16,6 @@ from django.db import connection
 from django.db.models import Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMonth
 
-from apps.core.periods import floor_hour
 from apps.metering import intervals
 from apps.metering.facts import count_usage
 from apps.metering.intervals import HOUR_MS, from_ms, to_ms
@@ -162,11 +161,12 @@ def usage_rows(
 
 
 def recount(
-    organization_id: UUID, start: datetime, end: datetime, cutoff: datetime
+    organization_id: UUID, start: datetime | None, end: datetime, cutoff: datetime
 ) -> dict[UsageSlot, Decimal]:
     """Return the quantity of every slot in [start, end) from the raw events alone, trusting no stored usage.
 
-    cutoff: up to when the organization is counted. Reads what of the events of all its resources matters there.
+    start: None for all that is before the end. cutoff: up to when the organization is counted. Reads what of the
+    events of all its resources matters there.
     """
     boundaries = [
         to_ms(moment)
@@ -176,17 +176,17 @@ def recount(
     resources = (
         Resource.objects.filter(organization_id=organization_id).order_by("pk").iterator(chunk_size=500)
     )
-    first, last = to_ms(floor_hour(start)), to_ms(end)
+    first, last = to_ms(start) if start else 0, to_ms(end)
     for chunk in batched(resources, 500):
         for window in count_usage(
-            dict.fromkeys((resource.pk for resource in chunk), first),
+            dict.fromkeys((resource.pk for resource in chunk), first - first % HOUR_MS),
             to_ms(cutoff),
             -(-last // HOUR_MS) * HOUR_MS,
         ):
             for key, quantity in intervals.hours(
                 window.usage, boundaries, window.since, window.until
             ).items():
-                if to_ms(start) <= key.hour < last:
+                if first <= key.hour < last:
                     sums[key.meter, key.sku, key.region, key.hour] += quantity
     return {
         UsageSlot(meter, sku, region, from_ms(hour)): Decimal(quantity).scaleb(-6)
