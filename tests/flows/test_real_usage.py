@@ -17,7 +17,9 @@ from django.core.management import call_command
 from apps.billing.models import ChargeHour
 from apps.invoices import verifier
 from apps.invoices.models import Invoice
+from apps.invoices.replay import replay
 from apps.ledger.models import Transfer
+from apps.organizations.models import BillingPeriod, PeriodState
 from tests import build
 from tests.money import failing
 
@@ -94,6 +96,10 @@ def test_imported_usage_gives_the_known_invoices_and_the_second_time_changes_not
     assert failing() == []
     for month in MONTHS:
         proves_itself(month, tmp_path / f"{month}.zip")
+    periods = BillingPeriod.objects.filter(state=PeriodState.FINAL).select_related("organization")
+    assert {period.label for period in periods} >= set(MONTHS)
+    for period in periods:
+        assert replay(period.organization, period).differences == ()
 
 
 def proves_itself(month: str, path: Path) -> None:

@@ -1,9 +1,13 @@
-"""Every invoice of the demonstration is what its events come to when they are counted and priced anew."""
+"""Every invoice of the demonstration is what its events come to when they are counted and priced anew.
+
+Its bundles are accepted by the program that they bring along.
+"""
 
 from __future__ import annotations
 
 import json
 import random
+import zipfile
 from datetime import timedelta
 from io import StringIO
 
@@ -15,7 +19,8 @@ from django.utils import timezone
 from apps.billing import services as billing
 from apps.core.actor import system_actor
 from apps.invoices import services as invoices
-from apps.invoices.models import PeriodClose
+from apps.invoices import verifier
+from apps.invoices.models import Invoice, PeriodClose
 from apps.metering import services as metering
 from apps.organizations.models import BillingPeriod
 from apps.portal import demonstration
@@ -59,10 +64,19 @@ def closed(db):
     return list(PeriodClose.objects.select_related("organization", "period", "invoice"))
 
 
-def test_every_invoice_of_the_demonstration_replays_identically(closed):
+def test_every_invoice_of_the_demonstration_replays_identically_and_verifies(closed, tmp_path):
     assert len({close.organization_id for close in closed if close.invoice}) == len(demonstration.TENANTS)
     for close in closed:
         assert replayed(close.organization.slug, close.period.label) == "Identical."
+    documents = 0
+    for label in {close.period.label for close in closed}:
+        path = tmp_path / f"{label}.zip"
+        call_command("export_invoices", period=label, bundle=path, stdout=StringIO())
+        with zipfile.ZipFile(path) as bundle:
+            recomputed, wrong = verifier.check_bundle(bundle)
+        assert wrong == [], label
+        documents += recomputed
+    assert documents == Invoice.objects.final().count() > 0
 
 
 def test_a_counted_hour_that_was_tampered_with_is_told(closed):
