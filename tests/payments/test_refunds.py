@@ -146,6 +146,23 @@ def test_a_refund_as_credit_gives_back_what_was_spent(stripe, lab):
         ask(payment, "5.01", actor=staff(), destination=RefundDestination.CREDIT)
 
 
+def test_no_more_goes_back_than_was_paid_whichever_ways_it_goes(stripe, lab):
+    payment = paid(stripe, lab)
+    credit = ask(payment, "20.00", destination=RefundDestination.CREDIT)
+    assert payments.refundable_minor(payment) == 500
+    with pytest.raises(ValidationFailed):
+        ask(payment, "5.01")
+
+    made = stripe.engine.create_refund({"payment_intent": payment.intent_id, "amount": "1000"})
+    payments.sync_refund(made["id"], now=timezone.now())
+
+    with pytest.raises(refunds.NothingToRefund):
+        decide(credit)
+    credit.refresh_from_db()
+    assert credit.state == RefundState.REQUESTED
+    assert lots(lab) == [("paid", 15_000_000)]
+
+
 def test_a_refund_that_was_interrupted_is_one_refund(stripe, lab):
     refund = refunded(paid(stripe, lab), "10.00", sent=False)
     stripe.act("fault", match="POST /v1/refunds", action="drop", times=3)

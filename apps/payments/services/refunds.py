@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -27,6 +27,7 @@ from apps.payments import gateway
 from apps.payments.gateway import GatewayError, GatewayTimeout, Key, KeyTooOld, RefundAnswer, RefusedByStripe
 from apps.payments.models import (
     HOLDING_STATES,
+    Dispute,
     Payment,
     PaymentState,
     Refund,
@@ -45,6 +46,11 @@ _STATES = {
     "failed": RefundState.FAILED,
     "canceled": RefundState.FAILED,
 }
+
+
+def state_of(answer: RefundAnswer) -> RefundState | None:
+    """Return the state that Stripe's status of a refund stands for, or None for one that we do not know."""
+    return _STATES.get(answer.status)
 
 
 class NothingToRefund(Conflict):
@@ -80,13 +86,10 @@ def refundable_minor(payment: Payment) -> int:
         return 0
     if payment.disputes.filter(closed_at=None).exists():
         return 0
-    asked = payment.refunds.filter(state=RefundState.REQUESTED, destination=RefundDestination.CARD).aggregate(
-        sum=Sum("amount_minor", default=0)
-    )["sum"]
-    left = sum(lot.account.balance_micros for lot in _lots_of(payment)) // money.micros_per_minor(
-        payment.currency
-    )
-    return max(0, min(int(left), payment.amount_minor - _refunded_minor(payment)) - int(asked))
+    unspent = sum(lot.account.balance_micros for lot in _lots_of(payment))
+    left = unspent // money.micros_per_minor(payment.currency)
+    asked = _asked(payment).filter(destination=RefundDestination.CARD)
+    return max(0, min(left - _sum_minor(asked), _unasked_minor(payment)))
 
 
 def _lots_of(payment: Payment) -> list[CreditLot]:
@@ -104,11 +107,24 @@ def _lots_of(payment: Payment) -> list[CreditLot]:
     return sorted(found, key=lambda lot: lot.pk != payment.lot_id)
 
 
-def _refunded_minor(payment: Payment) -> int:
-    taken = payment.refunds.filter(state__in=HOLDING_STATES).aggregate(sum=Sum("amount_minor", default=0))[
-        "sum"
-    ]
-    return int(taken)
+def _asked(payment: Payment) -> QuerySet[Refund]:
+    return payment.refunds.filter(state=RefundState.REQUESTED)
+
+
+def _unasked_minor(payment: Payment) -> int:
+    """Return what of a payment went back neither way and was not asked for either."""
+    return _unrefunded_minor(payment) - _sum_minor(_asked(payment))
+
+
+def _unrefunded_minor(payment: Payment) -> int:
+    """Return what of a payment neither was refunded nor is in the hands of a bank that disputes it."""
+    disputed = payment.disputes.filter(withdrawn_at__isnull=False, reinstated_at=None)
+    refunded = payment.refunds.filter(state__in=HOLDING_STATES)
+    return payment.amount_minor - _sum_minor(disputed) - _sum_minor(refunded)
+
+
+def _sum_minor(rows: QuerySet[Refund] | QuerySet[Dispute]) -> int:
+    return int(rows.aggregate(sum=Sum("amount_minor", default=0))["sum"])
 
 
 @transaction.atomic
@@ -130,11 +146,8 @@ def request_refund(
     if destination == RefundDestination.CARD:
         most = refundable_minor(payment)
     else:
-        asked = payment.refunds.filter(state=RefundState.REQUESTED).aggregate(
-            sum=Sum("amount_minor", default=0)
-        )
         is_paid = payment.state == PaymentState.SUCCEEDED and payment.intent_id is not None
-        most = payment.amount_minor - _refunded_minor(payment) - asked["sum"] if is_paid else 0
+        most = _unasked_minor(payment) if is_paid else 0
     if most <= 0:
         raise NothingToRefund
     minor = most if amount is None else checked_minor(amount, payment.currency, minimum=1)
@@ -160,7 +173,8 @@ def request_refund(
 def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, now: datetime) -> Refund:
     """Approve or reject a request. Approved, its money leaves the lot at once, so that nobody spends it meanwhile.
 
-    Raises RefundDecided, SecondPersonNeeded above REFUND_ALONE_MAX, NothingToRefund when it was spent since.
+    Raises RefundDecided, SecondPersonNeeded above REFUND_ALONE_MAX, NothingToRefund when it was spent since, or went
+    back another way.
     """
     found = Refund.objects.select_related("payment").get(pk=refund_id)
     ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
@@ -173,6 +187,8 @@ def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, 
     refund.decided_by, refund.decided_at = actor.label, now
     if not approve:
         return _become(actor, refund, RefundState.REJECTED, now=now, reason=reason)
+    if refund.amount_minor > _unrefunded_minor(refund.payment):
+        raise NothingToRefund
     if refund.destination == RefundDestination.CREDIT:
         return _give_credit(actor, refund, reason=reason, now=now)
     if refund.payment.disputes.filter(closed_at=None).exists():
@@ -287,7 +303,7 @@ def apply_refund(refund_id: UUID, answer: RefundAnswer, *, now: datetime) -> Ref
         raise DoesNotFit(f"refund {refund.id} is {refund.refund_id} at Stripe, not {answer.id}")
     refund.refund_id, refund.leased_until = answer.id, None
     refund.save(update_fields=["refund_id", "leased_until"])
-    state = _STATES.get(answer.status)
+    state = state_of(answer)
     if state is None or not refund.may_become(state):
         return refund
     if state == RefundState.FAILED:
@@ -335,7 +351,7 @@ def _adopt(payment: Payment, answer: RefundAnswer, *, now: datetime) -> Refund |
     ledger.open_book(organization_id=payment.organization_id, currency=payment.currency, now=now)
     if (known := Refund.objects.filter(refund_id=answer.id).first()) is not None:
         return known
-    if _STATES.get(answer.status) == RefundState.FAILED:
+    if state_of(answer) == RefundState.FAILED:
         return None  # It took nothing and moved nothing.
     from_lot = billing.take_back(
         organization_id=payment.organization_id,
