@@ -8,11 +8,11 @@ import pytest
 from django.utils import timezone
 
 from apps.payments import services as payments
-from apps.payments.models import Difference, PaymentState, StripeEvent
+from apps.payments.models import Difference, Dispute, PaymentState, RefundState, StripeEvent
 from apps.payments.services import reconciling
 from tests import build
 from tests.money import books
-from tests.payments.paid import paid, top_up
+from tests.payments.paid import paid, refunded, top_up
 
 pytestmark = pytest.mark.django_db
 
@@ -101,3 +101,45 @@ def test_what_is_younger_than_five_minutes_is_on_its_way(stripe, lab):
     stripe.engine.create_intent({"amount": "700", "currency": "usd"})
 
     assert reconcile(0).compared == 0
+
+
+def test_a_difference_stays_open_until_its_own_object_is_looked_at_again(stripe, lab):
+    payment = paid(stripe, lab)
+    body = stripe.engine.get("payment_intent", payment.intent_id)
+    stripe.store.save(body | {"amount_received": 1})
+    now = timezone.now() + timedelta(days=3)
+    week, hours = timedelta(days=7), timedelta(hours=2)
+
+    payments.reconcile(since=now - week, now=now)
+    payments.reconcile(since=now + timedelta(minutes=10) - hours, now=now + timedelta(minutes=10))
+
+    assert found() == [("amount", payment.intent_id)]
+    stripe.store.save(body)
+    payments.reconcile(since=now + timedelta(days=1) - week, now=now + timedelta(days=1))
+    assert found() == []
+
+
+def test_news_of_refunds_and_disputes_that_stripe_never_made_is_taken_over(stripe, lab):
+    slow = refunded(paid(stripe, lab, number="4000000000007726"))
+    charge = stripe.engine.get("payment_intent", paid(stripe, lab).intent_id)["latest_charge"]
+    dispute = stripe.act("dispute", charge=charge)["id"]
+    payments.sync_dispute(dispute, now=timezone.now())
+    stripe.act("end-refund", refund=slow.refund_id, succeeds=True)
+    stripe.act("end-dispute", dispute=dispute, won=False)
+    stripe.store.run("DELETE FROM object WHERE kind = 'event'")
+
+    assert reconcile().differences == 0
+
+    slow.refresh_from_db()
+    assert slow.state == RefundState.SUCCEEDED
+    assert Dispute.objects.get().closed_at is not None
+
+
+def test_another_amount_of_a_refund_is_listed(stripe, lab):
+    refund = refunded(paid(stripe, lab), "5.00")
+    body = stripe.engine.get("refund", refund.refund_id)
+    stripe.store.save(body | {"amount": 700})
+
+    reconcile()
+
+    assert found() == [("amount", refund.refund_id)]

@@ -37,6 +37,11 @@ _CLOSED_RANK = 6
 TO_ANSWER = ("warning_needs_response", "needs_response")
 
 
+def is_known(status: str) -> bool:
+    """Return whether a status of Stripe's means anything here."""
+    return status in _RANKS
+
+
 def sync_dispute(stripe_id: str, *, now: datetime) -> Dispute | None:
     """Ask Stripe about a dispute and apply it; None if its payment is none of ours."""
     answer = gateway.current().dispute(stripe_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 import structlog
@@ -59,6 +58,9 @@ class _Found:
     detail: str
 
 
+type _Compared = tuple[str, _Found | None]
+
+
 def fetch_missing_events(*, now: datetime) -> int:
     """Store the events of the last 72 hours that Stripe has and we have not; return how many."""
     fetched = 0
@@ -78,31 +80,32 @@ def reconcile(*, since: datetime, now: datetime) -> Reconciliation:
     run.events_fetched = fetch_missing_events(now=now)
     inbox.process_events(now=now)
     source = gateway.current()
-    compared = 0
+    compared: set[str] = set()
     found: list[_Found] = []
     for compare in (_intents, _refunds, _disputes):
-        for difference in compare(source, since, until, now):
-            compared += 1
+        for object_id, difference in compare(source, since, until, now):
+            compared.add(object_id)
             if difference is not None:
                 found.append(difference)
-    _note(found, since=since, now=now)
-    run.compared, run.differences, run.finished_at = compared, len(found), now
+    _note(found, compared, now=now)
+    run.compared, run.differences, run.finished_at = len(compared), len(found), now
     run.save()
     return run
 
 
-def _intents(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Found | None]:
-    """Yield one entry for each payment of either side: None where both agree."""
+def _intents(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Compared]:
+    """Yield each payment of either side, and None where both agree."""
     seen = set()
     for intent in source.intents(since=since, until=until):
         seen.add(intent.id)
-        yield _healed(partial(_intent_difference, intent), partial(applying.sync_intent, intent.id, now=now))
+        yield intent.id, _healed(intent, _intent_difference, source.intent, applying.sync_intent, now=now)
     ours = Payment.objects.filter(
         created_at__gte=since, created_at__lt=until, intent_id__isnull=False, state=PaymentState.SUCCEEDED
     ).exclude(intent_id__in=seen)
     for payment in ours:
         # Made shortly before the span, perhaps: asked for by its id before it is called missing.
-        yield _ask(source, payment)
+        assert payment.intent_id is not None, "filtered"
+        yield payment.intent_id, _ask(source, payment)
 
 
 def _ask(source: Gateway, payment: Payment) -> _Found | None:
@@ -130,11 +133,7 @@ def _intent_difference(intent: Intent) -> _Found | None:
             % {"minor": intent.received_minor, "currency": intent.currency},
         )
     if (payment.state == PaymentState.SUCCEEDED) != is_paid:
-        detail = _("Stripe says %(theirs)s, we say %(ours)s.") % {
-            "theirs": intent.status,
-            "ours": payment.state,
-        }
-        return _Found(kind=DifferenceKind.STATE, object_id=intent.id, detail=detail)
+        return _states_differ(intent.id, intent.status, payment.state)
     if is_paid and intent.received_minor != payment.amount_minor:
         detail = _("Stripe received %(theirs)d, we credited %(ours)d.") % {
             "theirs": intent.received_minor,
@@ -144,42 +143,50 @@ def _intent_difference(intent: Intent) -> _Found | None:
     return None
 
 
-def _refunds(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Found | None]:
+def _refunds(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Compared]:
     seen = set()
     for answer in source.refunds(since=since, until=until):
         seen.add(answer.id)
-        yield _healed(partial(_refund_difference, answer), partial(refunds.sync_refund, answer.id, now=now))
+        yield answer.id, _healed(answer, _refund_difference, source.refund, refunds.sync_refund, now=now)
     sent = Refund.objects.filter(created_at__gte=since, created_at__lt=until, refund_id__isnull=False)
     for refund in sent.exclude(refund_id__in=seen):
         assert refund.refund_id is not None, "filtered"
         try:
-            source.refund(refund.refund_id)
-            yield None
+            answer = source.refund(refund.refund_id)
         except gateway.NotAtStripe:
             detail = _("Refund %(id)s was sent.") % {"id": refund.id}
-            yield _Found(kind=DifferenceKind.NOT_THERE, object_id=refund.refund_id, detail=detail)
+            missing = _Found(kind=DifferenceKind.NOT_THERE, object_id=refund.refund_id, detail=detail)
+            yield refund.refund_id, missing
+        else:
+            yield answer.id, _healed(answer, _refund_difference, source.refund, refunds.sync_refund, now=now)
 
 
-def _disputes(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Found | None]:
+def _disputes(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Compared]:
     for answer in source.disputes(since=since, until=until):
-        yield _healed(
-            partial(_dispute_difference, answer), partial(disputes.sync_dispute, answer.id, now=now)
-        )
+        yield answer.id, _healed(answer, _dispute_difference, source.dispute, disputes.sync_dispute, now=now)
 
 
-def _healed(compare: Callable[[], _Found | None], sync: Callable[[], object]) -> _Found | None:
-    """Compare; where both sides differ, take over what Stripe says and compare again.
+def _healed[Answer: (Intent, RefundAnswer, DisputeAnswer)](
+    answer: Answer,
+    compare: Callable[[Answer], _Found | None],
+    ask: Callable[[str], Answer],
+    sync: Callable[..., object],
+    *,
+    now: datetime,
+) -> _Found | None:
+    """Compare; where both sides differ, take over what Stripe says, ask it once more and compare again.
 
     Stripe can fail to make an event, so a difference may only be news that nobody brought.
     """
-    difference = compare()
+    difference = compare(answer)
     if difference is None:
         return None
     try:
-        sync()
+        sync(answer.id, now=now)
+        return compare(ask(answer.id))
     except Exception as error:
-        logger.warning("reconciliation_sync_failed", object=difference.object_id, exc_info=error)
-    return compare()
+        logger.warning("reconciliation_sync_failed", object=answer.id, exc_info=error)
+    return compare(answer)
 
 
 def _refund_difference(answer: RefundAnswer) -> _Found | None:
@@ -189,10 +196,9 @@ def _refund_difference(answer: RefundAnswer) -> _Found | None:
         detail = _("%(minor)d minor units went back.") % {"minor": answer.amount_minor}
         missing = _Found(kind=DifferenceKind.NOT_HERE, object_id=answer.id, detail=detail)
         return None if is_gone else missing
-    if is_gone == (refund.state == RefundState.FAILED):
-        return None
-    detail = _("Stripe says %(theirs)s, we say %(ours)s.") % {"theirs": answer.status, "ours": refund.state}
-    return _Found(kind=DifferenceKind.STATE, object_id=answer.id, detail=detail)
+    if refunds.state_of(answer) not in (None, refund.state):
+        return _states_differ(answer.id, answer.status, refund.state)
+    return _amounts_differ(answer.id, answer.amount_minor, refund.amount_minor)
 
 
 def _dispute_difference(answer: DisputeAnswer) -> _Found | None:
@@ -201,15 +207,30 @@ def _dispute_difference(answer: DisputeAnswer) -> _Found | None:
         detail = _("%(minor)d minor units are disputed.") % {"minor": answer.amount_minor}
         return _Found(kind=DifferenceKind.NOT_HERE, object_id=answer.id, detail=detail)
     ours = (dispute.withdrawn_at is not None, dispute.reinstated_at is not None)
-    if ours == (answer.withdrawn, answer.reinstated):
+    is_news = answer.status != dispute.status and disputes.is_known(answer.status)
+    if ours != (answer.withdrawn, answer.reinstated) or is_news:
+        return _states_differ(answer.id, answer.status, dispute.status)
+    return _amounts_differ(answer.id, answer.amount_minor, dispute.amount_minor)
+
+
+def _states_differ(object_id: str, theirs: str, ours: str) -> _Found:
+    detail = _("Stripe says %(theirs)s, we say %(ours)s.") % {"theirs": theirs, "ours": ours}
+    return _Found(kind=DifferenceKind.STATE, object_id=object_id, detail=detail)
+
+
+def _amounts_differ(object_id: str, theirs: int, ours: int) -> _Found | None:
+    if theirs == ours:
         return None
-    detail = _("Stripe says %(theirs)s, we say %(ours)s.") % {"theirs": answer.status, "ours": dispute.status}
-    return _Found(kind=DifferenceKind.STATE, object_id=answer.id, detail=detail)
+    detail = _("Stripe says %(theirs)d minor units, we say %(ours)d.") % {"theirs": theirs, "ours": ours}
+    return _Found(kind=DifferenceKind.AMOUNT, object_id=object_id, detail=detail)
 
 
 @transaction.atomic
-def _note(found: list[_Found], *, since: datetime, now: datetime) -> None:
-    """Open a row for each difference once, and close those of the span that are none any more."""
+def _note(found: list[_Found], compared: set[str], *, now: datetime) -> None:
+    """Open a row for each difference once, and close those of what was compared that are none any more.
+
+    compared: the ids that this run looked at. A difference of an older object stays until somebody looks at that.
+    """
     for difference in found:
         explained = Difference.objects.filter(
             kind=difference.kind,
@@ -232,9 +253,14 @@ def _note(found: list[_Found], *, since: datetime, now: datetime) -> None:
             outbox.publish(
                 "payments.difference_found", {"object": difference.object_id, "kind": str(difference.kind)}
             )
-    # A difference of an older span is not looked at now, so only those that this run could have seen again close.
-    gone = Difference.objects.filter(resolved_at=None, found_at__gte=since, seen_at__lt=now)
-    gone.update(resolved_at=now, resolved_by=_BY_ITSELF, reason=_("Both sides agree now."))
+    gone = [
+        row.pk
+        for row in Difference.objects.filter(resolved_at=None, seen_at__lt=now)
+        if row.object_id in compared
+    ]
+    Difference.objects.filter(pk__in=gone, resolved_at=None).update(
+        resolved_at=now, resolved_by=_BY_ITSELF, reason=_("Both sides agree now.")
+    )
 
 
 @transaction.atomic
