@@ -39,7 +39,7 @@ class Payments(FormMixin, OrganizationPage):
     def get(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
         """Show the page; whoever comes back from saving a card finds it saved."""
         if session_id := selectors.waiting_setup(self.organization_id, request.GET.get("setup", "")):
-            payments.sync_setup_session(session_id, now=self.now)
+            payments.look_at_stripe(payments.sync_setup_session, session_id, now=self.now)
         return super().get(request, *args, **path)
 
     def context(self) -> dict[str, Any]:
@@ -95,10 +95,10 @@ class PaymentPage(FormMixin, OrganizationPage):
     form_class = RefundForm
 
     def get(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
-        """Ask Stripe what became of it while that may still change, and show it."""
+        """Ask Stripe what became of it while that may still change, and show it as far as it is known."""
         payment = selectors.payment_by_id(self.actor, path["payment_id"])
         if payment.is_live and (payment.session_id or payment.intent_id):
-            payments.sync_payment(payment.id, now=self.now)
+            payments.look_at_stripe(payments.sync_payment, payment.id, now=self.now)
         return super().get(request, *args, **path)
 
     def context(self) -> dict[str, Any]:

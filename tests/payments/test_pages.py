@@ -114,3 +114,20 @@ def test_staff_read_disputes_in_words_and_amounts_as_money(stripe, lab):
     assert "25.00 USD" in row
     assert "25000000" not in row
     assert counted == report["report"].open_disputes == 1
+
+
+def test_whoever_comes_back_while_stripe_does_not_answer_sees_what_is_known(stripe, lab, client):
+    payment = top_up(lab, "16.00")
+    assert stripe.pay(payment.checkout_url)
+    setup = payments.start_card_setup(actor=build.actor(lab), organization=lab, now=timezone.now())
+    setup = payments.open_card_setup(setup_id=setup.id, now=timezone.now())
+    assert stripe.pay(setup.checkout_url)
+    stripe.act("fault", match="GET /v1/.*", action="error", status=500, when="before", times=100)
+
+    page = client.get("/app/lab/payments/returned", follow=True)
+    listed = client.get(f"/app/lab/payments?setup={setup.session_id}")
+
+    assert (page.status_code, listed.status_code) == (200, 200)
+    assert "Waiting for payment" in page.text
+    stripe.act("clear-faults")
+    assert "The credit is there." in client.get(f"/app/lab/payments/{payment.id}").text

@@ -1,6 +1,6 @@
 """Every write of payments, a verb a module: top up, save cards, charge, collect, refund, follow Stripe's events."""
 
-from apps.payments.services.applying import sync_intent, sync_payment, sync_session
+from apps.payments.services.applying import look_at_stripe, sync_intent, sync_payment, sync_session
 from apps.payments.services.auto_top_up import (
     queue_auto_top_ups,
     set_auto_top_up,
@@ -44,6 +44,7 @@ __all__ = [
     "collect",
     "collect_due",
     "decide_refund",
+    "look_at_stripe",
     "make_default",
     "open_card_setup",
     "open_checkout",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -13,13 +15,16 @@ from apps.billing import services as billing
 from apps.core import failpoints, money
 from apps.core.actor import system_actor
 from apps.core.compiled import CompiledQuery
+from apps.core.errors import DomainError
 from apps.ledger import services as ledger
 from apps.ledger.services import AccountKind
 from apps.outbox import services as outbox
 from apps.payments import gateway
-from apps.payments.gateway import Intent, Receipt, Session
+from apps.payments.gateway import Intent, Receipt, RefusedByStripe, Session
 from apps.payments.models import Payment, PaymentState
 from apps.payments.services import consequences
+
+logger = structlog.get_logger(__name__)
 
 _INTENT_STATES = {
     "requires_action": PaymentState.REQUIRES_ACTION,
@@ -55,6 +60,17 @@ def sync_payment(payment_id: UUID, *, now: datetime) -> Payment:
     if payment.session_id:
         return apply_session(payment, gateway.current().session(payment.session_id), now=now)
     return payment
+
+
+def look_at_stripe(sync: Callable[..., object], named: UUID | str, *, now: datetime) -> None:
+    """Apply what Stripe says of an object now, if it can be had: whoever only looks need not wait for Stripe.
+
+    sync: one of the functions that ask and apply. What goes wrong is logged; the webhook or the sweep brings it later.
+    """
+    try:
+        sync(named, now=now)
+    except (DomainError, DoesNotFit) as error:
+        logger.warning("look_at_stripe_failed", of=str(named), exc_info=error)
 
 
 def sync_intent(intent_id: str, *, now: datetime) -> Payment | None:
@@ -143,9 +159,9 @@ def _state_of(payment: Payment, intent: Intent, session: Session | None) -> Paym
         return _INTENT_STATES.get(intent.status)
     if not intent.failure_code and not intent.failure_message:
         return None
-    # On a page that is still open, a refused card is followed by another one.
+    # On a page that is still open, a refused card is followed by another one; an attempt with a saved card has no page.
     page_is_over = session is not None and session.status == "complete"
-    return PaymentState.FAILED if payment.is_off_session or page_is_over else None
+    return PaymentState.FAILED if payment.method_id is not None or page_is_over else None
 
 
 def _succeed(payment: Payment, intent: Intent, receipt: Receipt | None, *, now: datetime) -> None:
@@ -188,6 +204,12 @@ def _end(payment_id: UUID, state: PaymentState, *, now: datetime) -> Payment:
     if payment.may_become(state):
         _move(payment, state, now=now)
     return payment
+
+
+def refuse(payment_id: UUID, *, now: datetime) -> Payment:
+    """End a payment that Stripe will not take, now or later."""
+    message = str(RefusedByStripe.default_message)
+    return fail(payment_id, code=RefusedByStripe.code, message=message, now=now)
 
 
 def fail(payment_id: UUID, *, code: str, message: str, now: datetime) -> Payment:

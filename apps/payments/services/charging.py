@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from apps.core import failpoints, jobs
 from apps.payments import gateway
-from apps.payments.gateway import CardRefused, Intent, Key, KeyTooOld
+from apps.payments.gateway import CardRefused, Intent, Key, KeyTooOld, RefusedByStripe
 from apps.payments.models import Payment, PaymentState
 from apps.payments.services import applying
 from apps.payments.services.attempts import AttemptInFlight, customer_of, lease
@@ -25,7 +25,8 @@ def charge_card(*, payment_id: UUID, now: datetime) -> Payment:
     """Charge the card of an attempt, or go on where a crash or a timeout left it; call it outside any transaction.
 
     Returns the payment in whatever state Stripe left it. Raises AttemptInFlight while somebody else does it,
-    GatewayError or GatewayTimeout where Stripe does not answer well: the sweep then goes on with the same keys.
+    GatewayError or GatewayTimeout where Stripe does not answer well: the sweep then goes on with the same keys; and
+    RefusedByStripe where it will never take the payment, which has failed by then.
     """
     payment = _take(payment_id, now=now)
     if not payment.is_live:
@@ -103,6 +104,9 @@ def _intent_of(payment: Payment, *, now: datetime) -> Intent | None:
         if intent_or_none is None:
             return None
         intent = intent_or_none
+    except RefusedByStripe:
+        applying.refuse(payment.id, now=now)
+        raise
     # Noted before it is confirmed: from here on it can be asked for by its id, however old it gets.
     Payment.objects.filter(pk=payment.pk, intent_id=None).update(intent_id=intent.id, state=PaymentState.OPEN)
     return intent
@@ -118,8 +122,19 @@ def _confirm(payment: Payment, intent: Intent, *, now: datetime) -> Intent:
     except CardRefused:
         return gateway.current().intent(intent.id)  # It says why, and what state it is in now.
     except KeyTooOld:
-        gateway.current().cancel_intent(intent.id, key=Key(text=f"cancel-{payment.id}", since=now))
-        return gateway.current().intent(intent.id)
+        return _cancel(payment, intent, now=now)
+    except RefusedByStripe:
+        found = gateway.current().intent(intent.id)
+        if found.status != intent.status:
+            return found  # Somebody has ended it at Stripe.
+        _cancel(payment, intent, now=now)
+        applying.refuse(payment.id, now=now)
+        raise
+
+
+def _cancel(payment: Payment, intent: Intent, *, now: datetime) -> Intent:
+    gateway.current().cancel_intent(intent.id, key=Key(text=f"cancel-{payment.id}", since=now))
+    return gateway.current().intent(intent.id)
 
 
 def queue_abandoned(*, now: datetime) -> int:

@@ -44,7 +44,9 @@ def _follow_auto_top_up(payment: Payment, *, now: datetime) -> None:
     elif payment.state == PaymentState.FAILED:
         rule.failures_in_a_row += 1
         rule.next_attempt_at = now + RETRY_AFTER
-        if payment.asks_holder:
+        if rule.state != AutoTopUpState.ACTIVE:
+            pass  # People have turned it off meanwhile, and no failure says otherwise.
+        elif payment.asks_holder:
             rule.state = AutoTopUpState.PAUSED
         elif rule.failures_in_a_row >= FAILURES_MAX:
             rule.state = AutoTopUpState.DISABLED

@@ -79,7 +79,7 @@ def failed(payment: Payment, *, now: datetime) -> None:
         invoice=number or "",
         problem=payment.failure_message,
         card=str(payment.method) if payment.method else "",
-        page="invoices" if payment.invoice_id else "payments",
+        page=f"invoices/{payment.invoice_id}/pay" if payment.invoice_id else "payments",
     )
 
 

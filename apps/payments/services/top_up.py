@@ -17,7 +17,7 @@ from apps.ledger import selectors as ledger
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.payments import gateway
-from apps.payments.gateway import Key, KeyTooOld
+from apps.payments.gateway import Key, KeyTooOld, RefusedByStripe
 from apps.payments.models import Payment, PaymentKind, PaymentState
 from apps.payments.services import applying
 from apps.payments.services.attempts import checked_minor, checked_return, customer_of, lease
@@ -73,7 +73,8 @@ def open_checkout(*, payment_id: UUID, now: datetime) -> Payment:
     """Make the page of an attempt, or return the one it has; call it outside any transaction.
 
     Raises AttemptInFlight while somebody else does, GatewayError or GatewayTimeout where Stripe does not answer well:
-    the same attempt can then be tried again, and Stripe makes one page of however many tries.
+    the same attempt can then be tried again, and Stripe makes one page of however many tries. Raises RefusedByStripe
+    where it will never make one; the attempt has failed by then.
     """
     payment = _take(payment_id, now=now)
     if payment.session_id:
@@ -105,6 +106,9 @@ def open_checkout(*, payment_id: UUID, now: datetime) -> Payment:
             )
             raise
         session = found
+    except RefusedByStripe:
+        applying.refuse(payment_id, now=now)
+        raise
     failpoints.reach("payments.after_call")
     with transaction.atomic():
         payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)

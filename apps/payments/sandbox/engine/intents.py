@@ -36,6 +36,11 @@ class Intents(Methods, Disputes):
 
     def _usable(self, method: str, customer: str | None) -> Body:
         found = self.method_named(method)
+        if found.get("_is_spent"):
+            raise invalid(
+                f"The payment method `{method}` was detached from a customer. It may not be used again.",
+                param="payment_method",
+            )
         if found["customer"] not in (None, customer):
             raise invalid(
                 f"The payment method `{method}` belongs to another customer.", param="payment_method"

@@ -88,7 +88,7 @@ class Methods(Events):
             customer["invoice_settings"]["default_payment_method"] = None
             self.store.save(customer)
         before = {"customer": method["customer"]}
-        method["customer"] = None
+        method["customer"], method["_is_spent"] = None, True
         self.tell("payment_method.detached", self.store.save(method), before)
         return method
 
