@@ -10,6 +10,7 @@ import pytest
 from django.db import IntegrityError
 from django.utils import timezone
 
+from apps.audit.models import AuditEvent
 from apps.core.errors import Conflict, NotFound, ValidationFailed
 from apps.core.permissions import Role
 from apps.invoices.documents.content import content_of
@@ -18,6 +19,7 @@ from apps.notifications.models import Mail
 from apps.notifications.rendering import render
 from apps.payments import gateway
 from apps.payments import services as payments
+from apps.payments.gateway.client import StripeGateway
 from apps.payments.models import (
     AutoTopUp,
     AutoTopUpState,
@@ -28,7 +30,7 @@ from apps.payments.models import (
     PaymentMethod,
     PaymentState,
 )
-from apps.payments.services import attempts, collecting
+from apps.payments.services import attempts, cards, collecting
 from tests import build
 from tests.money import books, failing, lots
 from tests.payments.paid import card, paid
@@ -117,6 +119,30 @@ def test_a_card_whose_bank_asks_is_refused_here_and_can_pay_on_the_page(stripe, 
 
     assert stripe.confirm(stripe.pay(payment.checkout_url, ALWAYS_ASKS))
     assert payments.sync_payment(payment.id, now=timezone.now()).state == PaymentState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("number", "detached", "refusal"),
+    [(DECLINES_LATER, False, gateway.CardRefused), ("4242424242424242", True, gateway.RefusedByStripe)],
+)
+def test_what_a_card_cannot_pay_is_said_at_once_and_paid_another_way(
+    stripe, old_lab, invoice, number, detached, refusal
+):
+    method = card(stripe, old_lab, number)
+    if detached:
+        stripe.engine.detach_method(method.method_id)
+
+    with pytest.raises(refusal):
+        pay(old_lab, invoice)
+    failed = Payment.objects.get()
+    assert failed.state == PaymentState.FAILED
+    assert failed.failure_message
+    sent = Mail.objects.get(template="payments/mail/failed")
+    assert sent.context["url"].endswith(f"/app/lab/invoices/{invoice.id}/pay")
+
+    page = pay(old_lab, invoice, by_card=False)
+    assert stripe.pay(page.checkout_url)
+    assert payments.sync_payment(page.id, now=timezone.now()).state == PaymentState.SUCCEEDED
 
 
 def test_the_named_invoice_is_paid_before_older_ones(stripe, old_lab, invoice):
@@ -387,6 +413,19 @@ def test_a_dispute_turns_it_off_and_says_so(stripe, lab):
     assert ["Automatic top-up is off now." in mail.text for mail in told] == [True, False]
 
 
+def test_a_failure_does_not_undo_that_it_was_turned_off(stripe, lab):
+    card(stripe, lab, ALWAYS_ASKS)
+    rule(lab)
+    payment = payments.start_if_low(organization_id=lab.id, now=timezone.now())
+    payments.turn_off_auto_top_up(actor=build.actor(lab), organization=lab, now=timezone.now())
+
+    payments.charge_card(payment_id=payment.id, now=timezone.now())
+
+    assert AutoTopUp.objects.get().state == AutoTopUpState.OFF
+    mail = Mail.objects.get(template="payments/mail/auto_top_up")
+    assert "Nothing was charged, and automatic top-up is off." in render(mail.template, mail.context).text
+
+
 def test_three_failures_turn_it_off_and_a_failure_waits(stripe, lab):
     card(stripe, lab, DECLINES_LATER)
     rule(lab)
@@ -416,6 +455,32 @@ def test_removing_the_last_card_turns_it_off(stripe, lab):
     payments.remove_card(actor=build.actor(lab), method_id=method.id, now=timezone.now())
 
     assert AutoTopUp.objects.get().state == AutoTopUpState.OFF
+
+
+def test_a_card_that_was_detached_at_stripe_can_be_removed(stripe, lab):
+    method = card(stripe, lab)
+    stripe.engine.detach_method(method.method_id)
+
+    payments.remove_card(actor=build.actor(lab), method_id=method.id, now=timezone.now())
+
+    assert not PaymentMethod.objects.filter(removed_at=None).exists()
+
+
+def test_a_card_is_removed_once_also_when_stripe_s_news_of_it_comes_first(stripe, lab, monkeypatch):
+    method = card(stripe, lab)
+    detach = StripeGateway.detach_card
+
+    def and_tell(self, method_id):
+        detach(self, method_id)
+        cards.sync_card(method_id, now=timezone.now())
+
+    monkeypatch.setattr(StripeGateway, "detach_card", and_tell)
+
+    payments.remove_card(actor=build.actor(lab), method_id=method.id, now=timezone.now())
+
+    assert AuditEvent.objects.filter(action="payment_method.removed").count() == 1
+    with pytest.raises(NotFound):
+        payments.remove_card(actor=build.actor(lab), method_id=method.id, now=timezone.now())
 
 
 # --- Interruptions ---

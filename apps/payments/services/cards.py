@@ -15,7 +15,7 @@ from apps.core.errors import NotFound
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.payments import gateway
-from apps.payments.gateway import Card, Key, NotAtStripe
+from apps.payments.gateway import Card, Key, NotAtStripe, RefusedByStripe
 from apps.payments.models import (
     AutoTopUp,
     AutoTopUpState,
@@ -147,19 +147,31 @@ def remove_card(*, actor: Actor, method_id: UUID, now: datetime) -> None:
     if method is None:
         raise NotFound
     with contextlib.suppress(NotAtStripe):
-        gateway.current().detach_card(method.method_id)
-    with transaction.atomic():
-        _remove(actor, _locked(actor, method_id), now=now)
+        _detach(method.method_id)
+    _remove(actor, method, now=now)
+
+
+def _detach(method_id: str) -> None:
+    try:
+        gateway.current().detach_card(method_id)
+    except RefusedByStripe:
+        if gateway.current().card(method_id).customer_id is not None:
+            raise  # Otherwise it was detached there before, and that is all that is wanted.
 
 
 def _note_removed(method_id: str, *, now: datetime) -> None:
-    with transaction.atomic():
-        method = PaymentMethod.objects.filter(method_id=method_id, removed_at=None).first()
-        if method is not None:
-            _remove(system_actor("payments", method.organization_id), method, now=now)
+    method = PaymentMethod.objects.filter(method_id=method_id).first()
+    if method is not None:
+        _remove(system_actor("payments", method.organization_id), method, now=now)
 
 
-def _remove(actor: Actor, method: PaymentMethod, *, now: datetime) -> None:
+@transaction.atomic
+def _remove(actor: Actor, found: PaymentMethod, *, now: datetime) -> None:
+    """Note that a card is gone, once, whoever says so first: the person who removed it or Stripe's news of it."""
+    Organization.objects.select_for_update(no_key=True).get(pk=found.organization_id)
+    method = PaymentMethod.objects.get(pk=found.pk)
+    if method.removed_at is not None:
+        return
     was_default, method.is_default, method.removed_at = method.is_default, False, now
     method.save(update_fields=["is_default", "removed_at"])
     others = PaymentMethod.objects.filter(organization_id=method.organization_id, removed_at=None)
