@@ -71,6 +71,8 @@ def logging(*, level: str, is_console: bool) -> dict[str, Any]:
             "django.security.DisallowedHost": {"filters": ["one_line"]},
             "celery.app.trace": {"level": "WARNING"},
             "celery.beat": {"level": "WARNING"},
+            # Two lines for each call; what goes wrong is logged by the gateway.
+            "stripe": {"level": "WARNING"},
         },
     }
 
