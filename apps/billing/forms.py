@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.billing.models import Pot
 from apps.billing.models.budgets import NAME_LENGTH_MAX
-from apps.core.forms import offer_choices
+from apps.core.forms import PlainDecimalField, offer_choices
 from apps.core.ids import uuid7
 from apps.credentials.models import ApiKey
 from apps.organizations.models import Project
@@ -62,14 +62,14 @@ class UsageForm(forms.Form):
 class SpendGuardForm(forms.Form):
     """What staff decide about an organization's spending."""
 
-    credit_limit = forms.DecimalField(
+    credit_limit = PlainDecimalField(
         label=_("Credit limit"),
         max_digits=16,
         decimal_places=6,
         min_value=0,
         help_text=_("What may be owed before new usage is blocked. Only for plans that pay by invoice."),
     )
-    warn_below = forms.DecimalField(
+    warn_below = PlainDecimalField(
         label=_("Warn below"),
         max_digits=16,
         decimal_places=6,
@@ -97,7 +97,7 @@ class GrantForm(OnceForm):
         initial=Pot.PROMO,
         help_text=_("Paid is money that came to the bank: it settles what is owed first."),
     )
-    amount = forms.DecimalField(label=_("Amount"), max_digits=16, decimal_places=6)
+    amount = PlainDecimalField(label=_("Amount"), max_digits=16, decimal_places=6)
     expires_at = forms.DateTimeField(
         label=_("Ends"),
         required=False,
@@ -114,7 +114,7 @@ class GrantForm(OnceForm):
 class WithdrawForm(OnceForm):
     """Credit that staff take back."""
 
-    amount = forms.DecimalField(
+    amount = PlainDecimalField(
         label=_("Amount"),
         max_digits=16,
         decimal_places=6,
@@ -130,7 +130,7 @@ class BudgetChangeForm(forms.Form):
     """What can be changed of a budget."""
 
     name = forms.CharField(label=_("Name"), max_length=NAME_LENGTH_MAX)
-    amount = forms.DecimalField(
+    amount = PlainDecimalField(
         label=_("Amount a month"), max_digits=16, decimal_places=6, help_text=_("Net of tax.")
     )
     thresholds = forms.CharField(

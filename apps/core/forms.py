@@ -11,6 +11,18 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, ValidationFailed
+from apps.core.money import is_plain
+
+
+class PlainDecimalField(forms.DecimalField):
+    """A decimal in plain digits, as the REST API takes it: Django would also take 1e5."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the decimal, or refuse what is not written in plain digits."""
+        # People also leave out a zero, before the point or behind it.
+        if isinstance(value, str) and not is_plain(f"0{value.strip().lstrip('+-')}0"):
+            raise forms.ValidationError(_("Write a decimal in plain digits, such as 12.50."), code="invalid")
+        return super().to_python(value)
 
 
 def offer_choices(form: forms.BaseForm, name: str, choices: Iterable[Any]) -> None:

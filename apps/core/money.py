@@ -6,6 +6,7 @@ places that the architecture names; nothing here rounds silently.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from fractions import Fraction
@@ -16,6 +17,7 @@ from iso4217 import Currency
 MICROS_PER_UNIT = 1_000_000
 # numeric(38,6) times numeric(20,10) needs 58 digits; with room for sums nothing is ever rounded by accident.
 EXACT = Context(prec=120, rounding=ROUND_HALF_UP)
+_PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 @cache
@@ -75,6 +77,11 @@ def round_micros_to_minor(micros: int, currency: str) -> int:
     unit = micros_per_minor(currency)
     sign = -1 if micros < 0 else 1
     return sign * ((abs(micros) * 2 + unit) // (2 * unit))
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a text is a decimal in plain digits; Python would also take 1e3, 1_000, Arabic digits and NaN."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def plain(amount: Decimal, *, decimals_min: int = 0) -> str:

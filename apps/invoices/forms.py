@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import money, periods
-from apps.core.forms import read_addresses
+from apps.core.forms import PlainDecimalField, read_addresses
 from apps.invoices.models import Invoice, SellerEntity, TaxExemption, TaxRate
 
 
@@ -41,7 +41,7 @@ class SendForm(forms.Form):
 class CreditForm(ReasonForm):
     """How much of an invoice to waive: an amount with tax, net amounts of lines, or all that is left."""
 
-    amount = forms.DecimalField(
+    amount = PlainDecimalField(
         label=_("Amount with tax"),
         required=False,
         min_value=Decimal("0.001"),
@@ -55,7 +55,7 @@ class CreditForm(ReasonForm):
         for line in self.lines:
             net = money.from_minor(line.amount_minor - line.discount_minor, self.currency)
             if net > 0:
-                self.fields[f"line_{line.position}"] = forms.DecimalField(
+                self.fields[f"line_{line.position}"] = PlainDecimalField(
                     label=_("Net of line %(position)s, %(name)s")
                     % {"position": line.position, "name": f"{line.sku or line.meter} {line.region}"},
                     required=False,

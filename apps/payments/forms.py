@@ -7,11 +7,12 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.forms import PlainDecimalField
 from apps.payments.models import RefundDestination
 
 
-def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> forms.DecimalField:
-    return forms.DecimalField(
+def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> PlainDecimalField:
+    return PlainDecimalField(
         required=required,
         label=label,
         help_text=help_text,

@@ -18,7 +18,7 @@ from apps.core.errors import FieldError, ValidationFailed
 from apps.core.moments import parse_moment
 from apps.core.money import EXACT, is_currency, plain
 from apps.pricing.models import ANY, PRICE_LIMIT
-from apps.pricing.rows import PriceRow, is_code, read_decimal, read_row, round_price
+from apps.pricing.rows import PriceRow, is_code, read_number, read_row, round_price
 
 _BOOK_FIELDS = ("name", "currency", "effective_from", "prices")
 _NAME_LENGTH_MAX = 150
@@ -184,7 +184,7 @@ class _CatalogReader:
             self._add(row, line, column, row["InstanceType"] + suffix, price, count)
 
     def _number(self, cell: str, line: int, column: str) -> Decimal:
-        value = read_decimal(cell)
+        value = read_number(cell)
         if value is None:
             self.refuse(line, column, "not_a_number", _("“%s” is not a finite decimal number.") % cell[:40])
         elif value < 0:

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import FieldError, ValidationFailed
-from apps.core.forms import offer_choices, offer_rows
+from apps.core.forms import PlainDecimalField, offer_choices, offer_rows
 from apps.core.money import plain
 from apps.pricing.diffs import describe
 from apps.pricing.files import BookContent, read_file
@@ -25,6 +25,9 @@ from apps.pricing.selectors import meter_codes
 type Choices = dict[str, list[tuple[Any, Any]]]
 
 TERMS = ("unit_price", "tiers", "package_size", "package_price", "free_units")
+PLAIN = dict.fromkeys(
+    ("unit_price", "package_size", "package_price", "free_units", "percent"), PlainDecimalField
+)
 TIER_FIELDS = ("up_to", "unit_price", "flat_fee")
 TIERS_MAX = 50
 TIERS_EMPTY = 2  # Shown below the filled ones; saving shows two more.
@@ -88,6 +91,7 @@ class PriceForm(forms.ModelForm):
     class Meta:
         model = Price
         fields = ("meter", "sku", "region", "model", *TERMS)
+        field_classes = PLAIN
 
     row: PriceRow | None = None
     terms = ""
@@ -135,6 +139,7 @@ class OverrideForm(PriceForm):
         fields = (
             "organization", "effective_from", "effective_to", "percent", "meter", "sku", "region", "model", *TERMS,
         )  # fmt: skip
+        field_classes = PLAIN
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, choices=price_choices(), **kwargs)

@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import FieldError
-from apps.core.money import EXACT, plain
+from apps.core.money import EXACT, is_plain, plain
 from apps.pricing.models import (
     ANY,
     CODE_LENGTH_MAX,
@@ -152,7 +152,14 @@ def is_code(value: object, name: str) -> bool:
 
 
 def read_decimal(value: object) -> Decimal | None:
-    """Return a finite decimal from a string, an integer or a decimal, or None; never from a float."""
+    """Return a finite decimal from a text of plain digits, an integer or a decimal, or None; never from a float."""
+    if isinstance(value, str) and not is_plain(value.strip()):
+        return None
+    return read_number(value)
+
+
+def read_number(value: object) -> Decimal | None:
+    """Return a finite decimal like `read_decimal`, and also from a text such as 1e-05, as programs write floats."""
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         return None
     text = str(value).strip()
@@ -242,7 +249,7 @@ class _Reader:
         if given is None or given == "":
             self.refuse(name, "required", _("This field is missing."))
         elif value is None:
-            self.refuse(name, "not_a_number", _("This is not a finite decimal number."))
+            self.refuse(name, "not_a_number", _("Write a decimal in plain digits, such as 12.50."))
         elif value < 0:
             self.refuse(name, "negative", _("This must not be negative."))
         elif value >= limit:

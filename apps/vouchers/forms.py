@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import money
+from apps.core.forms import PlainDecimalField
 from apps.vouchers.models import Campaign, CampaignKind
 from apps.vouchers.services import CODES_AT_ONCE_MAX
 
@@ -18,7 +19,7 @@ from apps.vouchers.services import CODES_AT_ONCE_MAX
 class CampaignForm(forms.ModelForm):
     """A new campaign; afterwards its terms are fixed."""
 
-    amount = forms.DecimalField(label=_("Amount"), min_value=Decimal("0.01"), max_digits=12, decimal_places=2)
+    amount = PlainDecimalField(label=_("Amount"), min_value=Decimal("0.01"), max_digits=12, decimal_places=2)
     allowed_domains = forms.CharField(
         label=_("Only mail domains"),
         required=False,

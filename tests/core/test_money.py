@@ -6,10 +6,12 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from django.core.exceptions import ValidationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.core import money
+from apps.core.forms import PlainDecimalField
 
 
 @pytest.mark.parametrize(
@@ -104,3 +106,18 @@ def test_the_largest_remainders_are_rounded_up_the_earlier_one_first():
     assert money.spread(5, [Fraction("2.6"), Fraction("1.7"), Fraction("0.7")]) == [2, 2, 1]
     with pytest.raises(AssertionError):
         money.spread(8, [Fraction("2.6"), Fraction("1.7"), Fraction("0.7")])
+
+
+@pytest.mark.parametrize("text", ["1e5", "1_000", "Infinity", "NaN", "١٢", "+-1", "12,50", "0x10"])
+def test_a_form_takes_an_amount_in_plain_digits_only(text):
+    with pytest.raises(ValidationError):
+        PlainDecimalField().clean(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("12.50", "12.50"), (" 7 ", "7"), (".5", "0.5"), ("5.", "5"), ("+1", "1"), ("-0.25", "-0.25")],
+)
+def test_a_form_takes_an_amount_as_people_write_it(text, amount):
+    assert PlainDecimalField().clean(text) == Decimal(amount)
+    assert PlainDecimalField(required=False).clean("") is None

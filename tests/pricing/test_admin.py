@@ -180,6 +180,7 @@ def test_a_row_is_removed_from_a_draft(staff: Client, draft: PriceBookVersion) -
     ("price", "complaint"),
     [
         ({"unit_price": "-1"}, "This must not be negative."),
+        ({"unit_price": "1e5"}, "Write a decimal in plain digits"),
         ({"unit_price": ""}, "This field is missing."),
         ({"unit_price": "1", **TIERS}, "A per_unit price has no such field."),
         ({"model": "volume", "tiers-0-up_to": "1", "tiers-0-unit_price": "1"}, "The last tier is open"),
@@ -402,6 +403,7 @@ def test_an_override_is_added_and_ended(
         ),
         ({"percent": "-20", "unit_price": "1"}, "A price names its meter."),
         ({"meter": "gpu_hours"}, "This field is missing."),
+        ({"percent": "-2e1"}, "Write a decimal in plain digits"),
         ({"percent": "-120"}, "A percentage lies between"),
     ],
 )

@@ -122,7 +122,7 @@ def test_a_draft_is_published_by_importing_it_again() -> None:
 
 
 def test_quotients_are_rounded_half_up_and_named(csv: Any) -> None:
-    out = run(csv("m,T4,3,4,16,1.00,eu,,", "n,T4,8,4,16,0.0000000004,eu,,"), "--name", "Thirds")
+    out = run(csv("m,T4,3,4,16,1.00,eu,,", "n,T4,8,4,16,4e-10,eu,,"), "--name", "Thirds")
 
     assert Price.objects.get(sku="m").unit_price == Decimal("0.3333333333")
     assert Price.objects.get(sku="n").unit_price == Decimal("0.0000000001")
@@ -234,11 +234,12 @@ def test_numbers_are_read_exactly(book: Any, tmp_path: Path) -> None:
     [
         (row(model="free"), "prices.0.model: There is no such model"),
         (row(unit_price="-1"), "prices.0.unit_price: This must not be negative."),
-        (row(unit_price="NaN"), "prices.0.unit_price: This is not a finite decimal number."),
+        (row(unit_price="1e5"), "prices.0.unit_price: Write a decimal in plain digits, such as 12.50."),
+        (row(unit_price="NaN"), "prices.0.unit_price: Write a decimal in plain digits"),
         (row(unit_price="1.00000000001"), "prices.0.unit_price: This has more than 10 decimals."),
         (row(unit_price="10000000000"), "prices.0.unit_price: This is too large."),
-        (row(unit_price=True), "prices.0.unit_price: This is not a finite decimal number."),
-        (row(unit_price=["1"]), "prices.0.unit_price: This is not a finite decimal number."),
+        (row(unit_price=True), "prices.0.unit_price: Write a decimal in plain digits"),
+        (row(unit_price=["1"]), "prices.0.unit_price: Write a decimal in plain digits"),
         (without("unit_price"), "prices.0.unit_price: This field is missing."),
         (without("meter"), "prices.0.meter: This field is missing."),
         (without("sku"), "prices.0.sku: This field is missing."),

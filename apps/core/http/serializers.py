@@ -12,9 +12,8 @@ from rest_framework.request import Request
 
 from apps.core.errors import FieldError, ValidationFailed
 from apps.core.http.errors import flatten
+from apps.core.money import is_plain
 
-# Python would also take 1e3, 1_000, Arabic digits and NaN.
-_PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _HAS_OFFSET = re.compile(r"(?:Z|[+-]\d\d:\d\d)$", re.IGNORECASE)
 # The first line that fits a field decides; fields of other kinds check themselves.
 _TYPES: tuple[tuple[type[serializers.Field[Any, Any, Any, Any]], tuple[type, ...], str], ...] = (
@@ -73,7 +72,7 @@ def wrong_type(field: Any, value: Any) -> str:
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 return _("This must be %(type)s.") % {"type": name}
             break
-    if isinstance(field, serializers.DecimalField) and isinstance(value, str) and not _PLAIN.fullmatch(value):
+    if isinstance(field, serializers.DecimalField) and isinstance(value, str) and not is_plain(value):
         return _("Write a decimal in plain digits, such as 12.50.")
     if isinstance(field, serializers.DateTimeField) and not _HAS_OFFSET.search(value):
         return _("A moment needs its offset from UTC, such as 2026-05-01T12:00:00Z.")

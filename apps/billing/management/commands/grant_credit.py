@@ -1,5 +1,5 @@
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -10,7 +10,7 @@ from apps.billing.models import Pot
 from apps.core.actor import system_actor
 from apps.core.arguments import moment
 from apps.core.errors import DomainError, ValidationFailed
-from apps.core.money import plain_micros, to_micros
+from apps.core.money import is_plain, plain_micros, to_micros
 from apps.organizations import services as organizations
 
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("--pot", choices=Pot.values, default=Pot.PAID)
         parser.add_argument("--expires", type=moment, metavar="T", help="A whole UTC hour.")
         parser.add_argument("--priority", type=int, default=50, metavar="N", help="0 burns first, 100 last.")
-        parser.add_argument("--reason", required=True)
+        parser.add_argument("--reason", required=True, type=_reason)
 
     def handle(
         self,
@@ -63,7 +63,12 @@ class Command(BaseCommand):
 
 
 def _amount(text: str) -> int:
-    try:
-        return to_micros(Decimal(text))
-    except InvalidOperation as error:
-        raise ValueError(text) from error
+    if not is_plain(text):
+        raise ValueError(text)
+    return to_micros(Decimal(text))
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError(text)
+    return text.strip()
