@@ -12,7 +12,8 @@ from django.utils.formats import date_format
 HOUR = timedelta(hours=1)
 LAST_HOUR = datetime.max.replace(minute=0, second=0, microsecond=0, tzinfo=UTC)  # No moment follows it.
 SECONDS_PER_HOUR = 3600
-_LABEL = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+# Years are from 1 to 9999, and every month has a next one.
+_LABEL = re.compile(r"(?!0000|9999-12)[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 @cache

@@ -342,7 +342,9 @@ def test_rest_and_the_portal_give_an_organization_its_own_rows(months, client):
     assert list(csv.DictReader(StringIO(rest.content.decode()))) == exported(
         "--period", "2026-04", "--organization", "lab-0"
     )
-    assert key.get("/api/v1/billing/focus?period=april").json()["code"] == "invalid_request"
+    for wrong in ("april", "0000-01", "9999-12"):
+        answer = key.get(f"/api/v1/billing/focus?period={wrong}")
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert client.get("/app/lab-1/invoices/focus?period=2026-04").status_code == 404
     with pytest.raises(CommandError):
         exported("--period", "2026-4")
