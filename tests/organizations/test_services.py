@@ -217,7 +217,7 @@ def test_an_owner_id_must_be_that_of_the_resource():
     client = build.client(build.api_key(own))
 
     assert client.get(WHICH, headers={"X-Owner-ID": str(own.id)}).status_code == 200
-    for wrong in (str(other.id), "nonsense"):
+    for wrong in (str(other.id), "own", "nonsense"):
         answer = client.get(WHICH, headers={"X-Owner-ID": wrong})
         assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_permissions")
 
@@ -230,6 +230,7 @@ def test_an_integration_acts_where_it_is_told():
     assert client.get(PATH.format("own")).json()["slug"] == "own"
     assert client.get(WHICH, headers={"X-Org-Slug": "other"}).json()["slug"] == "other"
     assert client.get(WHICH, headers={"X-Owner-ID": str(other.id)}).json()["slug"] == "other"
+    assert client.get(WHICH, headers={"X-Owner-ID": "other"}).status_code == 404
     nowhere = client.get(WHICH)
     assert (nowhere.status_code, nowhere.json()["code"]) == (400, "invalid_request")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -58,7 +59,8 @@ def resolve_for_actor(
     """Return the organization of a request and the actor inside it, or None if nothing names one.
 
     path, header, owner: what the path, X-Org-Slug and X-Owner-ID say. The order is path, the key's own,
-    header, owner, the user's default. An organization that the actor has no part in is NotFound.
+    header, owner, the user's default. An organization that the actor has no part in is NotFound. An owner that is no
+    id names none.
     place: what was read along with the actor's credential; it saves queries and changes no answer.
     memberships: those in force of the person that the actor is, where they were loaded for this request.
     """
@@ -66,6 +68,7 @@ def resolve_for_actor(
         [place] if place else [Place(organization=row.organization, membership=row) for row in memberships]
     )
     own = str(actor.organization_id) if actor.organization_id else None
+    owner = _owner_id(owner)
     reference = path or own or header or owner or _default_reference(actor, places)
     if reference is None:
         return None
@@ -88,6 +91,16 @@ def resolve_for_actor(
     if membership is not None and _lacks_second_factor(organization, membership):
         raise MfaEnrollmentRequired
     return organization, replace(actor, organization_id=organization.id, permissions=permissions)
+
+
+def _owner_id(owner: str | None) -> str | None:
+    """Return what X-Owner-ID says, or for what is no id, a slug above all, an id that is nobody's."""
+    if not owner:
+        return None
+    try:
+        return str(UUID(owner))
+    except ValueError:
+        return str(UUID(int=0))
 
 
 def _find(names: set[str], places: Sequence[Place]) -> dict[str, Organization]:
