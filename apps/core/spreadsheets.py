@@ -1,10 +1,26 @@
-"""Cells for files that people open in a spreadsheet."""
+"""Files that people open in a spreadsheet: their lines one at a time, and cells that no formula can be in."""
 
 from __future__ import annotations
 
+import csv
 import re
+from collections.abc import Iterable, Iterator, Sequence
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+class _Echo:
+    """A file that keeps nothing: who writes gets back what was written."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def csv_lines(rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield the text of CSV rows, each with its end of line, so that a file of any size needs no memory."""
+    writer = csv.writer(_Echo(), lineterminator="\n")
+    for row in rows:
+        yield str(writer.writerow(row))
 
 
 def neutral(value: object) -> str:

@@ -1,25 +1,29 @@
-"""A period's final documents with every row behind them, and the program that recomputes them, in one zip file."""
+"""A period's final documents with every row behind them, and the program that recomputes them, in one zip file.
+
+Everything in it is of one moment. It is written row by row, so that no more than a document is held at a time.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
 from django.db import connection
+from django.utils.translation import gettext as _
 
 from apps.billing.models import Burn, ChargeHour
 from apps.core import money
-from apps.core.spreadsheets import neutral
+from apps.core.errors import Conflict
+from apps.core.spreadsheets import csv_lines, neutral
 from apps.invoices import selectors, verifier
-from apps.invoices.models import Invoice, InvoiceLine
+from apps.invoices.models import FINAL_STATES, Invoice, InvoiceLine
 from apps.pricing import selectors as pricing
 
 HOUR_COLUMNS = ("key", "organization", "meter", "sku", "region", "hour", "quantity", "amount")
@@ -37,6 +41,12 @@ USAGE_COLUMNS = (
 )
 
 
+class UsageNotCharged(Conflict):
+    """Usage behind the documents was counted anew and is not charged yet, so the rows do not agree for a moment."""
+
+    code = "usage_not_charged"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """How many documents were written, and the hash of the manifest: who knows it knows every byte of the bundle."""
@@ -46,49 +56,95 @@ class Bundle:
 
 
 def write_bundle(label: str, out: IO[bytes]) -> Bundle:
-    """Write the bundle of a period label and return what is in it."""
-    documents: list[dict[str, Any]] = []
+    """Write the bundle of a period label and return what is in it; UsageNotCharged before anything is written.
+
+    Call it inside `core.snapshots.snapshot`: it reads many tables, which must not change in the meantime.
+    """
+    _refuse_uncharged(label)
+    numbers: list[str | None] = []
     keys: dict[UUID, None] = {}
-    for invoice in (
+    program = Path(__file__).with_name("verifier.py").read_text(encoding="utf-8")
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
+        files = {"documents.json": _put(bundle, "documents.json", _documents(label, numbers, keys))}
+        files["documents.json"]["rows"] = len(numbers)
+        for name, columns, rows in (
+            ("hours.csv", HOUR_COLUMNS, _hours(list(keys))),
+            ("usage.csv", USAGE_COLUMNS, _usage(list(keys))),
+            ("burns.csv", BURN_COLUMNS, _burns(list(keys))),
+        ):
+            files[name] = _put(bundle, name, csv_lines(chain([columns], rows)))
+            files[name]["rows"] -= 1  # The names of the columns are none.
+        files["verify.py"] = _put(bundle, "verify.py", [program]) | {"rows": None}
+        manifest = manifest_of(label, numbers, files)
+        bundle.writestr(verifier.MANIFEST, manifest)
+    return Bundle(documents=len(numbers), sha256=hashlib.sha256(manifest.encode()).hexdigest())
+
+
+def manifest_of(label: str, numbers: Sequence[str | None], files: Mapping[str, dict[str, Any]]) -> str:
+    """Return what says which documents and which files a bundle must have, each file with its rows and its hash."""
+    facts = {"period": label, "documents": list(numbers), "files": files}
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def _put(bundle: zipfile.ZipFile, name: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Write a file of the bundle text by text; return how many texts these are, and the hash of them all."""
+    digest, count = hashlib.sha256(), 0
+    with bundle.open(name, "w", force_zip64=True) as file:  # Nobody knows before how long it gets.
+        for text in texts:
+            data = text.encode()
+            digest.update(data)
+            file.write(data)
+            count += 1
+    return {"rows": count, "sha256": digest.hexdigest()}
+
+
+def _refuse_uncharged(label: str) -> None:
+    """Raise UsageNotCharged if any hour behind a period's documents waits to be charged anew."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT organization.slug FROM metering_usagechange change
+            JOIN organizations_organization organization ON organization.id = change.organization_id
+            JOIN billing_chargekey key ON key.organization_id = change.organization_id
+                AND key.meter = change.meter AND key.sku = change.sku AND key.region = change.region
+            JOIN billing_chargehour charged ON charged.key_id = key.id AND charged.hour = change.hour
+            WHERE EXISTS (
+                SELECT FROM invoices_invoiceline line
+                JOIN invoices_invoice document ON document.id = line.invoice_id AND document.state = ANY(%s)
+                JOIN organizations_billingperiod period ON period.id = document.period_id AND period.label = %s
+                WHERE line.key_id = key.id
+            )
+            ORDER BY organization.slug
+            """,
+            [[str(state) for state in FINAL_STATES], label],
+        )
+        slugs = [slug for (slug,) in cursor]
+    if slugs:
+        raise UsageNotCharged(
+            _(
+                "New usage of %(organizations)s is counted, but not charged yet. Wait for the next tick, or run meter;"
+                " then try again."
+            )
+            % {"organizations": ", ".join(slugs)},
+            organizations=slugs,
+        )
+
+
+def _documents(label: str, numbers: list[str | None], keys: dict[UUID, None]) -> Iterator[str]:
+    """Yield the final documents of a period as the pieces of a JSON list; numbers and keys are noted on the way."""
+    documents = (
         Invoice.objects.final()
         .filter(period__label=label)
         .select_related("organization", "period", "corrects")
         .order_by("organization__slug", "number")
-        .iterator(chunk_size=100)
-    ):
+    )
+    for invoice in documents.iterator(chunk_size=100):
         lines = list(invoice.lines.select_related("key").order_by("position"))
-        documents.append(_document(invoice, lines))
+        text = json.dumps(_document(invoice, lines), indent=1, ensure_ascii=False)
+        yield f"{',' if numbers else '['}\n{text}"
+        numbers.append(invoice.number)
         keys |= dict.fromkeys(line.key_id for line in lines)
-    files = {
-        "documents.json": json.dumps(documents, indent=1, ensure_ascii=False),
-        "hours.csv": _csv(HOUR_COLUMNS, _hours(list(keys))),
-        "usage.csv": _csv(USAGE_COLUMNS, _usage(list(keys))),
-        "burns.csv": _csv(BURN_COLUMNS, _burns(list(keys))),
-        "verify.py": Path(__file__).with_name("verifier.py").read_text(encoding="utf-8"),
-    }
-    manifest = manifest_of(label, [document["number"] for document in documents], files)
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
-        bundle.writestr(verifier.MANIFEST, manifest)
-        for name, content in files.items():
-            bundle.writestr(name, content)
-    return Bundle(documents=len(documents), sha256=_sha256(manifest))
-
-
-def manifest_of(label: str, numbers: Sequence[str | None], files: Mapping[str, str]) -> str:
-    """Return what says which documents and which files a bundle must have, each file with its rows and its hash."""
-    facts = {
-        "period": label,
-        "documents": list(numbers),
-        "files": {
-            name: {"rows": verifier.rows_in(name, content), "sha256": _sha256(content)}
-            for name, content in files.items()
-        },
-    }
-    return json.dumps(facts, indent=1, ensure_ascii=False)
-
-
-def _sha256(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
+    yield "\n]" if numbers else "[]"
 
 
 def _document(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[str, Any]:
@@ -203,7 +259,7 @@ def _hours(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
 
 def _usage(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
     """Yield the usage by resource of every hour that the keys were charged for."""
-    with connection.cursor() as cursor:
+    with connection.chunked_cursor() as cursor:
         # OFFSET 0 keeps PostgreSQL from joining all usage of a key to each of its hours.
         cursor.execute(
             """
@@ -225,7 +281,7 @@ def _usage(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
             """,
             [list(key_ids)],
         )
-        for *place, hour, source, subject, project, quantity in cursor.fetchall():
+        for *place, hour, source, subject, project, quantity in cursor:
             yield (
                 *place,
                 hour.isoformat(),
@@ -244,11 +300,3 @@ def _burns(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
             row.key_id, row.hour.isoformat(), row.lot.pot if row.lot else "receivable",
             f"{money.from_micros(row.amount_micros):f}", f"{money.from_micros(row.reversed_micros):f}", row.transfer_id,
         )  # fmt: skip
-
-
-def _csv(columns: Sequence[str], rows: Iterator[tuple[object, ...]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue()

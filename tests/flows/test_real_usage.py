@@ -16,6 +16,7 @@ from django.core.management import call_command
 
 from apps.billing.models import ChargeHour
 from apps.invoices import verifier
+from apps.invoices.bundle import write_bundle
 from apps.invoices.models import Invoice
 from apps.invoices.replay import replay
 from apps.ledger.models import Transfer
@@ -104,7 +105,8 @@ def test_imported_usage_gives_the_known_invoices_and_the_second_time_changes_not
 
 def proves_itself(month: str, path: Path) -> None:
     """Assert that the month's bundle is accepted as it is, and with a cent more in any document is not."""
-    call_command("export_invoices", period=month, bundle=path, stdout=StringIO())
+    with path.open("wb") as out:
+        write_bundle(month, out)
     with zipfile.ZipFile(path) as bundle:
         files = {name: bundle.read(name) for name in bundle.namelist()}
         documents, wrong = verifier.check_bundle(bundle)

@@ -9,18 +9,21 @@ import json
 import subprocess
 import sys
 import zipfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
+from apps.billing import services as billing
 from apps.billing.models import Pot
 from apps.invoices import bundle, verifier
 from apps.invoices import services as invoices
+from apps.metering import services as metering
 from tests import build
 from tests.billing.runs import HOUR, run, stop
 from tests.invoices.conftest import APRIL
+from tests.threads import at_once
 
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
 MAY = datetime(2026, 5, 3, tzinfo=UTC)
@@ -76,9 +79,16 @@ def bundles(db, tmp_path):
         build.closed(lab, "2026-05", now=JUNE)
     paths = {}
     for label in ("2026-04", "2026-05"):
-        paths[label] = tmp_path / f"{label}.zip"
-        call_command("export_invoices", period=label, bundle=paths[label])
+        paths[label] = written(label, tmp_path)
     return paths
+
+
+def written(label, folder):
+    """Write a bundle within the transaction that the test is in, and return its path."""
+    path = folder / f"{label}.zip"
+    with path.open("wb") as out:
+        bundle.write_bundle(label, out)
+    return path
 
 
 def check(path):
@@ -105,7 +115,14 @@ def rewritten(path, change, *, is_told=True):
     manifest = files.pop("manifest.json", None)
     if is_told:
         numbers = [document["number"] for document in json.loads(files["documents.json"])]
-        manifest = bundle.manifest_of(path.stem, numbers, files)
+        facts = {
+            name: {
+                "rows": verifier.rows_in(name, content),
+                "sha256": hashlib.sha256(content.encode()).hexdigest(),
+            }
+            for name, content in files.items()
+        }
+        manifest = bundle.manifest_of(path.stem, numbers, facts)
     other = path.with_name("changed.zip")
     with zipfile.ZipFile(other, "w") as copy:
         for name, content in (
@@ -141,10 +158,11 @@ def test_the_program_in_the_bundle_accepts_it_alone(bundles, tmp_path):
 
 
 def test_a_document_costs_the_same_queries_however_many_lines_it_has(bundles, django_assert_num_queries):
-    # One for the documents, three for hours, usage and burns; then for each document its lines, their prices and
-    # meters, what was said before, what came after by document and by charge, its claims and its taxes.
+    # One for what is not charged, one for the documents, three for hours, usage and burns; then for each document its
+    # lines, their prices and meters, what was said before, what came after by document and by charge, its claims and
+    # its taxes.
     assert [len(document["lines"]) for document in documents(bundles["2026-04"])] == [4, 4, 4, 4, 4]
-    with django_assert_num_queries(4 + 5 * 7):
+    with django_assert_num_queries(5 + 5 * 7):
         bundle.write_bundle("2026-04", io.BytesIO())
 
 
@@ -267,3 +285,54 @@ def test_amounts_that_are_wrong_are_told_as_people_write_them(bundles):
     (document,) = [row for row in documents(bundles["2026-04"]) if f"{row['number']}:" in texts[0]]
     wrong = f"{Decimal(document['total']) + Decimal('0.01'):f}"
     assert texts == [f"{document['number']}: total {wrong}, should be {document['total']}"]
+
+
+def count_late_usage(lab):
+    """Count an hour more of April, so that it waits to be charged; return the charging."""
+    build.usage(lab, APRIL, APRIL + HOUR)
+    now = build.NOW + timedelta(minutes=1)
+    metering.meter_organization(organization_id=lab.id, until=now, now=now)
+    return lambda: billing.charge_organization(organization_id=lab.id, now=now)
+
+
+def test_usage_that_is_counted_and_not_charged_is_waited_for(lab, tmp_path):
+    build.price_book({"unit_price": "3"})
+    build.usage(lab, APRIL, APRIL + HOUR)
+    build.closed(lab, "2026-04")
+    charge = count_late_usage(lab)
+
+    with pytest.raises(bundle.UsageNotCharged, match="New usage of lab is counted, but not charged yet"):
+        written("2026-04", tmp_path)
+    assert (tmp_path / "2026-04.zip").read_bytes() == b""
+    written("2026-05", tmp_path)  # Nothing of it is in there.
+
+    charge()
+    assert check(written("2026-04", tmp_path)) == (1, [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_charged_while_a_bundle_is_written_is_not_in_it(tmp_path, monkeypatch):
+    lab = build.organization("lab", now=APRIL)
+    build.price_book({"unit_price": "3"})
+    build.usage(lab, APRIL, APRIL + HOUR)
+    build.closed(lab, "2026-04")
+    hours = bundle._hours
+
+    def charge_meanwhile(keys):
+        assert at_once(lambda: count_late_usage(lab)().hours) == [1]
+        return hours(keys)
+
+    monkeypatch.setattr(bundle, "_hours", charge_meanwhile)
+    path = tmp_path / "april.zip"
+    path.write_bytes(b"what was there before")
+    call_command("export_invoices", period="2026-04", bundle=path, stdout=io.StringIO())
+    assert check(path) == (1, [])
+    with zipfile.ZipFile(path) as found:
+        assert found.read("usage.csv").decode().count("3600") == 1
+
+    count_late_usage(lab)
+    before = path.read_bytes()
+    with pytest.raises(CommandError, match="Wait for the next tick"):
+        call_command("export_invoices", period="2026-04", bundle=path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -4,9 +4,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from apps.core.errors import DomainError
 from apps.core.periods import is_label
+from apps.core.snapshots import snapshot
 from apps.invoices import export
-from apps.invoices.bundle import write_bundle
+from apps.invoices.bundle import Bundle, write_bundle
 
 
 class Command(BaseCommand):
@@ -26,8 +28,7 @@ class Command(BaseCommand):
         if not is_label(period):
             raise CommandError(f"--period takes a month as YYYY-MM, not {period!r}.")
         if bundle is not None:
-            with bundle.open("wb") as out:
-                written = write_bundle(period, out)
+            written = _write(period, bundle)
             self.stdout.write(
                 f"{written.documents} documents in {bundle}; unzip verify.py from it and run: python verify.py {bundle}"
             )
@@ -40,3 +41,17 @@ class Command(BaseCommand):
             export.write_csv(rows, self.stdout)
         else:
             self.stdout.write(json.dumps(list(rows), indent=1, ensure_ascii=False))
+
+
+def _write(period: str, path: Path) -> Bundle:
+    """Write a bundle beside its place and put it there once it is whole; what was there before stays until then."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with snapshot(), part.open("wb") as out:
+            written = write_bundle(period, out)
+        part.replace(path)
+    except DomainError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return written
