@@ -182,6 +182,10 @@ def splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
 
     Each hour's amount is spread by share of its quantity; the amounts are rounded to micros for display.
     """
+    return {key_id: rows[:SPLIT_ROWS_MAX] for key_id, rows in _whole_splits_of(keys).items()}
+
+
+def _whole_splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
     found: dict[UUID, list[dict[str, Any]]] = defaultdict(list)
     if not keys:
         return found
@@ -208,15 +212,14 @@ def splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str, Any]]]:
             [[key.id for key in keys]],
         )
         for key_id, project, credential, quantity, amount in cursor.fetchall():
-            if len(found[key_id]) < SPLIT_ROWS_MAX:
-                found[key_id].append(
-                    {
-                        "project": project,
-                        "api_key": credential,
-                        "quantity": _text(quantity),
-                        "amount": _text(amount),
-                    }
-                )
+            found[key_id].append(
+                {
+                    "project": project,
+                    "api_key": credential,
+                    "quantity": _text(quantity),
+                    "amount": _text(amount),
+                }
+            )
     return found
 
 
@@ -258,23 +261,28 @@ def correcting_splits_of(keys: Sequence[ChargeKey]) -> dict[UUID, list[dict[str,
     """Return for each charge key how its split differs from what final documents said of it, the largest first.
 
     So the splits of a correction tell whose usage came late or turned out smaller, below zero where it was less.
+    Where a document had to cut its split, nobody knows what it said of the rest, so only what it names is compared.
     """
     told: dict[UUID, dict[tuple[Any, Any], tuple[Decimal, Decimal]]] = defaultdict(dict)
+    cut = set()
     earlier = billed_lines([key.id for key in keys])
     for key_id, splits in earlier.order_by("id").values_list("key_id", "splits"):
+        if len(splits) >= SPLIT_ROWS_MAX:
+            cut.add(key_id)
         for split in splits:
             _add_split(told[key_id], split, -1)
     found = {}
-    now = splits_of(keys)
+    now = _whole_splits_of(keys)
     for key in keys:
         sums = told[key.id]
         for split in now[key.id]:
-            _add_split(sums, split, 1)
+            if key.id not in cut or (split["project"], split["api_key"]) in sums:
+                _add_split(sums, split, 1)
         changed = [(place, sums[place]) for place in sums if any(sums[place])]
         changed.sort(key=lambda row: (-abs(row[1][0]), row[0][0] or "", row[0][1] or ""))
         found[key.id] = [
             {"project": project, "api_key": credential, "quantity": _text(quantity), "amount": _text(amount)}
-            for (project, credential), (quantity, amount) in changed
+            for (project, credential), (quantity, amount) in changed[:SPLIT_ROWS_MAX]
         ]
     return found
 

@@ -348,6 +348,24 @@ def test_a_second_adjustment_is_the_difference_to_all_that_was_invoiced(invoiced
     assert failing() == []
 
 
+def test_a_correction_is_split_by_what_the_cut_split_before_it_names(lab, monkeypatch):
+    monkeypatch.setattr("apps.invoices.selectors.SPLIT_ROWS_MAX", 1)
+    build.price_book({"unit_price": "1"})
+    for slug, hours in (("small", 1), ("big", 2)):
+        build.project(lab, slug)
+        build.usage(lab, APRIL, APRIL + hours * HOUR, project=slug)
+    first = build.closed(lab, "2026-04").invoice
+    assert [split["project"] for split in first.lines.get().splits] == ["big"]
+
+    # What was cut off is now the largest: that it is in sight is no usage that came late.
+    build.usage(lab, APRIL, APRIL + 2 * HOUR, project="small")
+    build.usage(lab, APRIL, APRIL + HOUR / 2, project="big")
+    line = build.closed(lab, "2026-05", now=JUNE).invoice.lines.get()
+
+    assert line.amount_minor == 250
+    assert [(split["project"], split["amount"]) for split in line.splits] == [("big", "0.500000")]
+
+
 def test_a_key_that_was_never_invoiced_gets_an_ordinary_line(invoiced):
     build.usage(invoiced, APRIL, APRIL + HOUR, sku="late")
 
