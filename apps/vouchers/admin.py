@@ -192,7 +192,7 @@ class CampaignAdmin(ServiceAdmin):
     def face_value(self, campaign: Campaign) -> str:
         return f"{grouped_micros(campaign.amount_micros)} {campaign.currency}"
 
-    @admin.display(description=_("Codes"), ordering="issued")
+    @admin.display(description=_("Codes made"), ordering="issued")
     def issued(self, campaign: Campaign) -> SafeString:
         count = f"{campaign.issued:,}"  # type: ignore[attr-defined]  # Of the report.
         return list_link("vouchers_vouchercode", count, campaign__id__exact=campaign.pk)

@@ -150,7 +150,7 @@ def test_a_place_that_no_quota_has_is_told_on_the_form(staff, lab, sold):
 
     answer = staff.post(reverse("admin:quotas_limitoverride_add"), data)
 
-    assert "Only GPUs at once are limited by family and region." in answer.text
+    assert "Only GPUs at once are limited by family and region; leave both at every one (*)." in answer.text
     assert not LimitOverride.objects.exists()
 
 

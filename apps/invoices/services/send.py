@@ -28,7 +28,10 @@ class NoRecipient(Conflict):
     """Nobody is left to whom invoices go."""
 
     code = "no_recipient"
-    default_message = _("The billing profile names no address for invoices. Add one, then send again.")
+    default_message = _(
+        "Nobody hears about invoices here: the billing details and the settings name no address, and no member may"
+        " manage billing. Add an address to the billing details, then send again."
+    )
 
 
 def mail_document(*, document: Invoice, to: Sequence[str], cause: str, now: datetime) -> None:

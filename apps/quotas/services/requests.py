@@ -43,7 +43,7 @@ class NotNeeded(Conflict):
     """The organization may use as much already."""
 
     code = "quota_not_needed"
-    default_message = gettext_lazy("You may use as much already.")
+    default_message = gettext_lazy("You may use as much already. Ask for more than the limit.")
 
 
 @transaction.atomic

@@ -27,7 +27,7 @@ def check_target(target: Target) -> None:
     if target.quota not in Quota.values:
         wrong["quota"] = _("There is no such quota.")
     elif target.quota != Quota.CONCURRENT_GPUS and target != Target(target.quota):
-        wrong["quota"] = _("Only GPUs at once are limited by family and region.")
+        wrong["quota"] = _("Only GPUs at once are limited by family and region; leave both at every one (*).")
     if target.family != ANY and not selectors.is_family(target.family):
         wrong["family"] = _("No SKU is of this family.")
     if target.region != ANY and not selectors.is_region(target.region):
