@@ -388,6 +388,7 @@ class BillingPeriod(models.Model):
     starts_at = models.DateTimeField(_("starts"))
     ends_at = models.DateTimeField(_("ends"))
     state = models.CharField(_("state"), max_length=8, choices=PeriodState, default=PeriodState.OPEN)
+    drafted_at = models.DateTimeField(_("last drafted"), null=True, blank=True)
     finalized_at = models.DateTimeField(_("finalized"), null=True, blank=True)
 
     objects = BillingPeriodQuerySet.as_manager()

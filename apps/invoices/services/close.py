@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import models, transaction
-from django.db.models import F
+from django.db import connection, models, transaction
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
@@ -43,6 +43,7 @@ from apps.organizations.models import BillingPeriod, Organization, PeriodState
 from apps.outbox import services as outbox
 
 DRAFT_AFTER = timedelta(hours=1)
+REDRAFT_AFTER = timedelta(hours=1)
 FINAL_AFTER = timedelta(hours=72)
 
 
@@ -107,6 +108,9 @@ def _find_period(
 
 @transaction.atomic
 def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, now: datetime) -> ClosedPeriod:
+    # However large the month is, and whoever closes it: the limits are for pages and ticks.
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
     # Under this lock no usage is counted, so what commits later belongs to a later invoice.
     metering.lock_metering(organization_id=organization_id)
     organization = Organization.objects.get(pk=organization_id)
@@ -444,6 +448,7 @@ def queue_due_periods(*, now: datetime) -> int:
 def close_due_periods(*, organization_id: UUID, now: datetime) -> list[ClosedPeriod]:
     """Draft an organization's periods an hour after their end and make them final after 72 hours, in order.
 
+    Until then a draft is rewritten once an hour, with what was used late, priced or corrected since.
     Periods that ended before the organization was created hold imported history and become final by command only;
     until then those after them stay drafts.
     """
@@ -467,6 +472,15 @@ def close_due_periods(*, organization_id: UUID, now: datetime) -> list[ClosedPer
 
 
 def _due(now: datetime) -> models.QuerySet[BillingPeriod]:
-    return BillingPeriod.objects.filter(
-        ends_at__lte=now - DRAFT_AFTER, ends_at__gt=F("organization__created_at")
-    ).exclude(state=PeriodState.FINAL)
+    return (
+        BillingPeriod.objects.filter(
+            ends_at__lte=now - DRAFT_AFTER, ends_at__gt=F("organization__created_at")
+        )
+        .exclude(state=PeriodState.FINAL)
+        .filter(
+            Q(drafted_at=None)
+            | Q(drafted_at__lte=now - REDRAFT_AFTER)
+            # Its time to be final came after its last draft.
+            | Q(ends_at__lte=now - FINAL_AFTER, drafted_at__lt=F("ends_at") + FINAL_AFTER)
+        )
+    )

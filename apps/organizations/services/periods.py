@@ -86,8 +86,9 @@ def mark_period(*, period: BillingPeriod, state: PeriodState, now: datetime) -> 
     """
     assert period.state != PeriodState.FINAL, "a final period never changes"
     period.state = state
+    period.drafted_at = now
     period.finalized_at = now if state == PeriodState.FINAL else None
-    period.save(update_fields=["state", "finalized_at"])
+    period.save(update_fields=["state", "drafted_at", "finalized_at"])
 
 
 @transaction.atomic
