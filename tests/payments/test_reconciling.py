@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from apps.payments import services as payments
 from apps.payments.models import Difference, Dispute, PaymentState, RefundState, StripeEvent
-from apps.payments.services import reconciling
+from apps.payments.services import inbox, reconciling
 from tests import build
 from tests.money import books
 from tests.payments.paid import paid, refunded, top_up
@@ -38,6 +38,17 @@ def test_a_lost_webhook_is_fetched_and_credited(stripe, lab):
     assert set(StripeEvent.objects.values_list("source", flat=True)) == {"list"}
     assert reconcile().events_fetched == 0
     assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
+
+
+def test_every_type_of_event_that_is_acted_on_is_fetched(stripe, db):
+    about = stripe.engine.create_customer({})
+    for kind in inbox.EVENT_TYPES:
+        stripe.engine.tell(kind, about)
+
+    assert reconciling.fetch_missing_events(now=timezone.now()) == len(inbox.EVENT_TYPES)
+
+    fetched = StripeEvent.objects.filter(source="list").values_list("event_type", flat=True)
+    assert sorted(fetched) == sorted(inbox.EVENT_TYPES)
 
 
 def test_an_event_that_stripe_never_made_is_no_difference_for_long(stripe, lab):

@@ -395,6 +395,14 @@ def test_a_misspelt_parameter_is_refused(client):
         client.v1.payment_intents.create({"amuont": 1, "amount": 1, "currency": "usd"})
 
 
+def test_a_list_of_events_of_more_types_than_stripe_takes_is_refused(client):
+    types = [f"test.{number}" for number in range(21)]
+
+    assert client.v1.events.list({"types": types[:20]}).data == []
+    with pytest.raises(stripe.InvalidRequestError, match="types"):
+        client.v1.events.list({"types": types})
+
+
 def test_another_key_is_refused(sandbox):
     with pytest.raises(stripe.AuthenticationError):
         stripe.StripeClient("sk_test_other", base_addresses={"api": sandbox.url}).v1.customers.list()

@@ -19,6 +19,7 @@ from apps.payments.sandbox.errors import Refused, invalid
 from apps.payments.sandbox.store import Body
 
 ACCOUNT = "acct_sandbox"
+EVENT_TYPES_MAX = 20  # Of a list of events; Stripe's own limit.
 _LIST_PARAMS = frozenset({"limit", "starting_after", "ending_before", "created", "expand"})
 _INTENT_PARAMS = frozenset(
     {
@@ -294,6 +295,8 @@ def _list(kind: str, *filters: str) -> Callable[[Engine, Body], Body]:
 
 
 def _list_events(engine: Engine, params: Body) -> Body:
+    if len(params.get("types", ())) > EVENT_TYPES_MAX:
+        raise invalid(f"Array types exceeded maximum {EVENT_TYPES_MAX} allowed elements.", param="types")
     kinds = set(params["types"]) if "types" in params else {params["type"]} if "type" in params else None
     undelivered: set[str] | None = None
     if "delivery_success" in params:

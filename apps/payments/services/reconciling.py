@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import batched
 from uuid import UUID
 
 import structlog
@@ -39,6 +40,7 @@ from apps.payments.services import applying, disputes, inbox, refunds
 logger = structlog.get_logger(__name__)
 
 EVENTS_BACK = timedelta(hours=72)
+COMPARED_AT_ONCE = 100
 SETTLES_WITHIN = timedelta(minutes=5)  # What is younger may still be on its way to us.
 _BY_ITSELF = "reconciliation"
 _MAILED_MAX = 20
@@ -64,9 +66,13 @@ type _Compared = tuple[str, _Found | None]
 def fetch_missing_events(*, now: datetime) -> int:
     """Store the events of the last 72 hours that Stripe has and we have not; return how many."""
     fetched = 0
-    for note in gateway.current().events(since=now - EVENTS_BACK, types=inbox.EVENT_TYPES):
-        if not StripeEvent.objects.filter(pk=note.id).exists():
-            fetched += inbox.take_note(note, now=now)
+    for notes in batched(
+        gateway.current().events(since=now - EVENTS_BACK, types=inbox.EVENT_TYPES), COMPARED_AT_ONCE
+    ):
+        known = set(
+            StripeEvent.objects.filter(pk__in=[note.id for note in notes]).values_list("pk", flat=True)
+        )
+        fetched += sum(inbox.take_note(note, now=now) for note in notes if note.id not in known)
     return fetched
 
 
