@@ -145,6 +145,54 @@ def test_what_a_card_cannot_pay_is_said_at_once_and_paid_another_way(
     assert payments.sync_payment(page.id, now=timezone.now()).state == PaymentState.SUCCEEDED
 
 
+@pytest.mark.parametrize("has_intent", [False, True])
+def test_a_card_that_was_removed_meanwhile_is_not_charged(stripe, old_lab, invoice, has_intent):
+    method = card(stripe, old_lab)
+    payment = payments.start_invoice_payment(
+        actor=build.actor(old_lab), organization=old_lab, invoice_id=invoice.id, by_card=True, now=timezone.now()
+    )  # fmt: skip
+    if has_intent:
+        stripe.act("fault", match=".*/confirm", action="error", status=500, when="before", times=3)
+        with pytest.raises(gateway.GatewayError):
+            payments.charge_card(payment_id=payment.id, now=timezone.now())
+    PaymentMethod.objects.filter(pk=method.pk).update(removed_at=timezone.now(), is_default=False)
+
+    with pytest.raises(gateway.CardRefused, match="The card was removed"):
+        payments.pay(payment_id=payment.id, now=timezone.now() + attempts.LEASE)
+
+    assert list(stripe.store.newest("charge")) == []
+    assert {intent["status"] for intent in stripe.store.newest("payment_intent")} <= {"canceled"}
+    assert mails() == ["payments/mail/failed"]
+    assert pay(old_lab, invoice).checkout_url
+
+
+def test_a_card_that_stripe_lost_between_two_steps_fails_the_charge(stripe, lab):
+    method = card(stripe, lab)
+    rule(lab)
+    payment = payments.start_if_low(organization_id=lab.id, now=timezone.now())
+    stripe.act("fault", match=".*/confirm", action="error", status=500, when="before", times=3)
+    with pytest.raises(gateway.GatewayError):
+        payments.charge_card(payment_id=payment.id, now=timezone.now())
+    stripe.engine.detach_method(method.method_id)
+
+    with pytest.raises(gateway.RefusedByStripe):
+        payments.resume(payment_id=payment.id, now=timezone.now() + attempts.LEASE)
+
+    payment.refresh_from_db()
+    assert payment.state == PaymentState.FAILED
+    assert AutoTopUp.objects.get().failures_in_a_row == 1
+    assert mails() == ["payments/mail/auto_top_up"]
+
+
+def test_a_customer_whom_stripe_refuses_locks_no_invoice(stripe, old_lab, invoice):
+    stripe.act("fault", match="POST /v1/customers", action="error", status=400, when="before", times=2)
+
+    for _time in range(2):
+        with pytest.raises(gateway.RefusedByStripe):
+            pay(old_lab, invoice)
+    assert pay(old_lab, invoice).checkout_url
+
+
 def test_the_named_invoice_is_paid_before_older_ones(stripe, old_lab, invoice):
     build.usage(old_lab, APRIL + timedelta(days=25), APRIL + timedelta(days=25, hours=2))
     later = build.closed(old_lab, "2026-05", now=datetime(2026, 6, 10, tzinfo=UTC)).invoice

@@ -14,8 +14,8 @@ from apps.payments import gateway
 from apps.payments.gateway import CardRefused, Intent, Key, KeyTooOld, RefusedByStripe
 from apps.payments.models import Payment, PaymentState
 from apps.payments.services import applying
-from apps.payments.services.attempts import AttemptInFlight, customer_of, lease
-from apps.payments.services.top_up import description, open_checkout
+from apps.payments.services.attempts import AttemptInFlight, lease
+from apps.payments.services.top_up import customer_for, description, open_checkout
 
 ABANDONED_AFTER = timedelta(minutes=3)
 SWEPT_AT_ONCE = 200
@@ -31,6 +31,9 @@ def charge_card(*, payment_id: UUID, now: datetime) -> Payment:
     payment = _take(payment_id, now=now)
     if not payment.is_live:
         return payment
+    assert payment.method is not None, "only saved cards are charged"
+    if payment.method.removed_at is not None:
+        return _give_up_card(payment, now=now)
     failpoints.reach("payments.before_call")
     intent = _intent_of(payment, now=now)
     if intent is None:
@@ -72,6 +75,17 @@ def _give_up_action(payment: Payment, *, now: datetime) -> Payment:
     return applying.sync_payment(payment.id, now=now)
 
 
+def _give_up_card(payment: Payment, *, now: datetime) -> Payment:
+    """End an attempt whose card was removed, unless Stripe charged it before; only a noted intent can be confirmed."""
+    if payment.intent_id is not None:
+        intent = gateway.current().intent(payment.intent_id)
+        if intent.status != "requires_confirmation":
+            return applying.apply_intent(payment, intent, now=now)
+        _cancel(payment, intent, now=now)
+    message = _("The card was removed. Pay with another one.")
+    return applying.fail(payment.id, code="card_removed", message=message, now=now)
+
+
 @transaction.atomic
 def _take(payment_id: UUID, *, now: datetime) -> Payment:
     payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
@@ -88,7 +102,7 @@ def _intent_of(payment: Payment, *, now: datetime) -> Intent | None:
         return gateway.current().intent(payment.intent_id)
     assert payment.method is not None, "only saved cards are charged"
     assert payment.called_at is not None, "set when the attempt was taken"
-    customer_id = customer_of(payment.organization_id, now=now)
+    customer_id = customer_for(payment, now=now)
     try:
         intent = gateway.current().create_intent(
             customer_id=customer_id,

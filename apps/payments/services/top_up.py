@@ -80,7 +80,7 @@ def open_checkout(*, payment_id: UUID, now: datetime) -> Payment:
     if payment.session_id:
         return payment
     failpoints.reach("payments.before_call")
-    customer_id = customer_of(payment.organization_id, now=now)
+    customer_id = customer_for(payment, now=now)
     assert payment.called_at is not None, "set when the attempt was taken"
     try:
         session = gateway.current().create_payment_session(
@@ -117,6 +117,15 @@ def open_checkout(*, payment_id: UUID, now: datetime) -> Payment:
             payment.state = PaymentState.OPEN
         payment.save()
     return payment
+
+
+def customer_for(payment: Payment, *, now: datetime) -> str:
+    """Return what Stripe calls the organization of an attempt, which fails where Stripe refuses to know it."""
+    try:
+        return customer_of(payment.organization_id, now=now)
+    except RefusedByStripe:
+        applying.refuse(payment.id, now=now)
+        raise
 
 
 def description(payment: Payment) -> str:

@@ -58,7 +58,7 @@ class Intents(Methods, Disputes):
                 "You cannot confirm this PaymentIntent because it's missing a payment method.",
                 code="payment_intent_unexpected_state",
             )
-        method_body = self.get("payment_method", intent["payment_method"])
+        method_body = self._usable(intent["payment_method"], intent["customer"])
         off_session = params.get("off_session") in {"true", "one_off", "recurring"}
         if method_body["type"] == BANK_DEBIT:
             return self._process_debit(intent)
