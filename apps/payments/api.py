@@ -125,7 +125,8 @@ class InvoicePayInput(Input):
 class InvoicePay(AttemptMixin, OrganizationView):
     """Pay an open invoice, whole or an amount of it: with the saved card, on the page of `checkout_url`, from credit.
 
-    Without a saved card there is a page. A card whose bank asks its holder is answered with 402; pay by checkout then.
+    Without a saved card there is a page; one that is open for another amount, or instead of which another way is
+    asked for, is closed first. A card whose bank asks its holder is answered with 402; pay by checkout then.
     Paid credit pays at once, as far as it goes.
     """
 
@@ -158,7 +159,7 @@ class InvoicePay(AttemptMixin, OrganizationView):
             payment = payments.pay(payment_id=payment_id, now=timezone.now())
             return Response(selectors.payment_row(payment), status=201)
 
-        return self.attempt(request, begin, finish)
+        return payments.replacing_page(lambda: self.attempt(request, begin, finish), now=timezone.now())
 
 
 class PaymentMethodOutput(serializers.Serializer[Any]):

@@ -227,13 +227,18 @@ class PayInvoice(FormMixin, OrganizationPage):
         }
         by = self.request.POST.get("by")
         if by == "credit":
-            payment = payments.pay_invoice_from_credit(**common)
+            payment = payments.replacing_page(
+                lambda: payments.pay_invoice_from_credit(**common), now=self.now
+            )
             return HttpResponseRedirect(self.url("payment", payment_id=payment.id))
-        payment = payments.start_invoice_payment(
-            by_card=by == "card",
-            success_url=_absolute(self.url("payment-returned")),
-            cancel_url=_absolute(reverse("invoice-to-pay", kwargs=self.kwargs)),
-            **common,
+        payment = payments.replacing_page(
+            lambda: payments.start_invoice_payment(
+                by_card=by == "card",
+                success_url=_absolute(self.url("payment-returned")),
+                cancel_url=_absolute(reverse("invoice-to-pay", kwargs=self.kwargs)),
+                **common,
+            ),
+            now=self.now,
         )
         try:
             payment = payments.pay(payment_id=payment.id, now=self.now)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from stripe import HTTPClient
 
 from apps.organizations.models import Organization
+from apps.payments import services as payments
 from apps.payments.sandbox import webhooks
 from apps.payments.sandbox.api import Answer
 from apps.payments.sandbox.server import Sandbox
 from tests import build
 from tests.payments import stripe_schema
+from tests.payments.paid import paid
 
 SECRET_KEY = "sk_test_of_the_tests"
 WEBHOOK_SECRET = "whsec_of_the_tests"
+APRIL = datetime(2026, 4, 10, tzinfo=UTC)
 
 
 class TestedSandbox(Sandbox):
@@ -116,6 +121,34 @@ def stripe(sandbox: TestedSandbox, settings: Any, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def lab(db: None) -> Organization:
     return build.organization("lab", billing_email="money@lab.example")
+
+
+@pytest.fixture
+def old_lab(db: None) -> Organization:
+    return build.organization("lab", billing_email="money@lab.example", now=APRIL)
+
+
+@pytest.fixture
+def invoice(old_lab: Organization) -> Any:
+    """An open invoice of 10.00."""
+    build.price_book({"unit_price": "2.50"})
+    build.usage(old_lab, APRIL, APRIL + timedelta(hours=4))
+    return build.closed(old_lab, "2026-04").invoice
+
+
+@pytest.fixture
+def credit_and_debt(stripe: TestedSandbox, old_lab: Organization) -> Any:
+    """An open invoice of 10.00, and 25.00 of paid credit that a bank gave back after it."""
+    paid(stripe, old_lab)
+    charge = next(stripe.store.newest("charge"))
+    dispute = stripe.act("dispute", charge=charge["id"])
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    build.price_book({"unit_price": "2.50"})
+    build.usage(old_lab, APRIL, APRIL + timedelta(hours=4))
+    invoice = build.closed(old_lab, "2026-04").invoice
+    stripe.act("end-dispute", dispute=dispute["id"], won=True)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    return invoice
 
 
 @pytest.fixture

@@ -47,6 +47,16 @@ def card(sandbox: Any, organization: Organization, number: str = "42424242424242
     return PaymentMethod.objects.filter(organization=organization).latest("created_at")
 
 
+def pay(organization: Organization, invoice: Any, **fields: Any) -> Payment:
+    """Pay an invoice as the page and the route do: with the default card unless told otherwise."""
+    terms = {"actor": build.actor(organization), "organization": organization, "invoice_id": invoice.id}
+    payment = payments.replacing_page(
+        lambda: payments.start_invoice_payment(now=timezone.now(), **terms, **{"by_card": True, **fields}),
+        now=timezone.now(),
+    )
+    return payments.pay(payment_id=payment.id, now=timezone.now())
+
+
 def refunded(payment: Payment, amount: str | None = None, *, sent: bool = True) -> Refund:
     """Ask for a refund, approve it as somebody else, and send it."""
     asker = build.actor(payment.organization)

@@ -33,11 +33,11 @@ from apps.payments.models import (
 from apps.payments.services import attempts, cards, collecting
 from tests import build
 from tests.money import books, failing, lots
-from tests.payments.paid import card, paid
+from tests.payments.conftest import APRIL
+from tests.payments.paid import card, paid, pay
 
 pytestmark = pytest.mark.django_db
 
-APRIL = datetime(2026, 4, 10, tzinfo=UTC)
 ALWAYS_ASKS = "4000002760003184"
 DECLINES_LATER = "4000000000000341"
 
@@ -45,27 +45,6 @@ DECLINES_LATER = "4000000000000341"
 def mails():
     rows = Mail.objects.filter(template__startswith="payments/")
     return sorted(rows.values_list("template", flat=True))
-
-
-@pytest.fixture
-def old_lab(db):
-    return build.organization("lab", billing_email="money@lab.example", now=APRIL)
-
-
-@pytest.fixture
-def invoice(old_lab):
-    """An open invoice of 10.00."""
-    build.price_book({"unit_price": "2.50"})
-    build.usage(old_lab, APRIL, APRIL + timedelta(hours=4))
-    return build.closed(old_lab, "2026-04").invoice
-
-
-def pay(lab, invoice, **fields):
-    payment = payments.start_invoice_payment(
-        actor=build.actor(lab), organization=lab, invoice_id=invoice.id, now=timezone.now(),
-        **{"by_card": True, **fields},
-    )  # fmt: skip
-    return payments.pay(payment_id=payment.id, now=timezone.now())
 
 
 # --- Invoices ---
@@ -292,21 +271,6 @@ def test_money_that_came_to_the_bank_counts_once(old_lab, invoice):
 
     assert books(old_lab) == {"bank": -8_000_000, "receivable": -2_000_000, "revenue": 10_000_000}
     assert failing() == []
-
-
-@pytest.fixture
-def credit_and_debt(stripe, old_lab):
-    """An open invoice of 10.00, and 25.00 of paid credit that a bank gave back after it."""
-    paid(stripe, old_lab)
-    charge = next(stripe.store.newest("charge"))
-    dispute = stripe.act("dispute", charge=charge["id"])
-    payments.sync_dispute(dispute["id"], now=timezone.now())
-    build.price_book({"unit_price": "2.50"})
-    build.usage(old_lab, APRIL, APRIL + timedelta(hours=4))
-    invoice = build.closed(old_lab, "2026-04").invoice
-    stripe.act("end-dispute", dispute=dispute["id"], won=True)
-    payments.sync_dispute(dispute["id"], now=timezone.now())
-    return invoice
 
 
 def test_an_invoice_is_paid_from_credit_in_parts_and_no_further(old_lab, credit_and_debt):

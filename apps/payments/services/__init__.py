@@ -21,6 +21,7 @@ from apps.payments.services.collecting import (
     collect_due,
     pay_invoice_from_credit,
     record_bank_receipt,
+    replacing_page,
     start_invoice_payment,
 )
 from apps.payments.services.disputes import sync_dispute
@@ -59,6 +60,7 @@ __all__ = [
     "record_bank_receipt",
     "refundable_minor",
     "remove_card",
+    "replacing_page",
     "replay",
     "report",
     "request_refund",

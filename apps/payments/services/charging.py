@@ -15,7 +15,14 @@ from apps.payments.gateway import CardRefused, Intent, Key, KeyTooOld, RefusedBy
 from apps.payments.models import Payment, PaymentState
 from apps.payments.services import applying
 from apps.payments.services.attempts import AttemptInFlight, lease
-from apps.payments.services.top_up import customer_for, description, open_checkout
+from apps.payments.services.top_up import (
+    PAGE_LASTS,
+    close_page,
+    close_unsent,
+    customer_for,
+    description,
+    open_checkout,
+)
 
 ABANDONED_AFTER = timedelta(minutes=3)
 SWEPT_AT_ONCE = 200
@@ -37,8 +44,7 @@ def charge_card(*, payment_id: UUID, now: datetime) -> Payment:
     failpoints.reach("payments.before_call")
     intent = _intent_of(payment, now=now)
     if intent is None:
-        message = _("It was never sent to the payment service.")
-        return applying.fail(payment_id, code="attempt_too_old", message=message, now=now)
+        return close_unsent(payment_id, now=now)
     failpoints.reach("payments.after_intent")
     if intent.status == "requires_confirmation":
         intent = _confirm(payment, intent, now=now)
@@ -176,8 +182,9 @@ def resume(*, payment_id: UUID, now: datetime) -> Payment:
 
 def _close_unopened(payment: Payment, *, now: datetime) -> Payment:
     """End an attempt whose page nobody ever saw, once its caller has had time to ask for it again."""
-    if now - payment.created_at < gateway.KEY_LASTS:
+    if now - payment.created_at < PAGE_LASTS:
         return payment
-    return applying.fail(
-        payment.id, code="attempt_too_old", message=_("It was never sent to the payment service."), now=now
-    )
+    try:
+        return close_page(payment_id=payment.id, now=now)
+    except AttemptInFlight:
+        return payment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid5
@@ -32,7 +33,7 @@ from apps.payments.models import (
 )
 from apps.payments.services import applying, mails
 from apps.payments.services.attempts import AMOUNT_MINOR_MAX, checked_minor, checked_return
-from apps.payments.services.top_up import record_start
+from apps.payments.services.top_up import close_page, is_stale, record_start
 
 REMIND_BEFORE = timedelta(days=3)
 
@@ -58,6 +59,30 @@ class PaymentUnderWay(Conflict):
     default_message = gettext_lazy("A payment of this invoice is on its way. Wait for its outcome.")
 
 
+class PageInTheWay(Exception):
+    """A page of the invoice is open on other terms; `replacing_page` closes it."""
+
+    def __init__(self, payment: Payment) -> None:
+        self.payment_id = payment.id
+        super().__init__(f"the page of payment {payment.id} is open")
+
+
+def replacing_page[T](start: Callable[[], T], *, now: datetime) -> T:
+    """Start to pay an invoice; where a page with other terms is open, close it first. Call it outside any transaction.
+
+    start: calls `start_invoice_payment` or `pay_invoice_from_credit` in a transaction of its own. If the page was paid
+    meanwhile, what it paid is taken and counts. Raises PaymentUnderWay if a page stays in the way.
+    """
+    try:
+        return start()
+    except PageInTheWay as found:
+        close_page(payment_id=found.payment_id, now=now)
+    try:
+        return start()
+    except PageInTheWay:
+        raise PaymentUnderWay from None
+
+
 @transaction.atomic
 def start_invoice_payment(
     *,
@@ -73,17 +98,17 @@ def start_invoice_payment(
     """Write the attempt to pay an open invoice, whole or an amount in major units of it.
 
     by_card: charge the default card with its holder present, if there is one; otherwise `open_checkout` makes a page.
-    A page of the same invoice that is still open is returned instead of a second one. Raises NotFound, InvoiceNotOpen,
-    PaymentUnderWay, ValidationFailed.
+    A page of the same invoice and amount that is still open is returned instead of a second one. Raises NotFound,
+    InvoiceNotOpen, PaymentUnderWay, ValidationFailed, and PageInTheWay for `replacing_page`.
     """
     invoice = _locked_invoice(organization.id, invoice_id, now=now)
     wanted = _wanted_minor(amount, invoice.outstanding_minor(), invoice.currency)
-    live = Payment.objects.live().filter(invoice=invoice).first()
-    if live is not None:
-        if live.method_id is None and live.state in {PaymentState.CREATED, PaymentState.OPEN}:
-            return live
-        raise PaymentUnderWay
     method = PaymentMethod.objects.default_of(organization.id) if by_card else None
+    page = _open_page(invoice)
+    if page is not None:
+        if method is not None or page.amount_minor != wanted or is_stale(page, now=now):
+            raise PageInTheWay(page)
+        return page
     return _start(
         actor,
         invoice,
@@ -107,17 +132,17 @@ def pay_invoice_from_credit(
 ) -> Payment:
     """Pay an open invoice out of paid credit, as far as that goes or an amount in major units of it.
 
-    What a page that is still open pays later becomes credit. Raises NotFound, InvoiceNotOpen, PaymentUnderWay while a
-    card is being charged, NoPaidCredit, ValidationFailed.
+    Raises NotFound, InvoiceNotOpen, PaymentUnderWay while it is being paid otherwise, NoPaidCredit, ValidationFailed,
+    and PageInTheWay for `replacing_page`.
     """
     invoice = _locked_invoice(organization.id, invoice_id, now=now)
-    if Payment.objects.live().filter(invoice=invoice, method__isnull=False).exists():
-        raise PaymentUnderWay
     credit = billing.paid_credit_micros(organization_id=organization.id, now=now)
     left = min(invoice.outstanding_minor(), credit // money.micros_per_minor(invoice.currency))
     if left <= 0:
         raise NoPaidCredit
     wanted = _wanted_minor(amount, left, invoice.currency)
+    if (page := _open_page(invoice)) is not None:
+        raise PageInTheWay(page)
     payment = _start(actor, invoice, wanted, method=None, is_off_session=False, now=now)
     billing.settle_from_credit(
         book=ledger.open_book(organization_id=organization.id, currency=invoice.currency, now=now),
@@ -129,6 +154,14 @@ def pay_invoice_from_credit(
     )
     applying.end_paid_from_credit(payment, now=now)
     return payment
+
+
+def _open_page(invoice: Invoice) -> Payment | None:
+    """Return the live attempt that has a page nobody has paid on, or raise PaymentUnderWay for any other."""
+    live = Payment.objects.live().filter(invoice=invoice).first()
+    if live is not None and (live.method_id or live.state not in {PaymentState.CREATED, PaymentState.OPEN}):
+        raise PaymentUnderWay
+    return live
 
 
 def _wanted_minor(amount: Decimal | None, most: int, currency: str) -> int:

@@ -25,7 +25,8 @@ def follow(payment: Payment, *, now: datetime) -> None:
     if payment.kind == PaymentKind.AUTO_TOP_UP:
         _follow_auto_top_up(payment, now=now)
     elif payment.kind == PaymentKind.INVOICE and payment.state == PaymentState.FAILED:
-        mails.failed(payment, now=now)
+        if payment.method_id or payment.intent_id:  # Of a page that was never shown nobody need hear.
+            mails.failed(payment, now=now)
         if payment.asks_holder:
             # No later try without the holder can succeed; the mail's link asks for them.
             Collection.objects.filter(invoice=payment.invoice).update(next_attempt_at=None)

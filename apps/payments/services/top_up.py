@@ -1,29 +1,41 @@
-"""Top up by Checkout: the attempt first, then Stripe's page; the money counts when Stripe says that it is paid."""
+"""Pages of Checkout: the attempt first, then Stripe's page; the money counts when Stripe says that it is paid."""
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from apps.audit import services as audit
 from apps.core import failpoints, money
 from apps.core.actor import Actor
+from apps.core.errors import Conflict
 from apps.invoices.models import Invoice
 from apps.ledger import selectors as ledger
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.payments import gateway
-from apps.payments.gateway import Key, KeyTooOld, RefusedByStripe
+from apps.payments.gateway import Key, KeyTooOld, RefusedByStripe, Session
 from apps.payments.models import Payment, PaymentKind, PaymentState
 from apps.payments.services import applying
 from apps.payments.services.attempts import checked_minor, checked_return, customer_of, lease
 
 LEAST_MAJOR = Decimal(5)
 PAGE_LASTS = timedelta(hours=1)
+PAGE_LASTS_LEAST = timedelta(minutes=30)  # Stripe makes no page that ends sooner.
+_MARGIN = timedelta(minutes=1)
+
+
+class AttemptOver(Conflict):
+    """The attempt has ended without a page."""
+
+    code = "attempt_over"
+    default_message = gettext_lazy("This payment is over. Start a new one.")
 
 
 @transaction.atomic
@@ -69,46 +81,36 @@ def record_start(actor: Actor, payment: Payment) -> None:
     )
 
 
+def is_stale(payment: Payment, *, now: datetime) -> bool:
+    """Return whether the page of an attempt is over, or can no longer be made with the end that Stripe was told."""
+    if payment.called_at is None:
+        return False
+    lasts = PAGE_LASTS if payment.session_id else PAGE_LASTS - PAGE_LASTS_LEAST
+    return now >= payment.called_at + lasts - _MARGIN
+
+
 def open_checkout(*, payment_id: UUID, now: datetime) -> Payment:
     """Make the page of an attempt, or return the one it has; call it outside any transaction.
 
-    Raises AttemptInFlight while somebody else does, GatewayError or GatewayTimeout where Stripe does not answer well:
-    the same attempt can then be tried again, and Stripe makes one page of however many tries. Raises RefusedByStripe
-    where it will never make one; the attempt has failed by then.
+    Raises AttemptInFlight while somebody else does, AttemptOver for one that has ended, GatewayError or GatewayTimeout
+    where Stripe does not answer well: the same attempt can then be tried again for half an hour, and Stripe makes one
+    page of however many tries. Raises RefusedByStripe where it will never make one, KeyTooOld after that half hour; the
+    attempt has failed by then.
     """
     payment = _take(payment_id, now=now)
     if payment.session_id:
         return payment
+    if not payment.is_live:
+        raise AttemptOver
     failpoints.reach("payments.before_call")
-    customer_id = customer_for(payment, now=now)
     assert payment.called_at is not None, "set when the attempt was taken"
-    try:
-        session = gateway.current().create_payment_session(
-            customer_id=customer_id,
-            reference=str(payment.id),
-            description=description(payment),
-            amount_minor=payment.amount_minor,
-            currency=payment.currency,
-            save_card=True,
-            success_url=payment.success_url,
-            cancel_url=payment.cancel_url,
-            expires_at=payment.called_at + PAGE_LASTS,
-            key=Key(text=f"checkout-{payment.id}", since=payment.called_at),
-        )
-    except KeyTooOld:
-        found = gateway.current().find_session(customer_id=customer_id, reference=str(payment.id))
-        if found is None:
-            applying.fail(
-                payment_id,
-                code="attempt_too_old",
-                message=_("It was never sent to the payment service."),
-                now=now,
-            )
-            raise
-        session = found
-    except RefusedByStripe:
-        applying.refuse(payment_id, now=now)
-        raise
+    if is_stale(payment, now=now):
+        session = _find(payment, now=now)
+        if session is None:
+            close_unsent(payment_id, now=now)
+            raise KeyTooOld
+    else:
+        session = _make(payment, called_at=payment.called_at, now=now)
     failpoints.reach("payments.after_call")
     with transaction.atomic():
         payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
@@ -117,6 +119,64 @@ def open_checkout(*, payment_id: UUID, now: datetime) -> Payment:
             payment.state = PaymentState.OPEN
         payment.save()
     return payment
+
+
+def _make(payment: Payment, *, called_at: datetime, now: datetime) -> Session:
+    customer_id = customer_for(payment, now=now)
+    try:
+        return gateway.current().create_payment_session(
+            customer_id=customer_id,
+            reference=str(payment.id),
+            description=description(payment),
+            amount_minor=payment.amount_minor,
+            currency=payment.currency,
+            save_card=True,
+            success_url=payment.success_url,
+            cancel_url=payment.cancel_url,
+            expires_at=called_at + PAGE_LASTS,
+            key=Key(text=f"checkout-{payment.id}", since=called_at),
+        )
+    except RefusedByStripe:
+        applying.refuse(payment.id, now=now)
+        raise
+
+
+def _find(payment: Payment, *, now: datetime) -> Session | None:
+    """Look up the page that a crash or a lost answer left unnoted."""
+    return gateway.current().find_session(
+        customer_id=customer_for(payment, now=now), reference=str(payment.id)
+    )
+
+
+def close_unsent(payment_id: UUID, *, now: datetime) -> Payment:
+    """End an attempt of which Stripe has nothing."""
+    message = _("It was never sent to the payment service.")
+    return applying.fail(payment_id, code=KeyTooOld.code, message=message, now=now)
+
+
+def close_page(*, payment_id: UUID, now: datetime) -> Payment:
+    """Close the page of an attempt, so that another way to pay can take its place; call it outside any transaction.
+
+    A page that was paid meanwhile is not closed by Stripe, and the payment is taken. Raises AttemptInFlight while its
+    page is being made, GatewayError or GatewayTimeout where Stripe does not answer well.
+    """
+    with transaction.atomic():
+        payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+        if not payment.is_live:
+            return payment
+        lease(payment, now=now)
+    try:
+        session_id = payment.session_id
+        if session_id is None and payment.called_at is not None:
+            found = _find(payment, now=now)
+            session_id = found.id if found is not None else None
+        if session_id is None:
+            return close_unsent(payment_id, now=now)
+        with contextlib.suppress(RefusedByStripe):  # It is paid or over: what it says now counts.
+            gateway.current().expire_session(session_id)
+        return applying.apply_session(payment, gateway.current().session(session_id), now=now)
+    finally:
+        Payment.objects.filter(pk=payment_id).update(leased_until=None)
 
 
 def customer_for(payment: Payment, *, now: datetime) -> str:
@@ -138,7 +198,7 @@ def description(payment: Payment) -> str:
 @transaction.atomic
 def _take(payment_id: UUID, *, now: datetime) -> Payment:
     payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
-    if payment.session_id is None:
+    if payment.session_id is None and payment.is_live:
         lease(payment, now=now)
         if payment.called_at is None:
             payment.called_at = now
