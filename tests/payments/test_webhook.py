@@ -277,6 +277,21 @@ def test_ten_failures_are_a_dead_letter_that_can_be_replayed(stripe, deliver):
     assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
 
 
+def test_what_was_not_reached_while_stripe_does_not_answer_has_lost_no_attempt(stripe, deliver, lab):
+    paid(stripe, lab)
+    known = next(event for event in stripe.events() if event["type"] == "payment_intent.succeeded")
+    for number in range(3):
+        assert deliver(known | {"id": f"evt_{number}"}) == 200
+    stripe.act("fault", match="GET .*", action="drop", times=3)
+    now = timezone.now()
+
+    assert process(now) == inbox.Drained(processed=0, failed=1)
+
+    rows = StripeEvent.objects.order_by("attempts").values_list("attempts", "next_attempt_at")
+    assert list(rows) == [(0, now), (0, now), (1, now + inbox.RETRY_FIRST)]
+    assert process(now) == inbox.Drained(processed=2, failed=0)
+
+
 def test_a_failure_waits_longer_each_time(stripe, deliver):
     deliver(EVENT | {"data": {"object": {"id": "pi_unknown"}}})
     now = timezone.now()

@@ -21,7 +21,7 @@ from apps.core.actor import Actor
 from apps.core.errors import InvalidRequest
 from apps.outbox import services as outbox
 from apps.payments import gateway, signatures
-from apps.payments.gateway import EventNote, NotAtStripe
+from apps.payments.gateway import EventNote, GatewayTimeout, NotAtStripe
 from apps.payments.models import EventState, StripeEvent
 from apps.payments.services import applying, cards, disputes, refunds
 
@@ -168,6 +168,10 @@ EVENT_TYPES = (
 )
 
 
+class _Failed(Exception):
+    """An event could not be processed now; why is its cause."""
+
+
 def _session(session_id: str, *, now: datetime) -> object:
     return cards.sync_setup_session(session_id, now=now) or applying.sync_session(session_id, now=now)
 
@@ -186,9 +190,10 @@ def process_events(
         claimed = _claim(min(CLAIMED_AT_ONCE, limit - processed - failed), now=moment)
         if not claimed:
             break
-        done = _process_claimed(claimed, clock=clock or (lambda: now))
-        processed += done
-        failed += len(claimed) - done
+        run = _process_claimed(claimed, clock=clock or (lambda: now))
+        processed, failed = processed + run.processed, failed + run.failed
+        if run.processed + run.failed < len(claimed):
+            break  # Stripe does not answer; the beat comes back soon enough.
     return Drained(processed=processed, failed=failed)
 
 
@@ -196,37 +201,41 @@ def process_events(
 def _claim(count: int, *, now: datetime) -> list[StripeEvent]:
     due = StripeEvent.objects.due(now).order_by("next_attempt_at", "id")
     claimed = list(due.defer("body").select_for_update(skip_locked=True, no_key=True)[:count])
-    for event in claimed:
-        event.attempts += 1
-        event.next_attempt_at = now + LEASE
-    StripeEvent.objects.filter(pk__in=[event.pk for event in claimed]).update(
-        attempts=F("attempts") + 1, next_attempt_at=now + LEASE
-    )
+    StripeEvent.objects.filter(pk__in=[event.pk for event in claimed]).update(next_attempt_at=now + LEASE)
     return claimed
 
 
-def _process_claimed(claimed: Sequence[StripeEvent], *, clock: Callable[[], datetime]) -> int:
-    """Process events one after the other and mark those that are done, together; return how many those are."""
-    done = 0
+def _process_claimed(claimed: Sequence[StripeEvent], *, clock: Callable[[], datetime]) -> Drained:
+    """Process events one after the other and mark those that are done, together; return how many of each there are.
+
+    Where Stripe does not answer, the events behind are given back untried: each would only wait for it in vain.
+    """
+    processed = failed = 0
     waiting: dict[EventState, list[str]] = defaultdict(list)
     marked_at = time.monotonic()
     try:
         for event in claimed:
-            state = _process(event, now=clock())
-            if state is not None:
+            try:
+                state = _process(event, now=clock())
+            except _Failed as failure:
+                failed += 1
+                if isinstance(failure.__cause__, GatewayTimeout):
+                    break
+            else:
                 waiting[state].append(event.pk)
-                done += 1
+                processed += 1
             if time.monotonic() - marked_at >= MARKED_WITHIN_SECONDS:
                 _mark(waiting, now=clock())
                 waiting.clear()
                 marked_at = time.monotonic()
     finally:
         _mark(waiting, now=clock())
-    return done
+        _give_back(claimed[processed + failed :], now=clock())
+    return Drained(processed=processed, failed=failed)
 
 
-def _process(event: StripeEvent, *, now: datetime) -> EventState | None:
-    """Do what an event asks for and return its state to mark; None where it failed, which is written at once."""
+def _process(event: StripeEvent, *, now: datetime) -> EventState:
+    """Do what an event asks for and return its state to mark; raises _Failed, which is written by then."""
     handler = next((handle for prefix, handle in _HANDLERS if event.event_type.startswith(prefix)), None)
     if handler is None:
         return EventState.IGNORED
@@ -235,11 +244,11 @@ def _process(event: StripeEvent, *, now: datetime) -> EventState | None:
     except NotAtStripe as error:
         if not event.event_type.startswith("payment_method."):
             _fail(event, error, now=now)
-            return None
+            raise _Failed from error
         found = None
-    except Exception as error:  # noqa: BLE001  Whatever is wrong, the event waits for its next attempt.
+    except Exception as error:  # Whatever is wrong, the event waits for its next attempt.
         _fail(event, error, now=now)
-        return None
+        raise _Failed from error
     failpoints.reach("payments.before_processed")
     is_ours = found is not None or event.event_type.startswith("payment_method.")
     return EventState.PROCESSED if is_ours else EventState.IGNORED
@@ -248,14 +257,22 @@ def _process(event: StripeEvent, *, now: datetime) -> EventState | None:
 def _mark(done: Mapping[EventState, Sequence[str]], *, now: datetime) -> None:
     for state, ids in done.items():
         StripeEvent.objects.filter(pk__in=ids, state=EventState.RECEIVED).update(
-            state=state, processed_at=now, last_error=""
+            state=state, attempts=F("attempts") + 1, processed_at=now, last_error=""
         )
 
 
+def _give_back(untried: Sequence[StripeEvent], *, now: datetime) -> None:
+    if untried:
+        rows = StripeEvent.objects.filter(pk__in=[event.pk for event in untried], state=EventState.RECEIVED)
+        rows.update(next_attempt_at=now)
+
+
 def _fail(event: StripeEvent, error: Exception, *, now: datetime) -> None:
+    event.attempts += 1
     is_dead = event.attempts >= ATTEMPTS_MAX
     wait = RETRY_FIRST * 2 ** (event.attempts - 1)
     StripeEvent.objects.filter(pk=event.pk, state=EventState.RECEIVED).update(
+        attempts=event.attempts,
         state=EventState.DEAD if is_dead else EventState.RECEIVED,
         next_attempt_at=now + wait,
         last_error=f"{type(error).__name__}: {error}"[:_ERROR_LENGTH_MAX],
