@@ -227,18 +227,12 @@ def _line(
     discount_minor = min(max(money.round_micros_to_minor(promo_micros, currency), 0), max(total_minor, 0))
     amount_minor = total_minor - invoiced.amount_minor
     discount_minor -= invoiced.discount_minor
-    if invoiced.first_line is None:
-        if not quantity:
-            return None
-        kind = LineKind.USAGE
-    elif amount_minor or discount_minor or quantity != invoiced.quantity:
-        # Usage too small to move a cent is still told, so that the quantities of all lines add up to the usage.
-        kind = LineKind.ADJUSTMENT
-    else:
+    if not amount_minor and not discount_minor and quantity == invoiced.quantity:
+        # Usage too small to move a cent is told, so that the quantities of all lines add up to the usage.
         return None
     return ComposedLine(
         key=key,
-        kind=kind,
+        kind=LineKind.ADJUSTMENT if invoiced.first_line else LineKind.USAGE,
         terms=terms,
         quantity=quantity - invoiced.quantity,
         amount_minor=amount_minor,

@@ -110,8 +110,9 @@ def _arithmetic(line: InvoiceLine, terms: PriceTerms, told: Told | None, *, roun
     tiers: what each tier contributes to the key's whole quantity, where the price has tiers.
     """
     correction, quantity = None, line.quantity
-    if told is not None and line.kind == LineKind.ADJUSTMENT:
+    if told is not None:
         quantity = money.EXACT.add(told.quantity, line.quantity)
+    if told is not None and quantity >= 0:  # Less than nothing has no price; the proof of the lines tells of it.
         currency = line.invoice.currency
         total_minor = told.amount_minor + line.amount_minor
         correction = {

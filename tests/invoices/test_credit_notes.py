@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime
 
 import pytest
+from django.db import connection
 
 from apps.audit.models import AuditEvent
 from apps.billing.models import Pot
@@ -14,8 +15,10 @@ from apps.invoices import services as invoices
 from apps.invoices.documents import einvoice
 from apps.invoices.documents.content import content_of
 from apps.invoices.documents.pdf import pdf_of
+from apps.invoices.explain import Wanted, explain
 from apps.invoices.models import Invoice, InvoiceLine, InvoiceTax
 from apps.invoices.services import CreditExceedsInvoice, NotCancellable, NotCreditable
+from apps.outbox.models import OutboxEvent
 from tests import build
 from tests.billing.runs import HOUR, run, stop
 from tests.build import NOW
@@ -96,6 +99,7 @@ def test_a_part_by_amount_reduces_what_is_owed(lab, invoice):
     assert state(invoice) == "open"
     event = AuditEvent.objects.get(action="invoice.credited")
     assert (event.reason, event.diff["credit_note"]) == ("An outage of our side", "CN-2026-000001")
+    assert (event.diff["amount"], event.diff["currency"]) == ("5.00", "EUR")
     assert failing() == []
 
 
@@ -197,6 +201,46 @@ def test_a_waiver_changes_nothing_about_later_corrections(lab):
     assert failing() == []
 
 
+def test_what_a_later_note_gave_back_is_not_left(lab):
+    run(lab, "a", APRIL, APRIL + 2 * HOUR)
+    invoice = build.closed(lab, "2026-04").invoice
+    stop(lab, "a", APRIL + HOUR)
+    may = build.closed(lab, "2026-05", now=JUNE).invoice
+    assert amounts(may) == (-1000, 0, -190, -1190, 0)
+    line = invoice.lines.get()
+    for what in ({"lines_minor": {line.id: 1001}}, {"amount_minor": 1191}):
+        with pytest.raises(CreditExceedsInvoice) as refused:
+            credit(invoice, **what)
+        assert refused.value.details == {"left": 1190}
+    with pytest.raises(NotCancellable, match="Write a credit note about what is left"):
+        cancel(invoice, now=JUNE)
+
+    credit(invoice, lines_minor={line.id: 400})
+    note = credit(invoice)
+
+    assert amounts(note) == (-600, 0, -114, -714, 0)
+    # The usage that came back is credit, which does not pay an open invoice by itself.
+    assert books(lab) == {"paid_lot": 10_000_000, "receivable": -10_000_000}
+    assert failing() == []
+
+
+def test_what_a_later_invoice_took_off_is_not_left_of_either(lab):
+    run(lab, "a", APRIL, APRIL + 2 * HOUR)
+    run(lab, "b", APRIL, APRIL + HOUR)
+    invoice = build.closed(lab, "2026-04").invoice
+    stop(lab, "a", APRIL + HOUR)
+    build.usage(lab, MAY, MAY + 5 * HOUR)
+    may = build.closed(lab, "2026-05", now=JUNE).invoice
+    assert [line[4] for line in lines(may)] == [5000, -1000]
+
+    assert (credit(invoice).total_minor, credit(may).total_minor) == (-2380, -4760)
+
+    for document in (invoice, may):
+        with pytest.raises(CreditExceedsInvoice):
+            credit(document)
+    assert failing() == []
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_waivers_never_exceed_and_the_books_always_agree(lab, seed):
     chance = random.Random(seed)  # noqa: S311  To be repeated, not to be secret.
@@ -249,6 +293,21 @@ def test_a_cancelled_invoice_is_invoiced_anew_with_what_is_right_now(lab, invoic
     ]
     assert amounts(may) == (1333, 0, 0, 1333, 1333)
     assert failing() == []
+
+
+def test_documents_that_contradict_one_another_are_shown_all_the_same(invoice):
+    note = cancel(invoice)
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute(
+            "UPDATE invoices_invoiceline SET quantity = quantity - 1 WHERE invoice_id = %s", [note.id]
+        )
+        cursor.execute("SET LOCAL session_replication_role = DEFAULT")
+
+    told = explain(note, Wanted())["lines"]
+
+    assert [line["arithmetic"]["correction"] for line in told] == [None, None]
 
 
 def test_money_paid_on_a_cancelled_invoice_is_used_by_the_next(lab, invoice):
@@ -318,6 +377,32 @@ def test_credit_that_is_spent_already_stops_a_cancellation(lab):
     assert failing() == []
 
 
+def test_an_invoice_that_a_later_one_corrects_is_cancelled_after_it(lab):
+    run(lab, "a", APRIL, APRIL + 2 * HOUR)
+    april = build.closed(lab, "2026-04").invoice
+    stop(lab, "a", APRIL + HOUR)
+    build.usage(lab, MAY, MAY + 5 * HOUR)
+    may = build.closed(lab, "2026-05", now=JUNE).invoice
+    build.credit(lab, "200", now=JUNE)
+    before = books(lab)
+
+    with pytest.raises(NotCancellable, match="Cancel that first") as refused:
+        cancel(april, now=JUNE)
+
+    assert refused.value.details == {"corrected_by": "INV-2026-000002"}
+    assert (books(lab), state(april)) == (before, "paid")
+    for document in (may, april):
+        note = cancel(document, now=JUNE)
+        explain(note, Wanted())
+        assert failing() == []
+    june = build.closed(lab, "2026-06", now=JULY).invoice
+    assert lines(june) == [
+        ("usage", "2026-04", "h100", "3600", 1000, 0),
+        ("usage", "2026-05", "h100", "18000", 5000, 0),
+    ]
+    assert failing() == []
+
+
 def test_an_invoice_is_cancelled_once_and_never_after_a_waiver(lab, invoice):
     credit(invoice, amount_minor=1)
     with pytest.raises(NotCancellable):
@@ -355,6 +440,9 @@ def test_a_write_off_takes_what_is_left_as_bad_debt(lab, invoice):
         "tax_payable": 2_530_000,
     }
     assert failing() == []
+    told = {"amount": "5.86", "currency": "EUR"}
+    assert AuditEvent.objects.get(action="invoice.written_off").diff.items() >= told.items()
+    assert OutboxEvent.objects.get(event_type="invoices.invoice_written_off").payload.items() >= told.items()
     with pytest.raises(NotCreditable):
         invoices.write_off(actor=build.actor(), invoice=invoice, reason="Again", now=NOW)
 

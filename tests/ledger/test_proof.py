@@ -117,6 +117,10 @@ DAMAGE = {
             "The taxes of every invoice are those of its rate groups, and these of their lines",
         },
     ),
+    "less than nothing invoiced": (
+        "UPDATE invoices_invoiceline SET quantity = -quantity",
+        {"Every invoiced key costs what its price makes of its quantity"},
+    ),
     "an invoice number skipped": (
         "UPDATE invoices_invoicecounter SET last_number = last_number + 1",
         {"Invoice numbers have no gap and no repeat"},

@@ -17,6 +17,7 @@ from apps.core.errors import Conflict
 from apps.core.ids import uuid7
 from apps.core.periods import floor_hour
 from apps.invoices.models import (
+    PERIOD_KINDS,
     DocumentKind,
     Invoice,
     InvoiceClaim,
@@ -35,7 +36,7 @@ from apps.metering import services as metering
 
 
 class NotCancellable(Conflict):
-    """An invoice with credit notes, or whose corrections were spent, cannot be undone; credit the rest of it."""
+    """An invoice with credit notes, one that a later document corrects, or whose corrections were spent, stays."""
 
     code = "invoice_not_cancellable"
     default_message = _("This invoice can no longer be undone. Write a credit note instead.")
@@ -46,7 +47,8 @@ def cancel_invoice(*, actor: Actor, invoice: Invoice, reason: str, now: datetime
     """Take an invoice back as if it had never been and return the credit note of it all.
 
     Its usage stays charged and goes onto the next invoice of the organization, at the tax of then. What was paid on it
-    counts as paid ahead; tax that credit had paid becomes credit again. Raises NotCancellable.
+    counts as paid ahead; tax that credit had paid becomes credit again. Raises NotCancellable, also while a later
+    document counts from what this one says.
     """
     check_reason(reason)
     metering.lock_metering(organization_id=invoice.organization_id)
@@ -58,16 +60,45 @@ def cancel_invoice(*, actor: Actor, invoice: Invoice, reason: str, now: datetime
         or invoice.credit_notes.exists()
     ):
         raise NotCancellable
+    _refuse_corrected(invoice)
     note = begin_note(invoice, kind=DocumentKind.CANCELLATION, reason=reason, now=now)
     lines = list(invoice.lines.order_by("position"))
     write_lines(note, [_reversed(line) for line in lines])
     _undo(book, invoice, note, lines, now=now)
     invoice.state = InvoiceState.CANCELLED
     invoice.save(update_fields=["state"])
-    number_document(note, state=InvoiceState.ISSUED, seller=Seller.from_json(invoice.seller), now=now)
-    record_note(actor, "invoice.cancelled", invoice, note, reason=reason)
     billing.settle_state(organization_id=invoice.organization_id, now=now)
+    number_document(note, state=InvoiceState.ISSUED, seller=Seller.from_json(invoice.seller), now=now)
+    cancelled_micros = money.minor_to_micros(invoice.total_minor, invoice.currency)
+    record_note(actor, "invoice.cancelled", invoice, note, amount_micros=cancelled_micros, reason=reason)
     return note
+
+
+def _refuse_corrected(invoice: Invoice) -> None:
+    """Raise NotCancellable while the document of a later period says more of the same usage.
+
+    What that one says is a difference to this one, so the last that speaks of a charge key is undone first.
+    """
+    later = (
+        Invoice.objects.final()
+        .filter(
+            organization_id=invoice.organization_id,
+            kind__in=PERIOD_KINDS,
+            period__starts_at__gt=invoice.period.starts_at,
+            lines__key__in=invoice.lines.values("key"),
+        )
+        .exclude(state=InvoiceState.CANCELLED)
+        .order_by("-period__starts_at")
+        .first()
+    )
+    if later is None:
+        return
+    message = _("%(later)s corrects usage of this invoice. Write a credit note about what is left instead.")
+    if later.kind == DocumentKind.INVOICE:
+        message = _(
+            "%(later)s corrects usage of this invoice. Cancel that first, or write a credit note instead."
+        )
+    raise NotCancellable(message % {"later": later.number}, corrected_by=later.number)
 
 
 def _reversed(line: InvoiceLine) -> InvoiceLine:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import Sum
 from django.utils.translation import gettext_lazy as _
 
@@ -67,8 +68,9 @@ def credit_invoice(
     """Waive an invoice or a part of it and return the credit note.
 
     amount_minor: with tax, spread over the lines by what they have left. lines_minor: net amounts by line. Neither: all
-    that is left. What is owed is settled first, this invoice before others; the rest becomes paid credit. Usage and
-    its corrections are counted as if the note were not there. Raises NotCreditable, CreditExceedsInvoice.
+    that is left. What is owed is settled first, this invoice before others; the rest becomes paid credit. What later
+    documents corrected is not left; corrections to come are counted as if the note were not there.
+    Raises NotCreditable, CreditExceedsInvoice.
     """
     check_reason(reason)
     assert amount_minor is None or lines_minor is None, "by amount or by line"
@@ -79,7 +81,10 @@ def credit_invoice(
     lines = {line.id: line for line in invoice.lines.order_by("position")}
     creditable = _creditable(list(lines.values()))
     notes = Invoice.objects.filter(corrects=invoice, kind=DocumentKind.CREDIT_NOTE)
-    left_minor = invoice.total_minor + (notes.aggregate(sum=Sum("total_minor"))["sum"] or 0)
+    left_minor = min(
+        invoice.total_minor + (notes.aggregate(sum=Sum("total_minor"))["sum"] or 0),
+        sum(line.gross_minor for line in creditable),
+    )
     if lines_minor is None:
         shares = _by_amount(creditable, left_minor if amount_minor is None else amount_minor, left_minor)
     else:
@@ -93,9 +98,10 @@ def credit_invoice(
     note = begin_note(invoice, kind=DocumentKind.CREDIT_NOTE, reason=reason, now=now)
     write_lines(note, [_credit_line(lines[share.line_id], share) for share in shares])
     _give(book, invoice, note, now=now)
-    number_document(note, state=InvoiceState.ISSUED, seller=Seller.from_json(invoice.seller), now=now)
-    record_note(actor, "invoice.credited", invoice, note, reason=reason)
     billing.settle_state(organization_id=invoice.organization_id, now=now)
+    number_document(note, state=InvoiceState.ISSUED, seller=Seller.from_json(invoice.seller), now=now)
+    given_micros = money.minor_to_micros(-note.total_minor, invoice.currency)
+    record_note(actor, "invoice.credited", invoice, note, amount_micros=given_micros, reason=reason)
     return note
 
 
@@ -107,34 +113,58 @@ def check_reason(reason: str) -> None:
 
 
 def _creditable(lines: Sequence[InvoiceLine]) -> list[Creditable]:
-    """Return what is left of each line that bills something; corrections below zero cannot be credited."""
-    taken = {
-        row["corrects_id"]: row
-        for row in InvoiceLine.objects.filter(corrects__in=lines, kind=LineKind.CREDIT)
-        .values("corrects_id")
-        .annotate(amount=Sum("amount_minor"), discount=Sum("discount_minor"), tax=Sum("tax_minor"))
-    }
-    nothing = {"amount": 0, "discount": 0, "tax": 0}
+    """Return what is left of each line that bills something; corrections below zero cannot be credited.
+
+    A line has left what credit notes did not take of it, and no more than all documents leave of its charge key.
+    """
+    taken = _sums(InvoiceLine.objects.filter(corrects__in=lines, kind=LineKind.CREDIT), by="corrects_id")
+    told = InvoiceLine.objects.filter(key__in=[line.key_id for line in lines], invoice__number__isnull=False)
+    of_keys = _sums(told, by="key_id")
     found = []
     for line in lines:
-        before = taken.get(line.id, nothing)
-        net = line.amount_minor - line.discount_minor + before["amount"] - before["discount"]
+        before, of_key = taken.get(line.id, _Sums()), of_keys[line.key_id]
+        net = min(line.amount_minor - line.discount_minor + before.net_minor, of_key.net_minor)
+        tax = min(line.tax_minor + before.tax_minor, of_key.tax_minor)
+        discount = min(line.discount_minor + before.discount_minor, of_key.discount_minor)
         if net > 0:
             found.append(
                 Creditable(
                     line_id=line.id,
                     terms=terms_of_line(line),
                     net_minor=net,
-                    tax_minor=max(line.tax_minor + before["tax"], 0),
-                    discount_minor=max(line.discount_minor + before["discount"], 0),
+                    tax_minor=max(tax, 0),
+                    discount_minor=max(discount, 0),
                 )
             )
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """What lines say together, signed, in minor units; net is without tax and after the discount."""
+
+    net_minor: int = 0
+    tax_minor: int = 0
+    discount_minor: int = 0
+
+
+def _sums(lines: models.QuerySet[InvoiceLine], *, by: str) -> dict[UUID, _Sums]:
+    rows = lines.values(by).annotate(
+        amount=Sum("amount_minor"), discount=Sum("discount_minor"), tax=Sum("tax_minor")
+    )
+    return {
+        row[by]: _Sums(
+            net_minor=int(row["amount"] - row["discount"]),
+            tax_minor=int(row["tax"]),
+            discount_minor=int(row["discount"]),
+        )
+        for row in rows
+    }
+
+
 def _by_amount(lines: Sequence[Creditable], amount_minor: int, left_minor: int) -> list[Credited] | None:
     """Return the shares of an amount, or None where it is more than what is left."""
-    if amount_minor <= 0 or amount_minor > min(left_minor, sum(line.gross_minor for line in lines)):
+    if not 0 < amount_minor <= left_minor:
         return None
     return by_amount(lines, amount_minor)
 
@@ -290,23 +320,26 @@ def write_off(*, actor: Actor, invoice: Invoice, reason: str, now: datetime) -> 
     )
     invoice.state = InvoiceState.UNCOLLECTIBLE
     invoice.save(update_fields=["state"])
-    record_note(actor, "invoice.written_off", invoice, None, reason=reason)
+    record_note(actor, "invoice.written_off", invoice, None, amount_micros=micros, reason=reason)
     billing.settle_state(organization_id=invoice.organization_id, now=now)
     return invoice
 
 
-def record_note(actor: Actor, action: str, invoice: Invoice, note: Invoice | None, *, reason: str) -> None:
-    """Write what was done to an invoice, and the note that it was done by, to audit and outbox."""
-    document = note or invoice
+def record_note(
+    actor: Actor, action: str, invoice: Invoice, note: Invoice | None, *, amount_micros: int, reason: str
+) -> None:
+    """Write what was done to an invoice, the note that it was done by and how much it gives up, to audit and outbox."""
+    amount = money.plain_micros(amount_micros)
     audit.record(
         actor=actor,
         action=action,
-        target=document,
+        target=note or invoice,
         organization_id=invoice.organization_id,
         diff={
             "invoice": invoice.number,
             "credit_note": note.number if note else None,
-            "total": f"{money.from_minor(document.total_minor, invoice.currency):f}",
+            "amount": amount,
+            "currency": invoice.currency,
         },
         reason=reason,
     )
@@ -317,6 +350,8 @@ def record_note(actor: Actor, action: str, invoice: Invoice, note: Invoice | Non
             "number": invoice.number,
             "credit_note_id": str(note.id) if note else None,
             "credit_note": note.number if note else None,
+            "amount": amount,
+            "currency": invoice.currency,
         },
         organization_id=invoice.organization_id,
     )
