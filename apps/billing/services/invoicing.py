@@ -29,9 +29,10 @@ def bill_receivable(*, organization_id: UUID, billed: dict[UUID, int]) -> None:
     Called by finalisation under the wallet's lock. From then on what comes back for those hours becomes credit: the
     invoice stays owed as it is.
     """
-    for key in ChargeKey.objects.filter(organization_id=organization_id, pk__in=billed):
+    keys = list(ChargeKey.objects.filter(organization_id=organization_id, pk__in=billed))
+    for key in keys:
         key.billed_receivable_micros = billed[key.pk]
-        key.save(update_fields=["billed_receivable_micros"])
+    ChargeKey.objects.bulk_update(keys, ["billed_receivable_micros"], batch_size=1_000)
 
 
 @transaction.atomic
@@ -42,11 +43,12 @@ def unbill_receivable(*, organization_id: UUID, claims: Mapping[UUID, int]) -> i
     the claims may return.
     """
     total = 0
-    for key in ChargeKey.objects.filter(organization_id=organization_id, pk__in=claims):
+    keys = list(ChargeKey.objects.filter(organization_id=organization_id, pk__in=claims))
+    for key in keys:
         micros = min(claims[key.pk], key.billed_receivable_micros)
         key.billed_receivable_micros -= micros
-        key.save(update_fields=["billed_receivable_micros"])
         total += micros
+    ChargeKey.objects.bulk_update(keys, ["billed_receivable_micros"], batch_size=1_000)
     return total
 
 

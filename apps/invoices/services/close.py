@@ -130,7 +130,7 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         return ClosedPeriod(period=period, invoice=invoice)
 
     if invoice is not None:
-        _finalize(book, invoice, document, now=now)
+        _post(book, invoice, document, now=now)
     organizations.mark_period(period=period, state=PeriodState.FINAL, now=now)
     PeriodClose.objects.create(
         organization_id=organization_id,
@@ -140,6 +140,10 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         closed_by=actor.label,
         closed_at=now,
     )
+    if invoice is not None:
+        if invoice.tax_minor:  # Nothing else of a document moves credit.
+            billing.settle_state(organization_id=organization_id, now=now)
+        number_document(invoice, state=_final_state(invoice), seller=document.seller, now=now)
     audit.record(
         actor=actor,
         action="period.closed",
@@ -156,8 +160,6 @@ def _close(*, actor: Actor, organization_id: UUID, label: str, finalize: bool, n
         },
         organization_id=organization_id,
     )
-    if invoice is not None and invoice.tax_minor:  # Nothing else of a document moves credit.
-        billing.settle_state(organization_id=organization_id, now=now)
     failpoints.reach("invoices.before_commit")
     return ClosedPeriod(period=period, invoice=invoice)
 
@@ -311,8 +313,14 @@ def _set_totals(invoice: Invoice, composition: Composition, settlement: Settleme
     invoice.receipts_micros = settlement.receipts_micros
 
 
-def _finalize(book: ledger.Book, invoice: Invoice, document: Document, *, now: datetime) -> None:
-    """Fix what is due, post tax and the residues of rounding, number the document.
+def _final_state(document: Invoice) -> InvoiceState:
+    if document.kind != DocumentKind.INVOICE:
+        return InvoiceState.ISSUED
+    return InvoiceState.OPEN if document.due_minor else InvoiceState.PAID
+
+
+def _post(book: ledger.Book, invoice: Invoice, document: Document, *, now: datetime) -> None:
+    """Fix what is due, and when; post tax and the residues of rounding.
 
     The residues make the document's revenue and receivable whole minor units; no lot is touched by them.
     """
@@ -338,7 +346,6 @@ def _finalize(book: ledger.Book, invoice: Invoice, document: Document, *, now: d
                 reference=str(invoice.id),
                 now=now,
             )
-        number_document(invoice, state=InvoiceState.ISSUED, seller=document.seller, now=now)
         return
 
     used_micros = billing.take_unbilled_receipts(
@@ -376,8 +383,6 @@ def _finalize(book: ledger.Book, invoice: Invoice, document: Document, *, now: d
     ledger.post_transfers(book=book, postings=postings, now=now)
     _pay_tax(book, invoice, now=now)
     invoice.due_at = now + timedelta(days=document.seller.payment_days)
-    state = InvoiceState.OPEN if invoice.due_minor else InvoiceState.PAID
-    number_document(invoice, state=state, seller=document.seller, now=now)
 
 
 def _pay_tax(book: ledger.Book, invoice: Invoice, *, now: datetime) -> None:

@@ -34,7 +34,8 @@ def number_document(invoice: Invoice, *, state: InvoiceState, seller: Seller, no
     """Make a draft final: state, moment and number, saved with everything else that the caller set.
 
     Its files are queued, and its mail.
-    The counter is locked last, so that numbering waits for nothing but its own commit and leaves no gap.
+    Called once all else is locked and computed: whoever holds the counter only writes the rows that tell its number,
+    and waits for nothing but its own commit.
     """
     invoice.state = state
     invoice.finalized_at = now
