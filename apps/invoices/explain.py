@@ -112,7 +112,8 @@ def _arithmetic(line: InvoiceLine, terms: PriceTerms, told: Told | None, *, roun
     correction, quantity = None, line.quantity
     if told is not None:
         quantity = money.EXACT.add(told.quantity, line.quantity)
-    if told is not None and quantity >= 0:  # Less than nothing has no price; the proof of the lines tells of it.
+    # Less than nothing has no price; the proof of the lines tells of it.
+    if told is not None and quantity >= 0:
         currency = line.invoice.currency
         total_minor = told.amount_minor + line.amount_minor
         correction = {
