@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django.db.models import QuerySet
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -212,7 +212,7 @@ class FocusExport(OrganizationView):
         parameters=[OpenApiParameter("period", str, required=True, description="A month, YYYY-MM.")],
         responses={(200, "text/csv"): OpenApiTypes.STR},
     )
-    def get(self, request: Request, **_path: Any) -> HttpResponse:
+    def get(self, request: Request, **_path: Any) -> StreamingHttpResponse:
         refuse_unknown_parameters(request, {"period"})
         return focus_answer(request.query_params.get("period", ""), self.organization)
 

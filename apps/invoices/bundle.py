@@ -39,6 +39,7 @@ USAGE_COLUMNS = (
     "project",
     "quantity",
 )
+ROWS_AT_ONCE = 5_000
 
 
 class UsageNotCharged(Conflict):
@@ -250,7 +251,7 @@ def _hours(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
         .select_related("key", "organization")
         .order_by("key_id", "hour")
     )
-    for row in rows.iterator(chunk_size=5_000):
+    for row in rows.iterator(chunk_size=ROWS_AT_ONCE):
         yield (
             row.key_id, row.organization.slug, row.key.meter, row.key.sku, row.key.region, row.hour.isoformat(),
             money.plain(row.quantity), f"{money.from_micros(row.amount_micros):f}",
@@ -281,21 +282,22 @@ def _usage(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
             """,
             [list(key_ids)],
         )
-        for *place, hour, source, subject, project, quantity in cursor:
-            yield (
-                *place,
-                hour.isoformat(),
-                neutral(source),
-                neutral(subject),
-                project,
-                money.plain(quantity),
-            )
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            for *place, hour, source, subject, project, quantity in rows:
+                yield (
+                    *place,
+                    hour.isoformat(),
+                    neutral(source),
+                    neutral(subject),
+                    project,
+                    money.plain(quantity),
+                )
 
 
 def _burns(key_ids: Sequence[UUID]) -> Iterator[tuple[object, ...]]:
     """Yield which credit paid what of each hour, by which transfer; what no credit paid is the receivable's."""
     rows = Burn.objects.filter(key__in=key_ids).select_related("lot").order_by("key_id", "hour", "id")
-    for row in rows.iterator(chunk_size=5_000):
+    for row in rows.iterator(chunk_size=ROWS_AT_ONCE):
         yield (
             row.key_id, row.hour.isoformat(), row.lot.pot if row.lot else "receivable",
             f"{money.from_micros(row.amount_micros):f}", f"{money.from_micros(row.reversed_micros):f}", row.transfer_id,

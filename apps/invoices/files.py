@@ -6,8 +6,9 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -62,15 +63,18 @@ def _content(document: Invoice, file_format: str) -> bytes:
     return out.getvalue().encode()
 
 
-def focus_answer(label: str, organization: Organization | None) -> HttpResponse:
+def focus_answer(label: str, organization: Organization | None) -> StreamingHttpResponse:
     """Return a month's cost and usage as FOCUS 1.2, of one organization or of all; InvalidRequest for no month."""
     if not is_label(label):
         raise InvalidRequest(_("`period` is a month such as 2026-05."), parameter="period")
-    out = io.StringIO()
-    focus.write_csv(focus.month_rows(label, organization.id if organization else None), out)
     name = f"focus-{organization.slug}-{label}" if organization else f"focus-{label}"
+    return csv_answer(focus.as_csv(focus.month_rows(label, organization.id if organization else None)), name)
+
+
+def csv_answer(lines: Iterable[str], name: str) -> StreamingHttpResponse:
+    """Return CSV as a download that is sent while it is written."""
     headers = {
         "Content-Disposition": f'attachment; filename="{name}.csv"',
         "X-Content-Type-Options": "nosniff",
     }
-    return HttpResponse(out.getvalue(), content_type=FORMATS["csv"], headers=headers)
+    return StreamingHttpResponse(lines, content_type=FORMATS["csv"], headers=headers)

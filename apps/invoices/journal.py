@@ -7,12 +7,13 @@ before its document. Promotional credit is a lower revenue. Amounts are whole mi
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import chain
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -23,8 +24,7 @@ from django.db.models.functions import Cast, Concat
 
 from apps.core import money
 from apps.core.periods import month_start, next_label
-from apps.core.spreadsheets import neutral
-from apps.invoices.export import Writable
+from apps.core.spreadsheets import csv_lines, neutral
 from apps.invoices.models import (
     Invoice,
     InvoiceTax,
@@ -57,17 +57,23 @@ _ACCOUNTS = {
     AccountKind.PROMO_LOT: PROMO,
     AccountKind.PROMO_EXPENSE: PROMO,
 }
+_VOUCHERS_AT_ONCE = 1_000
 _FURTHEST = timedelta(hours=14)  # No zone is further ahead of UTC, none further behind than 12.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """An amount from one account to another, in minor units and never below zero."""
+    """An amount from one account to another, in minor units and never below zero.
+
+    debit_code, credit_code: what bookkeeping called the accounts when the month was locked; empty before.
+    """
 
     debit: str
     credit: str
     minor: int
     tax_code: str = ""
+    debit_code: str = ""
+    credit_code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,24 +97,23 @@ def pending_entries(label: str) -> list[Entry]:
 
     A day is that of the selling entity. By entity, date and document.
     """
-    sellers = _sellers()
+    return sorted(_pending(label), key=attrgetter("entity", "date", "document", "source"))
+
+
+def _pending(label: str) -> Iterator[Entry]:
     limit = month_start(next_label(label), "UTC") + _FURTHEST
     last = month_start(next_label(label), "UTC").date()
-    found = [*_documents(limit), *_vouchers(sellers, limit)]
-    return sorted(
-        (entry for entry in found if entry.date < last),
-        key=attrgetter("entity", "date", "document", "source"),
-    )
+    found = chain(_documents(limit), _vouchers(_sellers(), limit))
+    return (entry for entry in found if entry.date < last)
 
 
 def locked_entries(month: JournalMonth) -> Iterator[Entry]:
     """Yield the entries of a locked month as they were exported, by entity and number."""
-    rows = month.entries.select_related("organization").order_by("entity", "number")
-    for row in rows.iterator(chunk_size=1_000):
+    for row in month.entries.order_by("entity", "number").iterator(chunk_size=1_000):
         yield Entry(
             source=row.source,
             organization_id=row.organization_id,
-            organization=row.organization.slug,
+            organization=row.organization_slug,
             entity=row.entity,
             date=row.date,
             document=row.document,
@@ -139,15 +144,21 @@ def as_row(entry: Entry, month: JournalMonth) -> JournalEntry:
     same = ("organization_id", "entity", "number", "source", "date", "document", "currency", "text")
     return JournalEntry(
         month=month,
-        lines=[asdict(line) for line in entry.lines],
+        organization_slug=entry.organization,
+        lines=[
+            asdict(replace(line, debit_code=account_code(line.debit), credit_code=account_code(line.credit)))
+            for line in entry.lines
+        ],
         **{name: getattr(entry, name) for name in same},
     )
 
 
-def write_csv(label: str, entries: Iterable[Entry], out: Writable) -> None:
-    """Write the lines of a month; accounts by the operator's numbers where there are any."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+def as_csv(label: str, entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield the lines of a month as CSV; accounts by the operator's numbers where there are any."""
+    return csv_lines(chain([COLUMNS], _rows(label, entries)))
+
+
+def _rows(label: str, entries: Iterable[Entry]) -> Iterator[tuple[object, ...]]:
     for entry in entries:
         number = "" if entry.number is None else f"{label}/{entry.number}"
         head = (
@@ -155,8 +166,11 @@ def write_csv(label: str, entries: Iterable[Entry], out: Writable) -> None:
         )  # fmt: skip
         for line in entry.lines:
             amount = f"{money.from_minor(line.minor, entry.currency):f}"
-            accounts = (account_code(line.debit), account_code(line.credit))
-            writer.writerow([*head, *accounts, amount, entry.currency, line.tax_code, neutral(entry.text)])
+            accounts = (
+                line.debit_code or account_code(line.debit),
+                line.credit_code or account_code(line.credit),
+            )
+            yield (*head, *accounts, amount, entry.currency, line.tax_code, neutral(entry.text))
 
 
 def account_code(account: str) -> str:
@@ -219,7 +233,7 @@ def _line(debit: str, credit: str, minor: int, tax_code: str = "") -> Line:
 
 def _vouchers(sellers: dict[UUID | None, tuple[str, str]], limit: datetime) -> Iterator[Entry]:
     """Yield what moved money without a document, a batch of transfers each; moves within an account are none."""
-    with connection.cursor() as cursor:
+    with connection.chunked_cursor() as cursor:
         cursor.execute(
             """
             SELECT moved.batch_id, moved.organization_id, organization.slug, organization.name, moved.currency,
@@ -241,7 +255,13 @@ def _vouchers(sellers: dict[UUID | None, tuple[str, str]], limit: datetime) -> I
             """,
             [list(map(str, VOUCHER_KINDS)), limit, *(2 * [_named(CUSTOMERS)]), *(2 * [_named(PROMO)])],
         )
-        rows = cursor.fetchall()
+        while rows := cursor.fetchmany(_VOUCHERS_AT_ONCE):
+            yield from _voucher_entries(rows, sellers)
+
+
+def _voucher_entries(
+    rows: Sequence[tuple[Any, ...]], sellers: dict[UUID | None, tuple[str, str]]
+) -> Iterator[Entry]:
     numbers = _numbers_of({row[7] for row in rows})
     for (
         batch_id,
@@ -298,11 +318,43 @@ def _numbers_of(references: set[str]) -> dict[str, str]:
     return {str(pk): str(number) for pk, number in rows.values_list("pk", "number") if number}
 
 
-def entry_totals(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
-    """Return debits − credits of each account by currency, in minor units; those of a currency add up to zero."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """How many entries a month has, and debits − credits of each account by currency, in minor units."""
+
+    entries: int
+    minors: dict[tuple[str, str], int]
+
+
+def totals_of(label: str) -> Totals:
+    """Return the totals of a month's journal, holding none of its entries; those of a currency add up to zero."""
+    month = JournalMonth.objects.filter(label=label, unlocked_at=None).first()
+    return _locked_totals(month) if month else _totals(_pending(label))
+
+
+def _totals(entries: Iterable[Entry]) -> Totals:
     sums: dict[tuple[str, str], int] = defaultdict(int)
+    count = 0
     for entry in entries:
+        count += 1
         for line in entry.lines:
             sums[entry.currency, line.debit] += line.minor
             sums[entry.currency, line.credit] -= line.minor
-    return dict(sums)
+    return Totals(entries=count, minors=dict(sums))
+
+
+def _locked_totals(month: JournalMonth) -> Totals:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT entry.currency, side.account, sum(side.minor) FROM invoices_journalentry entry
+            CROSS JOIN jsonb_to_recordset(entry.lines) AS line (debit text, credit text, minor bigint)
+            CROSS JOIN LATERAL (
+                VALUES (line.debit, line.minor), (line.credit, -line.minor)
+            ) AS side (account, minor)
+            WHERE entry.month_id = %s GROUP BY entry.currency, side.account
+            """,
+            [month.pk],
+        )
+        minors = {(currency, account): int(minor) for currency, account, minor in cursor}
+    return Totals(entries=month.entries.count(), minors=minors)

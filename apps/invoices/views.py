@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import F
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
@@ -134,7 +134,7 @@ class FocusFile(OrganizationPage):
     permission = Permission.BILLING_READ
     section = "invoices"
 
-    def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
+    def get(self, request: HttpRequest, **_path: Any) -> StreamingHttpResponse:
         return focus_answer(request.GET.get("period", ""), self.organization)
 
 

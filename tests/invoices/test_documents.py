@@ -19,6 +19,7 @@ from apps.invoices.documents import einvoice
 from apps.invoices.documents.content import content_of
 from apps.invoices.documents.pdf import pdf_of
 from apps.invoices.models import Invoice
+from apps.organizations import services as organizations
 from tests import build
 from tests.billing.runs import HOUR, run, stop
 from tests.invoices.conftest import APRIL
@@ -267,6 +268,7 @@ def test_later_changes_of_the_parties_change_no_final_document(lab):
     said = consumer_abroad(lab)
     build.billing_profile(lab, legal_name="Renamed", country="DE")
     build.seller(legal_name="Sold to Others GmbH", iban="")
+    organizations.change_organization(actor=build.actor(lab), organization=lab, slug="renamed", now=build.NOW)
 
     assert content_of(Invoice.objects.get(number=said["number"])) == said
 

@@ -338,10 +338,11 @@ def test_rest_and_the_portal_give_an_organization_its_own_rows(months, client):
     portal = client.get("/app/lab-0/invoices/focus?period=2026-04")
 
     assert rest.headers["Content-Disposition"] == 'attachment; filename="focus-lab-0-2026-04.csv"'
-    assert rest.content == portal.content
-    assert list(csv.DictReader(StringIO(rest.content.decode()))) == exported(
-        "--period", "2026-04", "--organization", "lab-0"
-    )
+    assert rest.streaming
+    assert portal.streaming
+    text = rest.getvalue().decode()
+    assert portal.getvalue().decode() == text
+    assert list(csv.DictReader(StringIO(text))) == exported("--period", "2026-04", "--organization", "lab-0")
     for wrong in ("april", "0000-01", "9999-12"):
         answer = key.get(f"/api/v1/billing/focus?period={wrong}")
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")

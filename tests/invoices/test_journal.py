@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.urls import reverse
 
 from apps.audit.models import AuditEvent
@@ -16,7 +17,9 @@ from apps.billing.models import Pot
 from apps.core import money
 from apps.invoices import journal
 from apps.invoices import services as invoices
+from apps.invoices.documents.content import content_of
 from apps.invoices.models import Invoice, JournalEntry, JournalMonth
+from apps.organizations import services as organizations
 from tests import build
 from tests.billing.runs import HOUR
 from tests.invoices.conftest import APRIL
@@ -48,6 +51,10 @@ def lab(db):
 
 def lock(label, now=JUNE):
     return invoices.lock_journal_month(actor=build.actor(), label=label, now=now)
+
+
+def rename(lab):
+    organizations.change_organization(actor=build.actor(lab), organization=lab, slug="renamed", now=JUNE)
 
 
 def exported(label):
@@ -89,8 +96,11 @@ def test_documents_and_money_are_booked_by_account(lab):
 def test_the_journal_of_all_months_is_the_ledger(lab):
     sums = {}
     for label in ("2026-04", "2026-05"):
-        month = lock(label)
-        for (_currency, account), minor in journal.entry_totals(journal.locked_entries(month)).items():
+        before = journal.totals_of(label)
+        lock(label)
+        totals = journal.totals_of(label)
+        assert totals == before
+        for (_currency, account), minor in totals.minors.items():
             sums[account] = sums.get(account, 0) - money.minor_to_micros(minor, "EUR")
     ledger = books(lab)
 
@@ -109,11 +119,15 @@ def promo_residue(ledger):
     return money.minor_to_micros(money.round_micros_to_minor(promo, "EUR"), "EUR") - promo
 
 
-def test_a_locked_month_never_changes_and_what_is_late_lands_in_the_next(lab):
+def test_a_locked_month_never_changes_and_what_is_late_lands_in_the_next(lab, settings):
+    settings.JOURNAL_ACCOUNTS = {"customers": "1400"}
     lock("2026-04")
     first = exported("2026-04")
     lock("2026-05")
     kept = exported("2026-05")
+    assert {(row["organization"], row["credit"]) for row in first} == {("lab", "1400")}
+    rename(lab)
+    settings.JOURNAL_ACCOUNTS = {"customers": "10000"}
     assert [row["entry"] for row in first] == ["2026-04/1", "2026-04/2"]
     assert sorted({row["entry"] for row in kept}) == ["2026-05/1", "2026-05/2", "2026-05/3", "2026-05/4"]
 
@@ -123,7 +137,8 @@ def test_a_locked_month_never_changes_and_what_is_late_lands_in_the_next(lab):
     assert lock("2026-05", now=JULY) == JournalMonth.objects.get(label="2026-05")
 
     lock("2026-06", now=JULY)
-    assert said("2026-06") == [("2026-06/1", "2026-04-10", "bank", "customers", "7.00", "")]
+    assert said("2026-06") == [("2026-06/1", "2026-04-10", "bank", "10000", "7.00", "")]
+    assert exported("2026-06")[0]["organization"] == "renamed"
     assert failing() == []
     for change in (
         lambda: JournalEntry.objects.update(number=99),
@@ -200,9 +215,10 @@ def test_staff_lock_and_unlock_from_the_pages(lab):
     month = JournalMonth.objects.get(unlocked_at=None)
     assert reverse("admin:invoices_journal_unlock", args=[month.pk]) in staff.get(page).content.decode()
     file = staff.get(reverse("admin:invoices_journal_file", args=["2026-04"]))
-    assert list(csv.DictReader(StringIO(file.content.decode()))) == exported("2026-04")
+    assert file.streaming
+    assert list(csv.DictReader(StringIO(file.getvalue().decode()))) == exported("2026-04")
     focus = staff.get(reverse("admin:invoices_journal_focus", args=["2026-04"]))
-    assert Invoice.objects.get(kind="invoice").number in focus.content.decode()
+    assert Invoice.objects.get(kind="invoice").number in focus.getvalue().decode()
 
     staff.post(reverse("admin:invoices_journal_unlock", args=[month.pk]), {"reason": "Wrong"})
     assert not JournalMonth.objects.filter(unlocked_at=None).exists()
@@ -210,3 +226,36 @@ def test_staff_lock_and_unlock_from_the_pages(lab):
     assert reverse("admin:invoices_journal") in locks
     with pytest.raises(CommandError):
         call_command("export_journal", period="2027-01", lock=True, stdout=StringIO(), stderr=StringIO())
+
+
+def test_entries_and_documents_of_before_get_the_slug_and_the_accounts_of_then(lab, settings):
+    """What the migration writes into rows that were made when neither was kept."""
+    settings.JOURNAL_ACCOUNTS = {"customers": "1400", "bank": "1800"}
+    lock("2026-04", now=MAY)
+    before = exported("2026-04")
+    invoice = Invoice.objects.get(kind="invoice")
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL session_replication_role = replica")
+        cursor.execute("UPDATE invoices_invoice SET organization_slug = ''")
+        cursor.execute(
+            """
+            UPDATE invoices_journalentry SET organization_slug = '', lines = (
+                SELECT jsonb_agg(line - 'debit_code' - 'credit_code') FROM jsonb_array_elements(lines) AS listed (line)
+            )
+            """
+        )
+        cursor.execute("SET LOCAL session_replication_role = origin")
+    rename(lab)
+    assert {row["organization"] for row in exported("2026-04")} == {""}
+
+    migration = import_module("apps.invoices.migrations.0012_keep_what_was_printed")
+    migration.keep(None, connection.SchemaEditorClass(connection, atomic=False))
+
+    assert exported("2026-04") == before
+    assert {row["organization"] for row in before} == {"lab"}
+    assert {line["debit_code"] for entry in JournalEntry.objects.all() for line in entry.lines} == {"1800"}
+    assert content_of(Invoice.objects.get(pk=invoice.pk))["organization"] == "lab"
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Invoice.objects.update(organization_slug="other")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        JournalEntry.objects.update(organization_slug="other")

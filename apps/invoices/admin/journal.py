@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -21,7 +20,7 @@ from apps.core.periods import is_label, label_of, previous_label
 from apps.core.staff import ReadOnlyAdmin, staff_actor, take_step
 from apps.invoices import journal
 from apps.invoices import services as invoices
-from apps.invoices.files import FORMATS, focus_answer
+from apps.invoices.files import csv_answer, focus_answer
 from apps.invoices.forms import ConfirmForm, ReasonForm
 from apps.invoices.models import JournalMonth
 
@@ -60,26 +59,20 @@ class JournalMonthAdmin(ReadOnlyAdmin):
     def month(self, request: HttpRequest, label: str) -> HttpResponse:
         """Show the sums of a month's journal by account."""
         lock = JournalMonth.objects.filter(label=_label(label), unlocked_at=None).first()
-        entries = list(journal.entries_of(label))
+        found = journal.totals_of(label)
         totals = [
             {"currency": currency, "account": account, "amount": grouped_minor(minor, currency)}
-            for (currency, account), minor in sorted(journal.entry_totals(entries).items())
+            for (currency, account), minor in sorted(found.minors.items())
         ]
-        shown = {"label": label, "lock": lock, "count": len(entries), "totals": totals}
+        shown = {"label": label, "lock": lock, "count": found.entries, "totals": totals}
         return self._page(request, "journal_month", _now("Journal of %s") % label, shown)
 
-    def journal(self, request: HttpRequest, label: str) -> HttpResponse:
+    def journal(self, request: HttpRequest, label: str) -> StreamingHttpResponse:
         """Download the journal of a month."""
         self._check_view(request)
-        out = io.StringIO()
-        journal.write_csv(_label(label), journal.entries_of(label), out)
-        return HttpResponse(
-            out.getvalue(),
-            content_type=FORMATS["csv"],
-            headers={"Content-Disposition": f'attachment; filename="journal-{label}.csv"'},
-        )
+        return csv_answer(journal.as_csv(_label(label), journal.entries_of(label)), f"journal-{label}")
 
-    def focus(self, request: HttpRequest, label: str) -> HttpResponse:
+    def focus(self, request: HttpRequest, label: str) -> StreamingHttpResponse:
         """Download cost and usage of a month, of all organizations."""
         self._check_view(request)
         return focus_answer(_label(label), None)

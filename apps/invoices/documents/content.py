@@ -50,7 +50,8 @@ def content_of(invoice: Invoice) -> dict[str, Any]:
         "currency": invoice.currency,
         "issued_on": str(seller.day_of(invoice.finalized_at)),
         "due_on": str(due_on(invoice)) if invoice.due_minor else None,
-        "organization": invoice.organization.slug,
+        # A process of the release before, which keeps no slug, may have numbered it.
+        "organization": invoice.organization_slug or invoice.organization.slug,
         "period": {
             "label": invoice.period.label,
             "start": invoice.period.starts_at.astimezone(zone).isoformat(),

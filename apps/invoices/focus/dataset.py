@@ -6,7 +6,6 @@ as they are written, exactly; the billed cost differs from these by its share of
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
-from itertools import batched
+from itertools import batched, chain
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +21,7 @@ from django.conf import settings
 from django.db.models import Prefetch
 
 from apps.core import money
-from apps.core.spreadsheets import neutral
-from apps.invoices.export import Writable
+from apps.core.spreadsheets import csv_lines, neutral
 from apps.invoices.focus.measures import Measure, measure_of
 from apps.invoices.focus.usage import Part, parts_of
 from apps.invoices.models import Invoice, InvoiceLine, LineKind
@@ -107,11 +105,9 @@ def _rows_of(documents: Sequence[Invoice]) -> Iterator[Row]:
         yield from _tax_rows(document, costs)
 
 
-def write_csv(rows: Iterable[Row], out: Writable) -> None:
-    """Write rows as CSV; a cell without a value is null, and no text can be read as a formula."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([neutral(row[name]) for name in COLUMNS] for row in rows)
+def as_csv(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield rows as CSV; a cell without a value is null, and no text can be read as a formula."""
+    return csv_lines(chain([COLUMNS], ([neutral(row[name]) for name in COLUMNS] for row in rows)))
 
 
 def _details(skus: set[str]) -> dict[str, str]:

@@ -125,7 +125,7 @@ class Invoice(models.Model):
     total = subtotal − discount + tax; below zero on a credit note. due: the part that credit did not pay; total − due
     was paid from paid credit or ahead of the invoice. The promotional credit used is the discount.
     tax_credit: the part of the tax that paid credit paid. receipts: what was paid ahead and used here.
-    seller, buyer: the parties as they were when the document became final, see `parties`.
+    seller, buyer: the parties as they were when the document became final, see `parties`; so is organization_slug.
     corrects: the invoice that a credit note by staff or a cancellation is about. reason: theirs.
     """
 
@@ -153,6 +153,7 @@ class Invoice(models.Model):
     receipts_micros = models.BigIntegerField(default=0)
     seller = models.JSONField(default=dict)
     buyer = models.JSONField(default=dict)
+    organization_slug = models.CharField(max_length=63, blank=True, db_default="")
     due_at = models.DateTimeField(null=True, blank=True)
     drafted_at = models.DateTimeField()
     finalized_at = models.DateTimeField(null=True, blank=True)

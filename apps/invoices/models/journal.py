@@ -47,10 +47,12 @@ class JournalEntry(models.Model):
 
     source: what is behind it, `document:<id>` or `voucher:<id>` of a batch of transfers, in one locked month only.
     number: consecutive within month and selling entity. lines: as `journal.Line`, amounts in minor units.
+    organization_slug, and the codes of the lines' accounts: as exported, whatever they are called later.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey("organizations.Organization", models.PROTECT, related_name="+")
+    organization_slug = models.CharField(max_length=63, db_default="")
     month = models.ForeignKey(JournalMonth, models.PROTECT, related_name="entries")
     entity = models.CharField(max_length=32)
     number = models.PositiveIntegerField()

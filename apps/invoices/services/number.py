@@ -39,6 +39,7 @@ def number_document(invoice: Invoice, *, state: InvoiceState, seller: Seller, no
     """
     invoice.state = state
     invoice.finalized_at = now
+    invoice.organization_slug = invoice.organization.slug
     invoice.number = next_number(entity=invoice.entity, series=invoice.series, year=seller.day_of(now).year)
     invoice.save()
     jobs.enqueue("invoices.make_files", invoice_id=invoice.id)

@@ -20,4 +20,4 @@ class Command(BaseCommand):
         found = Organization.objects.filter(slug=organization).first()
         if organization and found is None:
             raise CommandError(f"There is no organization {organization!r}.")
-        focus.write_csv(focus.month_rows(period, found.id if found else None), self.stdout)
+        self.stdout.writelines(focus.as_csv(focus.month_rows(period, found.id if found else None)))

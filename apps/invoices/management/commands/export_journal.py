@@ -32,4 +32,4 @@ class Command(BaseCommand):
                 raise CommandError(str(error)) from error
         if not JournalMonth.objects.filter(label=period, unlocked_at=None).exists():
             self.stderr.write(f"{period} is not locked: entries have no numbers yet, and can change.")
-        journal.write_csv(period, journal.entries_of(period), self.stdout)
+        self.stdout.writelines(journal.as_csv(period, journal.entries_of(period)))
