@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from django.db.models import QuerySet
 from django.utils import timezone
 from django_filters import rest_framework as filters
 
 from apps.billing import statements
 from apps.billing.models import Budget, ChargeHour, CreditLot, Hold, HoldQuerySet, Pot
 from apps.core.http.filters import CreatedFilterSet, MomentFilter
-from apps.ledger.selectors import TransferQuerySet
+from apps.ledger.selectors import Movement
 from apps.metering.models import ResourceQuerySet
 
 
@@ -22,8 +23,8 @@ class TransactionFilters(CreatedFilterSet):
     occurred_from = MomentFilter(field_name="occurred_at", lookup_expr="gte")
     occurred_to = MomentFilter(field_name="occurred_at", lookup_expr="lt")
 
-    def filter_pot(self, queryset: TransferQuerySet, _name: str, value: str) -> TransferQuerySet:
-        return queryset.in_pot(value)
+    def filter_pot(self, queryset: QuerySet[Movement], _name: str, value: str) -> QuerySet[Movement]:
+        return queryset.filter(account_kind=statements.ACCOUNT_KINDS[value])
 
 
 class CreditFilters(CreatedFilterSet):

@@ -1,4 +1,4 @@
-"""The statement: an organization's transfers as the customer sees them."""
+"""The statement: an organization's transfers as the customer sees them, each as what it did to a pot of theirs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from django.db.models import BigIntegerField, Case, Count, F, Min, Q, Sum, Value, When
+from django.db.models import Case, Count, F, Min, Sum, Value, When
 from django.db.models.functions import TruncDay, TruncMonth
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
@@ -18,42 +18,34 @@ from apps.core import money
 from apps.core.errors import InvalidRequest
 from apps.core.moments import parse_moment
 from apps.core.periods import month_start, next_label, previous_label
-from apps.ledger.selectors import AccountKind, Transfer, transfers_of
+from apps.ledger.selectors import AccountKind, Movement, movements_of
 from apps.ledger.services import TransferKind
 from apps.organizations.models import Organization
 
-POTS = ("paid", "promo", "receivable")
+ACCOUNT_KINDS = {
+    "paid": AccountKind.PAID_LOT,
+    "promo": AccountKind.PROMO_LOT,
+    "receivable": AccountKind.RECEIVABLE,
+}
+POTS = tuple(ACCOUNT_KINDS)
 GROUPS = ("kind", "pot", "day", "month")
-_POT_OF = {AccountKind.PAID_LOT: "paid", AccountKind.PROMO_LOT: "promo", AccountKind.RECEIVABLE: "receivable"}
+_POT_OF = {str(kind): pot for pot, kind in ACCOUNT_KINDS.items()}
 _POT_LABELS = {"paid": _("Paid credit"), "promo": _("Promotional credit"), "receivable": _("Owed")}
 _USAGE_KINDS = (TransferKind.USAGE, TransferKind.USAGE_REVERSAL)
-_IN, _OUT = Q(credit__kind__in=list(_POT_OF)), Q(debit__kind__in=list(_POT_OF))
-# The customer's account that a transfer touches, and its amount from the customer's side; between two of their own
-# accounts nothing comes or goes.
-_OWN = Case(When(_IN, then=F("credit__kind")), default=F("debit__kind"))
-_SIGNED = Case(
-    When(_IN & _OUT, then=Value(0)),
-    When(_IN, then=F("amount_micros")),
-    default=-F("amount_micros"),
-    output_field=BigIntegerField(),
-)
 
 
-def transaction_row(transfer: Transfer) -> dict[str, Any]:
-    """Return one transfer from the customer's side: positive is more credit or less debt, in major units."""
-    incoming = transfer.credit.kind in _POT_OF
-    pot = _POT_OF[AccountKind(transfer.credit.kind if incoming else transfer.debit.kind)]
-    micros = transfer.amount_micros if incoming else -transfer.amount_micros
+def transaction_row(movement: Movement) -> dict[str, Any]:
+    """Return one movement from the customer's side: positive is more credit or less debt, in major units."""
     return {
-        "id": transfer.id,
-        "kind": transfer.kind,
-        "amount": f"{money.from_micros(micros):f}",
-        "currency": transfer.currency,
-        "pot": pot,
-        "reason": transfer.reason,
-        "reference": transfer.reference,
-        "occurred_at": transfer.occurred_at,
-        "created_at": transfer.created_at,
+        "id": movement.id,
+        "kind": movement.kind,
+        "amount": f"{money.from_micros(movement.signed_micros):f}",
+        "currency": movement.currency,
+        "pot": _POT_OF[movement.account_kind],
+        "reason": movement.reason,
+        "reference": movement.reference,
+        "occurred_at": movement.occurred_at,
+        "created_at": movement.created_at,
     }
 
 
@@ -85,27 +77,23 @@ class AggregateQuery:
 
 def aggregate(organization: Organization, query: AggregateQuery) -> list[dict[str, Any]]:
     """Return the statement's signed sums by group, in the group's order."""
-    transfers = transfers_of(organization.id).on_statement()
+    movements = movements_of(organization.id)
     if query.occurred_from:
-        transfers = transfers.filter(occurred_at__gte=query.occurred_from)
+        movements = movements.filter(occurred_at__gte=query.occurred_from)
     if query.occurred_to:
-        transfers = transfers.filter(occurred_at__lt=query.occurred_to)
+        movements = movements.filter(occurred_at__lt=query.occurred_to)
     zone = ZoneInfo(organization.timezone)
     groups = {
         "kind": F("kind"),
-        "pot": Case(*(When(own=kind, then=Value(pot)) for kind, pot in _POT_OF.items())),
+        "pot": Case(*(When(account_kind=kind, then=Value(pot)) for kind, pot in _POT_OF.items())),
         "day": TruncDay("occurred_at", tzinfo=zone),
         "month": TruncMonth("occurred_at", tzinfo=zone),
     }
     rows = (
-        transfers.annotate(own=_OWN)
-        .annotate(group=groups[query.group_by])
+        movements.annotate(group=groups[query.group_by])
         .order_by("group")
         .values("group")
-        .annotate(
-            micros=Sum(_SIGNED),
-            count=Count("id"),
-        )
+        .annotate(micros=Sum("signed_micros"), count=Count("id"))
     )
     formats = {"day": "%Y-%m-%d", "month": "%Y-%m"}
     return [
@@ -122,9 +110,9 @@ def aggregate(organization: Organization, query: AggregateQuery) -> list[dict[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementLine:
-    """One line of a statement: a transfer, or all usage of a day that one pot paid, at the end of that day.
+    """One line of a statement: a movement, or all usage of a day that one pot paid, at the end of that day.
 
-    at: the transfer's moment, or the start of the day. micros: positive is more credit or less debt.
+    at: the movement's moment, or the start of the day. micros: positive is more credit or less debt.
     balance_micros: credit less what is owed, after this line. transfers: how many it adds up; reference: the id of the
     one that it is.
     """
@@ -171,24 +159,23 @@ def statement(organization: Organization, label: str, *, now: datetime) -> State
     """
     zone = organization.timezone
     start, end = month_start(label, zone), month_start(next_label(label), zone)
-    transfers = transfers_of(organization.id).on_statement().order_by()
-    signed = transfers.annotate(signed=_SIGNED, own=_OWN)
-    before = transfers.filter(occurred_at__lt=start).aggregate(
-        micros=Sum(_SIGNED, default=0), first=Min("occurred_at")
+    movements = movements_of(organization.id)
+    before = movements.filter(occurred_at__lt=start).aggregate(
+        micros=Sum("signed_micros", default=0), first=Min("occurred_at")
     )
-    month = signed.filter(occurred_at__gte=start, occurred_at__lt=end)
+    month = movements.filter(occurred_at__gte=start, occurred_at__lt=end)
     days = (
         month.filter(kind__in=_USAGE_KINDS)
         .annotate(day=TruncDay("occurred_at", tzinfo=ZoneInfo(zone)))
-        .values("day", "kind", "own")
-        .annotate(micros=Sum("signed"), count=Count("pk"))
+        .values("day", "kind", "account_kind")
+        .annotate(micros=Sum("signed_micros"), count=Count("pk"))
     )
     lines = [
         StatementLine(
             at=row["day"],
             is_day=True,
             kind=row["kind"],
-            pot=_POT_OF[AccountKind(row["own"])],
+            pot=_POT_OF[row["account_kind"]],
             micros=int(row["micros"]),
             transfers=row["count"],
         )
@@ -198,13 +185,13 @@ def statement(organization: Organization, label: str, *, now: datetime) -> State
         StatementLine(
             at=row["occurred_at"],
             kind=row["kind"],
-            pot=_POT_OF[AccountKind(row["own"])],
-            micros=int(row["signed"]),
+            pot=_POT_OF[row["account_kind"]],
+            micros=row["signed_micros"],
             reason=row["reason"],
-            reference=str(row["id"]),
+            reference=str(row["transfer_id"]),
         )
         for row in month.exclude(kind__in=_USAGE_KINDS).values(
-            "id", "occurred_at", "kind", "own", "signed", "reason"
+            "transfer_id", "occurred_at", "kind", "account_kind", "signed_micros", "reason"
         )
     ]
     lines.sort(key=lambda one: (_day_of(one.at, zone), one.is_day, one.at, one.kind, one.pot, one.reference))

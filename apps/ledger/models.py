@@ -120,22 +120,6 @@ class Account(models.Model):
         return f"{self.get_kind_display()} {self.currency}"
 
 
-class TransferQuerySet(models.QuerySet["Transfer"]):
-    def on_statement(self) -> Self:
-        """Return the transfers a customer sees: those that touch a lot or the receivable, newest first."""
-        customers = (*LOT_KINDS, AccountKind.RECEIVABLE)
-        return (
-            self.filter(Q(debit__kind__in=customers) | Q(credit__kind__in=customers))
-            .select_related("debit", "credit")
-            .order_by("-occurred_at", "-id")
-        )
-
-    def in_pot(self, pot: str) -> Self:
-        """Return the transfers that touch paid credit, promotional credit or the receivable."""
-        kind = {"paid": AccountKind.PAID_LOT, "promo": AccountKind.PROMO_LOT}.get(pot, AccountKind.RECEIVABLE)
-        return self.filter(Q(debit__kind=kind) | Q(credit__kind=kind))
-
-
 class Transfer(models.Model):
     """One debit and one credit of the same amount, so it cannot be unbalanced; never changed, only reversed."""
 
@@ -153,8 +137,6 @@ class Transfer(models.Model):
     occurred_at = models.DateTimeField()
     created_at = models.DateTimeField()
     correlation_id = models.CharField(max_length=128, blank=True)
-
-    objects = TransferQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("transfer")
@@ -174,3 +156,33 @@ class Transfer(models.Model):
 
     def __str__(self) -> str:
         return self.cause
+
+
+class Movement(models.Model):
+    """What one transfer did to one lot or to the receivable: a row of the customer's statement.
+
+    Read from the transfers; one between two of these accounts is two movements, which add up to zero. signed_micros:
+    positive is more credit or less debt. id: the transfer's, except of the second of two.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    organization_id = models.UUIDField()
+    currency = models.TextField()
+    transfer_id = models.UUIDField()
+    account_id = models.UUIDField()
+    account_kind = models.TextField()
+    signed_micros = models.BigIntegerField()
+    kind = models.TextField()
+    reason = models.TextField()
+    reference = models.TextField()
+    occurred_at = models.DateTimeField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("movement")
+        verbose_name_plural = _("movements")
+        managed = False  # A view; its migration has the SQL.
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.account_kind} {self.signed_micros}"

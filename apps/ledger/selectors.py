@@ -14,22 +14,23 @@ from apps.ledger.models import (
     LOT_KINDS,
     Account,
     AccountKind,
+    Movement,
     Transfer,
     TransferKind,
-    TransferQuerySet,
     Wallet,
 )
 
 __all__ = [
     "AccountKind",
+    "Movement",
     "Transfer",
     "TransferKind",
-    "TransferQuerySet",
     "balance_micros",
     "balance_of",
     "credit_movements",
     "credit_totals",
     "currency_of",
+    "movements_of",
     "transfers_of",
     "wallet_currency",
 ]
@@ -59,9 +60,14 @@ def balance_of(organization: OuterRef, kind: str) -> QuerySet[Any, Any]:
     return accounts.values("organization_id").annotate(total=Sum("balance_micros")).values("total")
 
 
-def transfers_of(organization_id: UUID) -> TransferQuerySet:
-    """Return an organization's transfers, for statements and explanations."""
+def transfers_of(organization_id: UUID) -> QuerySet[Transfer]:
+    """Return an organization's transfers, for explanations."""
     return Transfer.objects.filter(organization_id=organization_id)
+
+
+def movements_of(organization_id: UUID) -> QuerySet[Movement]:
+    """Return what an organization's transfers did to its credit and to what it owes, for statements."""
+    return Movement.objects.filter(organization_id=organization_id)
 
 
 # What lots are called outside of the books.

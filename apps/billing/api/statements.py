@@ -20,7 +20,7 @@ from apps.core.http.filters import refuse_unknown_parameters
 from apps.core.http.pagination import whole_list, whole_list_of
 from apps.core.http.views import ListView, OrganizationView
 from apps.core.permissions import Permission
-from apps.ledger.selectors import TransferQuerySet, transfers_of
+from apps.ledger.selectors import Movement, movements_of
 
 
 class BalanceOutput(serializers.Serializer[Any]):
@@ -66,7 +66,7 @@ class BalanceView(OrganizationView):
 class TransactionOutput(serializers.Serializer[Any]):
     """One movement of an organization's credit or debt; the amount is signed from the customer's side."""
 
-    id = serializers.UUIDField()
+    id = serializers.UUIDField(help_text="Of this row; an invoice paid from credit is two, one of each pot.")
     kind = serializers.CharField()
     amount = serializers.CharField()
     currency = serializers.CharField()
@@ -78,16 +78,19 @@ class TransactionOutput(serializers.Serializer[Any]):
 
 
 class TransactionList(ListView):
-    """The statement: every transfer that touched the organization's credit or what it owes, newest first."""
+    """The statement: whatever was done to the organization's credit or to what it owes, newest first.
+
+    The amounts of a pot add up to its balance. An invoice paid from credit is two rows: less of `paid`, and less owed.
+    """
 
     permission = Permission.BILLING_READ
     serializer_class = TransactionOutput
     filterset_class = TransactionFilters
-    ordering = ("-occurred_at", "-id")
-    sortable: ClassVar = {"occurred_at": ("occurred_at", "id"), "created_at": ("created_at", "id")}
+    ordering = ("-occurred_at", "-transfer_id", "-account_id")
+    sortable: ClassVar = {name: (name, "transfer_id", "account_id") for name in ("occurred_at", "created_at")}
 
-    def get_queryset(self) -> TransferQuerySet:
-        return transfers_of(self.organization_id).on_statement()
+    def get_queryset(self) -> QuerySet[Movement]:
+        return movements_of(self.organization_id)
 
     def render_rows(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         return [statements.transaction_row(row) for row in rows]
