@@ -103,7 +103,7 @@ def check(
         cost_micros=alone.cost_micros(launch.length) if alone.is_priced() else None,
         needed_micros=needed,
         runway_ends_at=together.runs_out_at(
-            stands.lots, owed_micros=stands.owed_micros - stands.guard.credit_limit_micros
+            stands.lots, owed_micros=stands.owed_micros - stands.credit_limit_micros
         ),
     )
 

@@ -18,7 +18,7 @@ from apps.billing.burning import LotState, burn
 from apps.billing.charging import Plan
 from apps.billing.models import ChargeHour, ChargeKey, CreditLot, Hold, Pot, SpendGuard
 from apps.billing.runway import HORIZON, Forecast, Month, Use
-from apps.billing.states import Facts, Ladder, grace_of, ladder_of
+from apps.billing.states import POSTPAID_PLANS, Facts, Ladder, grace_of, ladder_of
 from apps.core.compiled import CompiledQuery
 from apps.core.periods import HOUR, floor_hour, label_of, month_start, next_label
 from apps.ledger import selectors as ledger
@@ -148,6 +148,7 @@ class Standing:
 
     lots: in burn order, with what netting leaves of each. in_force: those that count at the moment.
     owed_micros: the receivable, and what netting adds to it; below zero where corrections are pending.
+    credit_limit_micros: what may be owed, which is nothing on a plan that is paid in advance.
     currency: of the book, None before its first transfer.
     """
 
@@ -160,6 +161,7 @@ class Standing:
     owed_micros: int
     held_micros: int
     guard: SpendGuard
+    credit_limit_micros: int
     currency: str | None
     counted_until: datetime
 
@@ -167,7 +169,7 @@ class Standing:
     def credit_micros(self) -> int:
         """What usage can still take, the credit limit included; holds reserve part of it."""
         left = sum(lot.balance_micros for lot in self.in_force)
-        return left + self.guard.credit_limit_micros - self.owed_micros
+        return left + self.credit_limit_micros - self.owed_micros
 
     @property
     def available_micros(self) -> int:
@@ -189,7 +191,7 @@ def standing(
     also = {UsageSlot(use.meter, use.sku, use.region, floor_hour(start)) for use in uses}
     prices_until = start + HORIZON if uses else None
     plan = charging.plan_unposted(organization, now=now, also=also, prices_until=prices_until)
-    guard, currency, receivable = _book_of(organization.id)
+    guard, limit, currency, receivable = _book_of(organization.id)
 
     # A lot whose end is not posted yet still pays the hours before it, but counts no longer.
     lots = lot_states(organization.id)
@@ -213,17 +215,19 @@ def standing(
         owed_micros=owed,
         held_micros=sum(holds.remaining_micros(organization.id, plan, now=now).values()),
         guard=guard,
+        credit_limit_micros=limit,
         currency=currency,
         counted_until=start,
     )
 
 
-def _book_of(organization_id: UUID) -> tuple[SpendGuard, str | None, int]:
-    """Return an organization's guard, its book's currency and what is owed in micros, in one query."""
+def _book_of(organization_id: UUID) -> tuple[SpendGuard, int, str | None, int]:
+    """Return an organization's guard, what it may owe, its book's currency and what it owes in micros, in one query."""
     row: Any = _BOOK.find(organization_id=organization_id)
     assert row is not None, "callers hold the organization"
     guard = getattr(row, "spend_guard", None) or SpendGuard(organization_id=organization_id)
-    return guard, row.book_currency, -int(row.receivable_micros)
+    limit = guard.credit_limit_micros if row.plan in POSTPAID_PLANS else 0
+    return guard, limit, row.book_currency, -int(row.receivable_micros)
 
 
 _BOOK = CompiledQuery(
@@ -266,7 +270,7 @@ def balance(organization: Organization, *, now: datetime) -> Balance:
 
 def _runway(forecast: Forecast, stands: Standing, *, rate: int, now: datetime) -> datetime | None:
     """Return when the credit is used up by what runs, also where the next hour is free or makes the month cheaper."""
-    owed = stands.owed_micros - stands.guard.credit_limit_micros
+    owed = stands.owed_micros - stands.credit_limit_micros
     ends_at = forecast.runs_out_at(stands.lots, owed_micros=owed)
     if ends_at is None or (ends_at <= forecast.starts_at and rate <= 0):
         return None  # What was used up before is not what runs now.
@@ -289,7 +293,7 @@ def assess(organization: Organization, *, now: datetime) -> Assessment:
         accrued_micros=stands.plan.total_micros,
         held_micros=stands.held_micros,
         receivable_micros=stands.receivable_micros,
-        credit_limit_micros=stands.guard.credit_limit_micros,
+        credit_limit_micros=stands.credit_limit_micros,
         burn_rate_micros=rate,
         runway_ends_at=runway,
         ladder=_ladder(organization, stands.guard, runway),

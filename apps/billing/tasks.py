@@ -23,6 +23,12 @@ def meter_organization(*, organization_id: str, **_newer: object) -> None:
     billing.meter_and_charge(organization_id=UUID(organization_id), until=now, now=now, wait=False)
 
 
+@shared_task(name="billing.settle_state")
+def settle_state(*, organization_id: str, **_newer: object) -> None:
+    """Bring the billing state to what credit and plan say; queued when the plan is another, and every tick does it."""
+    billing.settle_state(organization_id=UUID(organization_id), now=timezone.now())
+
+
 @shared_task(name="billing.tell_expiring_credit")
 def tell_expiring_credit(**_newer: object) -> None:
     """Tell customers of credit that ends soon; the beat calls this every hour, and a mail is queued once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+import time_machine
 from django.db import IntegrityError, transaction
 
 from apps.audit.models import AuditEvent
@@ -19,6 +20,7 @@ from apps.notifications.models import Mail
 from apps.notifications.rendering import render
 from apps.organizations.models import BillingState
 from apps.outbox.models import OutboxEvent
+from apps.quotas import services as quotas
 from tests import build
 from tests.billing.runs import HOUR, at, run, stop
 from tests.metering.events import heartbeat
@@ -264,6 +266,26 @@ def test_a_lower_limit_acts_at_once(lab):
     limit(lab, 2, now=at(10))
 
     assert state(lab) == "depleted"
+
+
+def test_a_limit_counts_only_while_the_plan_pays_by_invoice(lab, run_jobs):
+    def plan(code):
+        with time_machine.travel(at(10), tick=False):
+            quotas.assign_plan(
+                actor=build.actor(), organization=lab, plan_code=code, reason="tests", now=at(10)
+            )
+            run_jobs()
+            lab.refresh_from_db()
+            found = selectors.balance(lab, now=at(10))
+        return found.billing_state, found.available_micros, found.credit_limit_micros
+
+    plan("enterprise")
+    limit(lab, 100)
+    run(lab, "a", at(9), at(12))
+    build.metered(lab, at(10))
+
+    assert plan("professional") == ("depleted", -2_400_000, 0)
+    assert plan("sovereign") == ("healthy", 97_600_000, 100_000_000)
 
 
 def test_only_plans_that_pay_by_invoice_may_owe(lab):

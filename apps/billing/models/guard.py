@@ -91,7 +91,7 @@ class Hold(models.Model):
 class SpendGuard(models.Model):
     """What staff allow an organization beyond its credit, and what its billing state remembers.
 
-    credit_limit_micros: what may be owed before new usage is blocked; zero unless it pays by invoice.
+    credit_limit_micros: what may be owed before new usage is blocked; it counts only on a plan that pays by invoice.
     warn_below_micros: credit at or below it is low, whatever runs.
     suspended_at: set by staff, until staff lift it. reason: of the last decision.
     depleted_at: since when nothing is left; the grace counts from it. stop_requested_at: when, after it, what ran was

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.audit import services as audit
+from apps.core import jobs
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict, FieldError, ValidationFailed
 from apps.organizations.models import Organization
@@ -58,6 +59,8 @@ def assign_plan(
         {"id": organization.id, "plan": plan.code, "before": before, "assigned_at": now.isoformat()},
         organization_id=organization.id,
     )
+    # What may be owed, and for how long, follows from the plan.
+    jobs.enqueue("billing.settle_state", organization_id=organization.id)
     return organization
 
 
