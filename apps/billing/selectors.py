@@ -387,12 +387,17 @@ def _month(organization: Organization, moment: datetime) -> Month:
     )
 
 
-def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
-    """Return the end of the latest hour that was charged by a price of a book, or to an organization, or None.
+def rated_until(
+    *, since: datetime, book_id: UUID | None = None, organization_id: UUID | None = None
+) -> datetime | None:
+    """Return the end of the latest hour from `since` on that was charged by a price of a book, or to an organization.
 
-    Pricing asks for it: no version or assignment may take effect before it.
+    None if there is none. Pricing asks for it while nobody may charge, since no version or assignment may take effect
+    before it; so nothing is read of the periods that ended by then, which hold nearly all hours.
     """
-    rated = ChargeHour.objects.filter(key__price_key_id__isnull=False, quantity__gt=0)
+    rated = ChargeHour.objects.filter(
+        key__price_key_id__isnull=False, key__period__ends_at__gt=since, quantity__gt=0, hour__gte=since
+    )
     if book_id is not None:
         rated = rated.filter(key__price__version__book_id=book_id)
     if organization_id is not None:

@@ -10,12 +10,14 @@ import pytest
 from django.db import connection
 from django.db.models import Sum
 
+from apps.billing import selectors
 from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey
 from apps.billing.services import ChargeStep, charge_organization
+from apps.core.ids import uuid7
 from apps.ledger.models import Transfer
 from apps.metering.services import meter_organization
 from apps.pricing import services as pricing
-from apps.pricing.models import Sku
+from apps.pricing.models import PriceBook, Sku
 from apps.pricing.rows import PriceRow
 from tests import build
 from tests.billing.runs import HOUR, at, charged, plain, run, stop
@@ -111,6 +113,18 @@ def test_a_late_hour_moves_those_after_it_by_their_rounding(lab):
     assert [amount for _quantity, amount in charged(lab).values()] == [1, 0, 1, 1]
     assert books(lab) == {"receivable": -3, "revenue": 3}
     assert failing() == []
+
+
+def test_how_far_usage_is_rated_is_looked_for_from_a_moment_on(lab):
+    build.price_book({"unit_price": "2.4"})
+    build.usage(lab, at(8), at(11))
+    build.metered(lab)
+    book = PriceBook.objects.get()
+
+    for scope in ({"organization_id": lab.id}, {"book_id": book.id}):
+        found = [selectors.rated_until(since=since, **scope) for since in (at(0), at(10), at(11))]
+        assert found == [at(11), at(11), None]
+    assert selectors.rated_until(since=at(0), book_id=uuid7()) is None
 
 
 def test_a_price_change_inside_a_running_allocation_splits_exactly(lab):

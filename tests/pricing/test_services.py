@@ -17,6 +17,7 @@ from apps.pricing import services
 from apps.pricing.models import BookAssignment, Price, PriceBook, PriceBookVersion, Region, Sku, VersionState
 from apps.pricing.rows import PriceRow
 from tests import build
+from tests.pricing.rated import ASKED
 
 pytestmark = pytest.mark.django_db
 
@@ -89,6 +90,24 @@ def test_a_version_begins_on_a_whole_hour_after_the_last_and_after_what_is_rated
     assert first.effective_to is None
     assert second.state == VersionState.DRAFT
     publish(second, JUNE)
+
+
+def test_charging_stops_only_to_look_at_what_was_rated_since_the_version_begins(
+    rated: dict[UUID, datetime],
+) -> None:
+    book = new_book()
+    version = draft(book)
+    rated[book.pk] = JUNE
+
+    with pytest.raises(services.EffectiveDateRefused):
+        publish(version, JUNE - HOUR)
+    publish(version, JUNE)
+
+    assert ASKED == [
+        (JUNE - HOUR, False),  # Refused while everybody charges.
+        (JUNE, False),
+        (JUNE, True),
+    ]
 
 
 def test_a_version_is_published_once_and_not_empty(rated: dict[UUID, datetime]) -> None:

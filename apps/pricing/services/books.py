@@ -113,7 +113,7 @@ def create_version(
     effective_from: what the draft proposes, a whole UTC hour; publishing decides.
     """
     if effective_from is not None:
-        check_effective_date(effective_from, rated_until=None)
+        check_whole_hour(effective_from)
     book = lock_book(book)
     newest = book.versions.aggregate(number=Max("number"))["number"] or 0
     version = PriceBookVersion.objects.create(
@@ -167,6 +167,8 @@ def publish_version(
     Rows whose terms did not change keep the identity that charges and tiers are counted under.
     Raises VersionNotDraft, VersionEmpty, EffectiveDateRefused.
     """
+    if version.state == VersionState.DRAFT:
+        check_unrated(effective_from, book_id=version.book_id)  # A refusal need not stop all charging first.
     selectors.exclude_charging()
     book = lock_book(version.book)
     version = PriceBookVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
@@ -175,7 +177,7 @@ def publish_version(
     prices = list(version.prices.all())
     if not prices:
         raise VersionEmpty
-    check_effective_date(effective_from, rated_until=rated_until(book_id=book.pk))
+    check_unrated(effective_from, book_id=book.pk)
     predecessor = book.versions.ever_published().order_by("-effective_from").first()
     if predecessor is not None:
         _end_predecessor(predecessor, effective_from)
@@ -212,7 +214,7 @@ def retire_version(
     if version.effective_to is None:
         if effective_to is None:
             raise EffectiveDateRefused(_("Say when this version ends: nothing follows it yet."))
-        check_effective_date(effective_to, rated_until=rated_until(book_id=book.pk))
+        check_unrated(effective_to, book_id=book.pk)
         if version.effective_from is not None and effective_to <= version.effective_from:
             raise EffectiveDateRefused(_("A version ends after it begins."))
         version.effective_to = effective_to
@@ -266,7 +268,7 @@ def assign_book(
     if book.currency != organization.currency:
         message = _("The organization is billed in %(organization)s, the book is in %(book)s.")
         raise CurrencyMismatch(message % {"organization": organization.currency, "book": book.currency})
-    check_effective_date(effective_from, rated_until=rated_until(organization_id=organization.pk))
+    check_unrated(effective_from, organization_id=organization.pk)
     rows = BookAssignment.objects.filter(organization=organization)
     latest = rows.select_for_update(no_key=True).order_by("-effective_from").first()
     if latest is not None:
@@ -302,18 +304,23 @@ def lock_book(book: PriceBook) -> PriceBook:
     return PriceBook.objects.select_for_update(no_key=True).get(pk=book.pk)
 
 
-def rated_until(*, book_id: UUID | None = None, organization_id: UUID | None = None) -> datetime | None:
-    """Return the end of the usage already rated by a book, or of an organization; None when there is none."""
-    scope = {"book_id": book_id} if book_id else {"organization_id": organization_id}
-    found: datetime | None = import_string(settings.RATED_UNTIL)(**scope)
-    return found
-
-
-def check_effective_date(moment: datetime, *, rated_until: datetime | None) -> None:
-    """Raise EffectiveDateRefused for what is no whole UTC hour, or lies before usage already rated."""
+def check_whole_hour(moment: datetime) -> None:
+    """Raise EffectiveDateRefused for what is no whole UTC hour."""
     if not is_whole_hour(moment):
         raise EffectiveDateRefused(_("Prices change on whole UTC hours only."))
-    if rated_until is not None and moment < rated_until:
+
+
+def check_unrated(
+    moment: datetime, *, book_id: UUID | None = None, organization_id: UUID | None = None
+) -> None:
+    """Raise EffectiveDateRefused unless it is a whole hour and all usage rated by a book, or of an organization, ended.
+
+    Only usage from the moment on is looked for: what was rated before is much, and changes nothing.
+    """
+    check_whole_hour(moment)
+    scope = {"book_id": book_id} if book_id else {"organization_id": organization_id}
+    rated_until: datetime | None = import_string(settings.RATED_UNTIL)(since=moment, **scope)
+    if rated_until is not None:
         raise EffectiveDateRefused(
             _("Usage until %s is already rated; a change cannot begin before.")
             % moment_in_words(rated_until),

@@ -23,8 +23,8 @@ from apps.pricing.services.books import (
     EffectiveDateRefused,
     check_after,
     check_codes,
-    check_effective_date,
-    rated_until,
+    check_unrated,
+    check_whole_hour,
 )
 
 PERCENT_DECIMALS = 4
@@ -91,7 +91,7 @@ def end_override(
     if override.effective_to is not None:
         ends = moment_in_words(override.effective_to)
         raise EffectiveDateRefused(_("This override ends at %s already.") % ends)
-    check_effective_date(effective_to, rated_until=rated_until(organization_id=override.organization_id))
+    check_unrated(effective_to, organization_id=override.organization_id)
     if effective_to <= override.effective_from:
         raise EffectiveDateRefused(_("An override ends after it begins."))
     override.effective_to = effective_to
@@ -111,9 +111,9 @@ def _override(
     now: datetime,
 ) -> PriceOverride:
     selectors.exclude_charging()
-    check_effective_date(effective_from, rated_until=rated_until(organization_id=organization.pk))
+    check_unrated(effective_from, organization_id=organization.pk)
     if effective_to is not None:
-        check_effective_date(effective_to, rated_until=None)
+        check_whole_hour(effective_to)
         if effective_to <= effective_from:
             raise EffectiveDateRefused(_("An override ends after it begins."))
     same_target = PriceOverride.objects.filter(
