@@ -12,13 +12,13 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.billing.models import Pot
 from apps.billing.models.budgets import NAME_LENGTH_MAX
+from apps.billing.usage import DAYS_MAX
 from apps.core.forms import PlainDecimalField, offer_choices
 from apps.core.ids import uuid7
 from apps.credentials.models import ApiKey
 from apps.organizations.models import Project
 
-DAYS_MAX = 400
-HOURLY_DAYS_MAX = 14
+HOURLY_DAYS_MAX = 14  # More hours than these cannot be told apart in a chart.
 
 
 class UsageForm(forms.Form):

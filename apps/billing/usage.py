@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
@@ -33,6 +33,9 @@ from apps.pricing import selectors as pricing
 
 GROUPS = ("sku", "project", "region", "credential", "resource")
 INTERVALS = ("hour", "day", "month")
+# How many days one answer may have rows of: the longest month by hour, more than a year by day or of every resource.
+HOURLY_DAYS_MAX = 31
+DAYS_MAX = 400
 # The columns of hourly usage that tell groups apart, and once it is added up by them, their names.
 _IDS = {
     "sku": "sku",
@@ -85,7 +88,10 @@ class UsageQuery:
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str], *, zone: str, now: datetime) -> Self:
-        """Return the query that a query string says, or raise InvalidRequest; the default is the running month."""
+        """Return the query that a query string says, or raise InvalidRequest; the default is the running month.
+
+        Sums that have few rows however long the range, those by month or of all of it, may be of any length.
+        """
         if unknown := sorted(set(parameters) - {"from", "to", "group_by", "interval"}):
             raise InvalidRequest(
                 _("Unknown parameter: %(names)s.") % {"names": ", ".join(unknown)}, parameters=unknown
@@ -108,7 +114,30 @@ class UsageQuery:
         )
         if query.start >= query.end:
             raise InvalidRequest(_("`from` must lie before `to`."), parameter="from")
+        query._refuse_too_long()
         return query
+
+    def _refuse_too_long(self) -> None:
+        # Days of which one is longer by the hour that clocks are set back are so many days all the same.
+        length = self.end - self.start - timedelta(hours=1)
+        if self.interval == "hour" and length > timedelta(days=HOURLY_DAYS_MAX):
+            raise InvalidRequest(
+                _(
+                    "By hour, %(days)d days are answered at once. Ask for one range after the other, or by day."
+                )
+                % {"days": HOURLY_DAYS_MAX},
+                parameter="interval",
+                days_max=HOURLY_DAYS_MAX,
+            )
+        if (self.interval == "day" or "resource" in self.group_by) and length > timedelta(days=DAYS_MAX):
+            raise InvalidRequest(
+                _(
+                    "By day or by resource, %(days)d days are answered at once. Ask for one range after the other."
+                )
+                % {"days": DAYS_MAX},
+                parameter="from",
+                days_max=DAYS_MAX,
+            )
 
 
 def slots(

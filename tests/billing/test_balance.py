@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from apps.billing import selectors, usage
 from apps.billing.models import Pot
 from apps.billing.usage import UsageQuery
+from apps.core.errors import InvalidRequest
 from apps.metering.models import Resource
 from apps.metering.services import meter_organization
 from apps.pricing import services as pricing
@@ -182,6 +183,30 @@ def test_usage_is_split_by_project_and_resource_and_adds_up(lab):
         (at(0), "a", "4.800000"),
         (at(0), "b", "2.400000"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "days", "passes"),
+    [
+        ({"interval": "hour"}, 31, True),
+        ({"interval": "hour"}, 32, False),
+        ({"interval": "day"}, 366, True),
+        ({"interval": "day"}, 401, False),
+        ({"group_by": "resource"}, 401, False),
+        ({"interval": "month", "group_by": "sku,project"}, 4_000, True),
+        ({}, 4_000, True),
+    ],
+)
+def test_a_range_of_many_rows_is_asked_for_in_parts(asked, days, passes):
+    # The night that clocks are set back makes October an hour longer than its days.
+    first, zone = date(2026, 10, 1), "Europe/Berlin"
+    parameters = {"from": first.isoformat(), "to": (first + timedelta(days=days)).isoformat(), **asked}
+
+    if passes:
+        UsageQuery.parse(parameters, zone=zone, now=NOW)
+    else:
+        with pytest.raises(InvalidRequest, match="Ask for one range after the other"):
+            UsageQuery.parse(parameters, zone=zone, now=NOW)
 
 
 # --- what asking costs: however much there is

@@ -180,7 +180,13 @@ class UsageView(OrganizationView):
             OpenApiParameter("from", str, description="RFC 3339 or a date; the running month by default."),
             OpenApiParameter("to", str, description="Exclusive."),
             OpenApiParameter("group_by", str, description="Comma-separated: " + ", ".join(usage.GROUPS)),
-            OpenApiParameter("interval", str, enum=usage.INTERVALS),
+            OpenApiParameter(
+                "interval",
+                str,
+                enum=usage.INTERVALS,
+                description=f"By hour at most {usage.HOURLY_DAYS_MAX} days at once; by day, or grouped by resource, at"
+                f" most {usage.DAYS_MAX}.",
+            ),
         ],
         responses=whole_list_of(UsageOutput),
     )
