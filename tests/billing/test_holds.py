@@ -9,9 +9,10 @@ import pytest
 from apps.audit.models import AuditEvent
 from apps.billing import selectors
 from apps.billing.models import Hold
-from apps.billing.services import InsufficientCredit
+from apps.billing.services import InsufficientCredit, SpendingSuspended
 from apps.core.errors import ValidationFailed
 from apps.ledger.models import Transfer, Wallet
+from apps.organizations.models import Organization
 from apps.organizations.services import OrganizationSuspended
 from apps.outbox.models import OutboxEvent
 from tests import build
@@ -78,13 +79,18 @@ def test_a_refusal_opens_no_book(lab):
     assert not Wallet.objects.exists()
 
 
-def test_a_suspended_organization_holds_nothing(lab):
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [({"status": "suspended"}, OrganizationSuspended), ({"billing_state": "suspended"}, SpendingSuspended)],
+)
+def test_a_suspended_organization_holds_nothing(lab, change, refusal):
     build.credit(lab, "10", now=at(9))
-    lab.status = "suspended"
-    lab.save()
+    # Somebody else's write, after the request has read the organization.
+    Organization.objects.filter(pk=lab.pk).update(**change)
 
-    with pytest.raises(OrganizationSuspended):
+    with pytest.raises(refusal):
         build.hold(lab, "a", "1", now=at(9))
+    assert not Hold.objects.exists()
 
 
 @pytest.mark.parametrize(

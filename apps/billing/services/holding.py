@@ -25,6 +25,8 @@ from apps.organizations.models import BillingState, Organization, OrganizationSt
 from apps.outbox import services as outbox
 
 HOLD_DAYS_MAX = 31
+# Of an organization: what says whether it may start anything, besides its credit.
+_DECIDING = ("status", "billing_state", "plan")
 
 
 class InsufficientCredit(DomainError):
@@ -58,11 +60,13 @@ def place_hold(
     OrganizationSuspended, SpendingSuspended, or ValidationFailed for a name, an amount or an end that cannot be.
     """
     _check(source=source, subject=subject, amount_micros=amount_micros, expires_at=expires_at, now=now)
-    if organization.status == OrganizationStatus.SUSPENDED:
-        raise organizations.OrganizationSuspended
-    if organization.billing_state == BillingState.SUSPENDED:
-        raise SpendingSuspended
-    book = _open_book(organization, amount_micros, now=now)
+    if ledger_state.wallet_currency(organization.id) is None:
+        _refuse_suspended(organization)
+        available = selectors.standing(organization, now=now).available_micros
+        if available < amount_micros:  # A refusal must not fix the organization's currency.
+            raise _insufficient(organization, available, amount_micros)
+    book = ledger.open_book(organization_id=organization.id, currency=organization.currency, now=now)
+    _refuse_suspended(organization)
     held = _live_hold(organization, source, subject, now=now)
     if held is not None:
         return held, False
@@ -104,7 +108,7 @@ def check_and_hold(
         if not found.allowed or not found.needed_micros:
             return found, None  # A refusal must not fix the organization's currency.
     book = ledger.open_book(organization_id=organization.id, currency=organization.currency, now=now)
-    organization.refresh_from_db(fields=["status", "billing_state", "plan"])
+    organization.refresh_from_db(fields=_DECIDING)
     held = _live_hold(organization, source, subject, now=now)
     found = entitlements.check(organization, launch, own=held, now=now)
     if held is not None or not found.allowed or not found.needed_micros:
@@ -203,13 +207,13 @@ def _release(over: Iterable[tuple[Hold, HoldRelease]], *, now: datetime) -> None
         outbox.publish("billing.hold_released", _as_event(hold), organization_id=hold.organization_id)
 
 
-def _open_book(organization: Organization, amount_micros: int, *, now: datetime) -> Book:
-    """Lock the wallet. Without one there is no credit, and a refusal must not fix the organization's currency."""
-    if ledger_state.wallet_currency(organization.id) is None:
-        available = selectors.standing(organization, now=now).available_micros
-        if available < amount_micros:
-            raise _insufficient(organization, available, amount_micros)
-    return ledger.open_book(organization_id=organization.id, currency=organization.currency, now=now)
+def _refuse_suspended(organization: Organization) -> None:
+    """Decide by what stands now: the billing state changes under the wallet's lock only, if there is a wallet."""
+    organization.refresh_from_db(fields=_DECIDING)
+    if organization.status == OrganizationStatus.SUSPENDED:
+        raise organizations.OrganizationSuspended
+    if organization.billing_state == BillingState.SUSPENDED:
+        raise SpendingSuspended
 
 
 def _insufficient(organization: Organization, available: int, wanted: int) -> InsufficientCredit:
