@@ -15,8 +15,10 @@ from apps.core.http.views import AUTHENTICATED, PUBLIC, Access, ApiView, Unknown
 from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import services as credentials
 from apps.credentials.models import ApiKey
+from apps.idempotency.mixins import IdempotentMixin
 from apps.identity.models import User
 from apps.organizations.models import Membership, Organization, OrganizationStatus
+from apps.payments.api import PaymentMethodDetail
 from config import urls
 from tests import build
 
@@ -47,7 +49,23 @@ METHODS = [
     if hasattr(view, method)
 ]
 IDS = [f"{method} {route}" for route, _view, method in METHODS]
+# API.md names where a key of idempotency says nothing. A card's change calls Stripe, which no transaction may hold, and
+# does the same however often it is asked.
+CHANGES = [
+    row
+    for row in METHODS
+    if row[2] in {"PUT", "PATCH", "DELETE"}
+    and row[0].split("/")[2] not in {"auth", "mfa", "invites"}
+    and row[1] is not PaymentMethodDetail
+]
 OF_ONE = [row for row in METHODS if "<slug:slug>" in row[0]]
+
+
+@pytest.mark.parametrize(
+    ("route", "view"), [pytest.param(route, view, id=f"{method} {route}") for route, view, method in CHANGES]
+)
+def test_a_change_answers_a_repetition_of_its_key(route, view):
+    assert issubclass(view, IdempotentMixin), route
 
 
 def sample(route: str) -> str:

@@ -95,9 +95,13 @@ def test_the_default_organization_is_chosen(ada):
     build.organization("foreign")
     client = build.client(login().json()["access_token"])
 
-    changed = client.patch("/api/v1/me", {"default_organization": "second"}).json()
+    changed, again = [
+        client.patch("/api/v1/me", {"default_organization": "second"}, headers={"X-Idempotency-Key": "once"})
+        for _time in "ab"
+    ]
 
-    assert [row["is_default"] for row in changed["memberships"]] == [False, True]
+    assert [row["is_default"] for row in changed.json()["memberships"]] == [False, True]
+    assert (again.json(), again["Idempotent-Replayed"]) == (changed.json(), "true")
     assert client.patch("/api/v1/me", {"default_organization": "foreign"}).status_code == 404
     key = build.client(build.api_key(Organization.objects.get(slug="lab")))
     assert key.patch("/api/v1/me", {"default_organization": "lab"}).status_code == 403

@@ -14,6 +14,7 @@ from apps.core.http.serializers import Input
 from apps.core.http.views import AUTHENTICATED, ApiView, Request
 from apps.credentials.models import ApiKey, TokenFamily
 from apps.credentials.services import AnyCredential
+from apps.idempotency.mixins import IdempotentMixin
 from apps.identity.models import User
 from apps.organizations import services as organizations
 from apps.organizations.models import Membership
@@ -111,7 +112,7 @@ class MeChange(Input):
     default_organization = serializers.CharField()
 
 
-class Me(ApiView):
+class Me(IdempotentMixin, ApiView):
     """Who is asking."""
 
     permission = {"GET": AUTHENTICATED, "PATCH": AUTHENTICATED}
