@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from apps.core import metrics
 from apps.core.errors import DomainError, ValidationFailed
 from apps.core.http.address import client_address, limiting_address
 from apps.identity import invites, services
@@ -53,6 +54,17 @@ def _guess(policy: limits.Policy, whose: str) -> Iterator[None]:
     """Look at a password or code only while guesses are left; the API counts the same ones."""
     with _told(), limits.guess(policy, whose, limiting_address(client_address(context.request))):
         yield
+
+
+@contextmanager
+def _own_password(user: User) -> Iterator[None]:
+    """Look at the password of a running session's user as at any guess, and count one that is wrong."""
+    with _guess(limits.LOGIN, user.email):
+        try:
+            yield
+        except forms.ValidationError:
+            metrics.count_failed_authentication(metrics.PERSON, "wrong_password")
+            raise
 
 
 class _PlainFields(forms.Form):
@@ -170,7 +182,7 @@ class ChangePasswordForm(_PlainFields, account.ChangePasswordForm):
     """Changes the password of the running session's user."""
 
     def clean_oldpassword(self) -> str:
-        with _guess(limits.LOGIN, self.user.email):
+        with _own_password(self.user):
             return str(super().clean_oldpassword())
 
 
@@ -219,7 +231,7 @@ class ConfirmPasswordForm(_PlainFields, account.ReauthenticateForm):
     """Asks the password again, of users without a second factor."""
 
     def clean_password(self) -> str:
-        with _guess(limits.LOGIN, self.user.email):
+        with _own_password(self.user):
             return str(super().clean_password())
 
 

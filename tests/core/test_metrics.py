@@ -92,6 +92,10 @@ def test_each_reason_to_refuse_a_person_is_counted():
         log_in("nobody@example.com", PASSWORD)
     with Counted("person", "wrong_password") as wrong:
         log_in(ada.email, "wrong")
+    with Counted("person", "wrong_password") as stepping_up:
+        client = build.client(build.tokens(ada, PASSWORD).access_token)
+        assert client.post("/auth/step-up", {"password": "wrong"}).status_code == 422
+        build.browser(ada).post("/accounts/reauthenticate/", {"password": "wrong"})
     with Counted("person", "inactive_or_unverified") as unverified:
         log_in("eve@example.com", PASSWORD)
     with Counted("person", "wrong_login_on_page") as page:
@@ -103,6 +107,7 @@ def test_each_reason_to_refuse_a_person_is_counted():
 
     counts = (unknown, wrong, unverified, page, forged, refresh)
     assert [counted.times for counted in counts] == [1] * 6
+    assert stepping_up.times == 2
 
 
 def test_a_right_credential_counts_nothing():

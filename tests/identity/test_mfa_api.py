@@ -11,6 +11,7 @@ import time_machine
 from allauth.mfa.models import Authenticator
 from django.test import Client
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from apps.audit.models import AuditEvent
 from apps.identity import selectors, services
@@ -278,6 +279,12 @@ def _token_of(ada) -> str:
     return token
 
 
+def wrong_codes() -> float:
+    """Return how many codes /metrics says did not hold."""
+    labels = {"who": "person", "reason": "wrong_code"}
+    return REGISTRY.get_sample_value("countinghouse_failed_authentications_total", labels) or 0
+
+
 DOORS = {
     "login page": _login_page,
     "step-up page": _step_up_page,
@@ -319,11 +326,13 @@ def test_a_code_that_passed_one_door_passes_no_other(ada, factor, clock, first, 
 def test_every_door_opens_for_a_fresh_code_and_waits_after_a_wrong_one(ada, factor, clock, door):
     attempt = DOORS[door](ada)
     right = code_at(factor[0], START)
+    before = wrong_codes()
 
     assert not attempt("000000")
     assert not attempt(right)  # Not even looked at: the throttle runs.
     clock.move_to(START + timedelta(seconds=2))
     assert attempt(right)
+    assert wrong_codes() == before + 1
 
 
 @pytest.mark.parametrize("kind", ["totp", "recovery"])

@@ -110,7 +110,7 @@ def login(*, email: str, password: str, otp: str, address: str, user_agent: str,
         try:
             identity.take_code(user=user, code=otp, address=address, browser=user_agent, now=now)
         except identity.CodeRefused as error:
-            raise _refused("wrong_code", LoginRefused()) from error
+            raise LoginRefused from error
     limits.forgive(limits.LOGIN, *guesser)
     with transaction.atomic():
         _tell_of_new_program(user, address, user_agent, now)
@@ -214,7 +214,10 @@ def step_up(*, family: TokenFamily, otp: str, password: str, address: str, now: 
         with limits.guess(limits.LOGIN, family.user.email, limiting_address(address)):
             if not password or not family.user.check_password(password):
                 message = str(_("This is not your password."))
-                raise ValidationFailed(fields=[FieldError(path="password", code="invalid", message=message)])
+                refusal = ValidationFailed(
+                    fields=[FieldError(path="password", code="invalid", message=message)]
+                )
+                raise _refused("wrong_password", refusal)
     with transaction.atomic():
         found = TokenFamily.objects.select_for_update(no_key=True).get(pk=family.pk)
         found.stepped_up_at = now

@@ -10,6 +10,7 @@ from allauth.mfa.models import Authenticator
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
+from apps.core import metrics
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError
 from apps.core.http.address import limiting_address
@@ -74,13 +75,13 @@ def take_code(*, user: User, code: str, address: str = "", browser: str = "", no
     """Use up one TOTP or recovery code of the user and return what accepted it; every door goes through here.
 
     A recovery code that is used is told by mail, with address and browser.
-    Call it outside any transaction: a refusal must be counted although it is raised.
+    Call it outside any transaction: a refusal must be counted although it is raised; in the metrics as well.
     Raises CodesThrottled or TooManyGuesses without looking at the code, or CodeRefused.
     """
     guesser = (str(user.pk), limiting_address(address))
     limits.guard(limits.OTP, *guesser)
     if verifying_device(user) is None:
-        raise CodeRefused
+        raise _wrong()
     with transaction.atomic(durable=True):
         devices = list(MfaDevice.objects.locked_for(user))
         throttle = devices[0]
@@ -95,9 +96,13 @@ def take_code(*, user: User, code: str, address: str = "", browser: str = "", no
                 throttle.throttle_reset()
             _note_use(user, accepted, address, browser, now)
     if accepted is None:
-        raise CodeRefused
+        raise _wrong()
     limits.forgive(limits.OTP, *guesser)
     return accepted
+
+
+def _wrong() -> CodeRefused:
+    return metrics.failed_authentication(metrics.PERSON, "wrong_code", CodeRefused())
 
 
 def _note_use(user: User, accepted: Authenticator, address: str, browser: str, now: datetime) -> None:
