@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.errors import DomainError
 from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor
 from apps.notifications import services
 from apps.notifications.models import Mail
@@ -41,7 +42,11 @@ class MailAdmin(ReadOnlyAdmin):
     @admin.action(description=_("Send again"), permissions=["send"])
     def send_selected_again(self, request: HttpRequest, queryset: QuerySet[Mail]) -> None:
         for mail in queryset.order_by("pk"):
-            services.send_again(actor=staff_actor(request), mail_id=mail.pk, now=timezone.now())
+            try:
+                services.send_again(actor=staff_actor(request), mail_id=mail.pk, now=timezone.now())
+            except DomainError as error:
+                self.message_user(request, str(error), messages.ERROR)
+                continue
             told = _("%(recipient)s gets it again.") % {"recipient": mail.recipient}
             self.message_user(request, told, messages.SUCCESS)
 

@@ -33,6 +33,7 @@ class Mail(models.Model):
     """One mail to one recipient. A cause mails nobody twice.
 
     Organizations and users are plain ids here: who is told need not exist any more.
+    erased_once_over: whether recipient and facts go as soon as it is sent or given up, since the person is gone.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -46,6 +47,7 @@ class Mail(models.Model):
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     next_attempt_at = models.DateTimeField(_("next attempt"))
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
+    erased_once_over = models.BooleanField(_("erased once over"), default=False, db_default=False)
     error = models.CharField(_("last error"), max_length=500, blank=True)
     correlation_id = models.CharField(_("correlation id"), max_length=128)
     created_at = models.DateTimeField(_("created"))

@@ -10,11 +10,14 @@ from uuid import UUID
 import structlog
 from django.core.mail import mailers
 from django.db import transaction
-from django.db.models import F
+from django.db.models import CharField, F, Q, QuerySet, Value
+from django.db.models.functions import Cast, Concat
+from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
 from apps.core import correlation, jobs
 from apps.core.actor import Actor
+from apps.core.errors import Conflict
 from apps.notifications.models import Mail, MailState
 from apps.notifications.rendering import Fact, message
 from apps.outbox import services as outbox
@@ -29,6 +32,15 @@ RETRY_FACTOR = 4
 LEASE = timedelta(minutes=5)
 SWEPT_AT_ONCE = 500
 _PERMANENT = 500  # SMTP: 5xx will not change by trying again.
+# Mails of these apps say what an organization owes, paid or may still use.
+_OF_THE_BOOKS = ("billing/", "invoices/", "payments/")
+
+
+class MailErased(Conflict):
+    """The person whom the mail was for is gone, and with them whom it went to and what it said."""
+
+    code = "mail_erased"
+    default_message = _("The account of the recipient was deleted, so this mail cannot be sent again.")
 
 
 @transaction.atomic
@@ -98,6 +110,26 @@ def send_mail(*, mail_id: UUID, now: datetime) -> None:
         _note_failure(mail, error, now)
     else:
         Mail.objects.filter(pk=mail_id).update(state=MailState.SENT, sent_at=now, error="")
+    _erase(Mail.objects.filter(pk=mail_id, erased_once_over=True))
+
+
+@transaction.atomic
+def forget_recipient(*, address: str, user_id: UUID) -> None:
+    """Erase a person from the mails to them: who got it and its facts. What still waits is sent, then erased.
+
+    That something was sent, what and when, stays; so does whole what an organization was told of its money, which
+    belongs to its books, whomever it named to receive it.
+    """
+    theirs = Mail.objects.filter(Q(recipient=address.lower()) | Q(user_id=user_id))
+    for prefix in _OF_THE_BOOKS:
+        theirs = theirs.exclude(template__startswith=prefix)
+    theirs.update(erased_once_over=True)
+    _erase(theirs)
+
+
+def _erase(mails: QuerySet[Mail]) -> None:
+    nobody = Concat(Cast("id", CharField()), Value("@erased.invalid"))
+    mails.exclude(state=MailState.QUEUED).update(recipient=nobody, context={}, error="")
 
 
 def sweep_mails(*, now: datetime) -> int:
@@ -110,8 +142,10 @@ def sweep_mails(*, now: datetime) -> int:
 
 @transaction.atomic
 def send_again(*, actor: Actor, mail_id: UUID, now: datetime) -> Mail:
-    """Make a mail wait for sending once more, whatever became of it."""
+    """Make a mail wait for sending once more, whatever became of it. Raises MailErased."""
     mail = Mail.objects.select_for_update(no_key=True).get(pk=mail_id)
+    if mail.erased_once_over:
+        raise MailErased
     before = mail.state
     mail.state, mail.attempts, mail.next_attempt_at, mail.sent_at = MailState.QUEUED, 0, now, None
     mail.save(update_fields=["state", "attempts", "next_attempt_at", "sent_at"])

@@ -55,6 +55,7 @@ REASONS: dict[str, set[str]] = {
         "ledger.open_lot_account",
         "ledger.post_transfers",
         "ledger.reverse_transfer",
+        "notifications.forget_recipient",
         "organizations.mark_period",
         "organizations.set_billing_state",
         "payments.customer_of",

@@ -320,6 +320,11 @@ def test_deleting_erases_the_person_and_keeps_what_they_did(ada, run_jobs):
     assert sent()[ADA][-1] == "identity/mail/account_deleted"
     run_jobs()
     assert any("is deleted" in message.subject for message in mail.outbox if message.to == [ADA])
+    rows = list(Mail.objects.values("recipient", "context", "error", "erased_once_over", "state"))
+    assert {row["state"] for row in rows} == {"sent"}
+    assert [row for row in rows if row["erased_once_over"] and (row["context"] or row["error"])] == []
+    assert {row["recipient"] for row in rows if not row["erased_once_over"]} == {owner.email}
+    assert ADA not in str([row for row in rows if row["recipient"] != owner.email])
     assert build.user(ADA).pk != ada.pk  # The address is free.
 
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
+from apps.core.ids import uuid7
 from apps.notifications import services as notifications
 from apps.notifications.models import Mail, MailState
 from tests import build
@@ -199,6 +200,36 @@ def test_staff_send_it_again_with_a_trace(db, mailoutbox, run_jobs):
     assert len(mailoutbox) == 2
     event = AuditEvent.objects.get(action="mail.sent_again")
     assert event.diff == {"state": ["sent", "queued"], "recipient": "ada@example.com"}
+
+
+def test_who_is_gone_is_erased_from_mails_once_they_are_over(db, server, run_jobs):
+    ada = uuid7()
+    queue("ada@example.com", "grace@example.com", cause="tests:sent")
+    for template, cause in ((REUSED, "tests:former"), ("payments/mail/paid", "tests:books")):
+        notifications.queue_mail(
+            template=template, to=["old@example.com"], context=FACTS, user_id=ada, cause=cause, now=NOW
+        )
+    run_jobs()
+    queue("ada@example.com", cause="tests:waits")
+    server.refusals = [smtplib.SMTPRecipientsRefused({"ada@example.com": (550, b"ada@example.com?")})]
+
+    notifications.forget_recipient(address="Ada@example.com", user_id=ada)
+
+    def kept():
+        rows = Mail.objects.filter(recipient__endswith="@example.com").order_by("cause", "recipient")
+        return list(rows.values_list("cause", "recipient"))
+
+    stays = [("tests:books", "old@example.com"), ("tests:sent", "grace@example.com")]
+    assert kept() == [*stays, ("tests:waits", "ada@example.com")]
+    run_jobs()
+    assert kept() == stays
+    erased = Mail.objects.filter(recipient__endswith="@erased.invalid")
+    assert {(mail.state, str(mail.context), mail.error) for mail in erased} == {
+        ("sent", "{}", ""),
+        ("failed", "{}", ""),
+    }
+    with pytest.raises(notifications.MailErased):
+        notifications.send_again(actor=build.actor(), mail_id=erased[0].pk, now=NOW)
 
 
 def test_mails_delivered_at_once_leave_no_row(db, mailoutbox):

@@ -84,6 +84,11 @@ def delete_account(*, actor: Actor, now: datetime) -> None:
     user.set_unusable_password()
     user.save()
     note(actor=actor, user=user, action="user.deleted")
+    _say_farewell(actor, user, email, now=now)
+    notifications.forget_recipient(address=email, user_id=user.pk)
+
+
+def _say_farewell(actor: Actor, user: User, email: str, *, now: datetime) -> None:
     notifications.queue_mail(
         template="identity/mail/account_deleted",
         to=[email],
