@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from django.db import IntegrityError
@@ -30,11 +31,11 @@ from apps.payments.models import (
     PaymentMethod,
     PaymentState,
 )
-from apps.payments.services import attempts, cards, collecting
+from apps.payments.services import attempts, cards, charging, collecting
 from tests import build
 from tests.money import books, failing, lots
 from tests.payments.conftest import APRIL
-from tests.payments.paid import card, paid, pay
+from tests.payments.paid import card, paid, pay, top_up
 
 pytestmark = pytest.mark.django_db
 
@@ -541,6 +542,40 @@ def test_the_sweep_finds_what_nobody_works_on(stripe, lab, captured_jobs):
     assert payments.queue_abandoned(now=timezone.now()) == 0
     assert payments.queue_abandoned(now=timezone.now() + timedelta(minutes=4)) == 1
     assert captured_jobs.queued == [("payments.resume", {"payment_id": str(payment.id)})]
+
+
+def test_open_pages_keep_no_younger_payment_waiting(stripe, lab, captured_jobs, monkeypatch):
+    monkeypatch.setattr(charging, "SWEPT_AT_ONCE", 2)
+    now = timezone.now()
+    ages = [50, 40, 20, 4]
+    pages = [top_up(lab).id for _age in ages]
+    for page, minutes in zip(pages, ages, strict=True):
+        Payment.objects.filter(pk=page).update(created_at=now - timedelta(minutes=minutes))
+
+    def looked_at(minutes):
+        captured_jobs.queued.clear()
+        payments.queue_abandoned(now=now + timedelta(minutes=minutes))
+        return [pages.index(UUID(fields["payment_id"])) for _name, fields in captured_jobs.queued]
+
+    assert [looked_at(minute) for minute in range(5)] == [[0, 1], [2, 3], [], [3], []]
+
+
+def test_only_what_is_due_is_collected(stripe, old_lab, invoice, captured_jobs):
+    start, reminded = invoice.due_at - timedelta(days=10), invoice.due_at - timedelta(days=3)
+
+    def collected(now):
+        found = payments.collect_due(now=now)
+        for collection in Collection.objects.all() if found else ():
+            payments.collect(collection_id=collection.id, now=now)
+        return found
+
+    assert collected(start) == 0, "no card, and nothing to say yet"
+    assert [collected(reminded) for _time in range(2)] == [1, 0]
+    card(stripe, old_lab)
+    assert [collected(reminded) for _time in range(2)] == [1, 0], "its charge is on its way"
+    payments.charge_card(payment_id=Payment.objects.get().id, now=timezone.now())
+    assert [collected(reminded) for _time in range(2)] == [1, 0], "it is paid"
+    assert Collection.objects.get().state == CollectionState.DONE
 
 
 def test_an_expiring_default_card_is_told_once(stripe, lab):

@@ -73,7 +73,7 @@ class Payment(models.Model):
     All amounts are ISO 4217 minor units. lot: the credit that the payment became, if the receivable left any; a lot
     and the transfers of a payment have the payment's id, so that it cannot be posted twice.
     leased_until: while somebody is calling Stripe about it. called_at: when Stripe was first called; its keys are
-    never sent again 23 hours after that.
+    never sent again 23 hours after that. next_look_at: when the sweep asks what became of it again; at first, soon.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -105,6 +105,7 @@ class Payment(models.Model):
     started_by = models.CharField(max_length=254)
     called_at = models.DateTimeField(null=True, blank=True)
     leased_until = models.DateTimeField(null=True, blank=True)
+    next_look_at = models.DateTimeField(null=True, blank=True)
     succeeded_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
 from apps.core import failpoints, jobs
@@ -26,6 +26,7 @@ from apps.payments.services.top_up import (
 
 ABANDONED_AFTER = timedelta(minutes=3)
 SWEPT_AT_ONCE = 200
+LOOKS_APART_LEAST, LOOKS_APART_MOST = timedelta(minutes=1), timedelta(hours=1)
 
 
 def charge_card(*, payment_id: UUID, now: datetime) -> Payment:
@@ -158,12 +159,19 @@ def _cancel(payment: Payment, intent: Intent, *, now: datetime) -> Intent:
 
 
 def queue_abandoned(*, now: datetime) -> int:
-    """Queue the live payments that nobody works on any more, and return how many."""
+    """Queue the live payments that nobody works on any more and whose next look is due, and return how many.
+
+    The older a payment, the longer until the look after this one, so that many open pages keep no younger one waiting.
+    """
     idle = Q(leased_until=None) | Q(leased_until__lt=now)
-    rows = Payment.objects.live().filter(idle, created_at__lt=now - ABANDONED_AFTER)
-    found = list(rows.order_by("created_at").values_list("pk", flat=True)[:SWEPT_AT_ONCE])
-    for payment_id in found:
-        jobs.enqueue("payments.resume", payment_id=payment_id)
+    due = Q(next_look_at__lte=now) | Q(next_look_at=None, created_at__lt=now - ABANDONED_AFTER)
+    rows = Payment.objects.live().filter(idle, due).order_by(F("next_look_at").asc(nulls_first=True), "pk")
+    found = list(rows.only("created_at")[:SWEPT_AT_ONCE])
+    for payment in found:
+        age = now - payment.created_at
+        payment.next_look_at = now + min(max(age / 4, LOOKS_APART_LEAST), LOOKS_APART_MOST)
+        jobs.enqueue("payments.resume", payment_id=payment.pk)
+    Payment.objects.bulk_update(found, ["next_look_at"])
     return len(found)
 
 

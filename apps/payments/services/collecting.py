@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -217,7 +218,11 @@ def _locked_invoice(organization_id: UUID, invoice_id: UUID, *, now: datetime) -
 
 
 def collect_due(*, now: datetime) -> int:
-    """Open a collection for every open invoice that has none, and queue those with something to do; return how many."""
+    """Open a collection for every open invoice that has none, and queue those with something to do; return how many.
+
+    Something to do: a charge that is due and a card that may be charged now, a mail that is due, or an invoice that is
+    no longer open.
+    """
     fresh = Invoice.objects.filter(state=InvoiceState.OPEN).exclude(
         pk__in=Collection.objects.values_list("invoice_id")
     )
@@ -230,12 +235,20 @@ def collect_due(*, now: datetime) -> int:
         ),
         ignore_conflicts=True,  # Of another look at the same time.
     )
-    open_ones = list(
-        Collection.objects.exclude(state=CollectionState.DONE).order_by("pk").values_list("pk", flat=True)
+    card = PaymentMethod.objects.filter(
+        organization_id=OuterRef("organization_id"), is_default=True, removed_at=None
     )
-    for collection_id in open_ones:
+    under_way = Payment.objects.live().filter(invoice_id=OuterRef("invoice_id"))
+    due = Collection.objects.exclude(state=CollectionState.DONE).filter(
+        ~Q(invoice__state=InvoiceState.OPEN)
+        | Q(Exists(card), ~Exists(under_way), next_attempt_at__lte=now)
+        | Q(state=CollectionState.DUE, invoice__due_at__lte=now)
+        | Q(reminders=0, invoice__due_at__lte=now + REMIND_BEFORE)
+    )
+    found = list(due.order_by("pk").values_list("pk", flat=True))
+    for collection_id in found:
         jobs.enqueue("payments.collect", collection_id=collection_id)
-    return len(open_ones)
+    return len(found)
 
 
 def collect(*, collection_id: UUID, now: datetime) -> None:
