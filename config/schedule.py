@@ -40,7 +40,8 @@ def beat_schedule(*, metering_tick_seconds: int) -> dict[str, Any]:
         # By the clock: a beat that is restarted every day would never come to the end of an interval.
         "stripe-reconciliation-daily": {
             "task": "payments.reconcile_day",
-            "schedule": crontab(hour=5, minute=30),
+            "schedule": crontab(hour=4, minute=30),
         },
+        "stripe-report-daily": {"task": "payments.report_day", "schedule": crontab(hour=5, minute=30)},
         "idempotency-purge": {"task": "idempotency.purge", "schedule": 3600, "options": {"expires": 3600}},
     }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+from apps.core import jobs
 from apps.payments import services as payments
 
 RECONCILED_EVERY = timedelta(minutes=10)
 OVERLAP = timedelta(hours=2)
+DAYS_COMPARED = 7
 
 
 @shared_task(name="payments.process_events")
@@ -78,11 +80,25 @@ def reconcile(**_newer: object) -> None:
 
 @shared_task(name="payments.reconcile_day")
 def reconcile_day(**_newer: object) -> None:
-    """Compare the last week with Stripe, report to the operator, tell of cards that end soon; once a day."""
+    """Queue the comparison of each day of the last week, and tell of cards that end soon; once a day."""
+    now = timezone.now()
+    payments.tell_expiring(now=now)
     if settings.STRIPE_SECRET_KEY:
-        now = timezone.now()
-        payments.tell_expiring(now=now)
-        try:
-            payments.reconcile(since=now - timedelta(days=7), now=now)
-        finally:
-            payments.tell_operator(now=timezone.now())
+        for days in range(1, DAYS_COMPARED + 1):
+            since, until = now - timedelta(days=days), now - timedelta(days=days - 1)
+            jobs.enqueue("payments.reconcile_span", since=since.isoformat(), until=until.isoformat())
+
+
+@shared_task(name="payments.reconcile_span")
+def reconcile_span(*, since: str, until: str, **_newer: object) -> None:
+    """Compare a span of time with Stripe: what one task has the time for."""
+    payments.reconcile(
+        since=datetime.fromisoformat(since), until=datetime.fromisoformat(until), now=timezone.now()
+    )
+
+
+@shared_task(name="payments.report_day")
+def report_day(**_newer: object) -> None:
+    """Report to the operator what is open; once a day, an hour after the week was compared, whatever became of that."""
+    if settings.STRIPE_SECRET_KEY:
+        payments.tell_operator(now=timezone.now())

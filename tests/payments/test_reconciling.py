@@ -5,9 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from apps.notifications.models import Mail
 from apps.payments import services as payments
+from apps.payments import tasks
+from apps.payments.gateway import GatewayError
 from apps.payments.models import Difference, Dispute, PaymentState, RefundState, StripeEvent
 from apps.payments.services import inbox, reconciling
 from tests import build
@@ -154,3 +160,39 @@ def test_another_amount_of_a_refund_is_listed(stripe, lab):
     reconcile()
 
     assert found() == [("amount", refund.refund_id)]
+
+
+def test_the_week_is_compared_day_by_day_and_the_report_waits_for_none_of_it(
+    stripe, lab, captured_jobs, settings
+):
+    settings.OPERATOR_EMAILS = ["ops@cloud.example"]
+    payment = paid(stripe, lab)
+    stripe.store.save(stripe.engine.get("payment_intent", payment.intent_id) | {"amount_received": 1})
+    captured_jobs.queued.clear()
+    with time_machine.travel(timezone.now() + timedelta(minutes=30)):
+        tasks.reconcile_day()
+        spans = [fields for name, fields in captured_jobs.queued if name == "payments.reconcile_span"]
+        tasks.reconcile_span(**spans[0])
+    stripe.act("fault", match="GET .*", action="error", status=500, when="before", times=100)
+    with pytest.raises(GatewayError):
+        tasks.reconcile_span(**spans[1])
+    tasks.report_day()
+
+    assert [one["since"] for one in spans[:-1]] == [one["until"] for one in spans[1:]]
+    assert len(spans) == 7
+    assert found() == [("amount", payment.intent_id)]
+    assert Mail.objects.filter(template="payments/mail/reconciliation").exists()
+
+
+def test_a_page_of_objects_is_one_query_and_old_events_are_not_asked_for_again(stripe, lab):
+    for _number in range(3):
+        paid(stripe, lab)
+    with CaptureQueriesContext(connection) as queries:
+        first = reconcile()
+    reconcile(60 * 24)
+    stripe.pay(top_up(lab).checkout_url)
+
+    looked_up = [query for query in queries if '"payments_payment"."intent_id" IN' in query["sql"]]
+    assert (first.compared, first.differences) == (3, 0)
+    assert len([query for query in looked_up if "NOT" not in query["sql"]]) == 1
+    assert reconcile(60 * 24 + 10).events_fetched == 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import batched
+from typing import Any
 from uuid import UUID
 
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -40,6 +42,7 @@ from apps.payments.services import applying, disputes, inbox, refunds
 logger = structlog.get_logger(__name__)
 
 EVENTS_BACK = timedelta(hours=72)
+EVENTS_OVERLAP = timedelta(hours=2)  # What Stripe may list late.
 COMPARED_AT_ONCE = 100
 SETTLES_WITHIN = timedelta(minutes=5)  # What is younger may still be on its way to us.
 _BY_ITSELF = "reconciliation"
@@ -63,12 +66,11 @@ class _Found:
 type _Compared = tuple[str, _Found | None]
 
 
-def fetch_missing_events(*, now: datetime) -> int:
-    """Store the events of the last 72 hours that Stripe has and we have not; return how many."""
+def fetch_missing_events(*, now: datetime, since: datetime | None = None) -> int:
+    """Store the events since a moment, or of the last 72 hours, that Stripe has and we have not; return how many."""
     fetched = 0
-    for notes in batched(
-        gateway.current().events(since=now - EVENTS_BACK, types=inbox.EVENT_TYPES), COMPARED_AT_ONCE
-    ):
+    since = since or now - EVENTS_BACK
+    for notes in batched(gateway.current().events(since=since, types=inbox.EVENT_TYPES), COMPARED_AT_ONCE):
         known = set(
             StripeEvent.objects.filter(pk__in=[note.id for note in notes]).values_list("pk", flat=True)
         )
@@ -76,14 +78,23 @@ def fetch_missing_events(*, now: datetime) -> int:
     return fetched
 
 
-def reconcile(*, since: datetime, now: datetime) -> Reconciliation:
+def _events_since(now: datetime) -> datetime:
+    """Return from when on events may be missing: shortly before the end of what was compared last."""
+    ends = Reconciliation.objects.filter(finished_at__isnull=False, until__lt=now).aggregate(
+        last=Max("until")
+    )
+    return max(now - EVENTS_BACK, ends["last"] - EVENTS_OVERLAP) if ends["last"] else now - EVENTS_BACK
+
+
+def reconcile(*, since: datetime, now: datetime, until: datetime | None = None) -> Reconciliation:
     """Compare everything of a span of time and note each difference; those that agree again are closed.
 
-    Only what is older than five minutes counts, so that what is still on its way is no difference.
+    Only what is older than five minutes counts, so that what is still on its way is no difference. The events that
+    came since the last comparison are fetched first.
     """
-    until = now - SETTLES_WITHIN
+    until = min(until or now, now - SETTLES_WITHIN)
     run = Reconciliation.objects.create(since=since, until=until)
-    run.events_fetched = fetch_missing_events(now=now)
+    run.events_fetched = fetch_missing_events(now=now, since=_events_since(now))
     inbox.process_events(now=now)
     source = gateway.current()
     compared: set[str] = set()
@@ -102,9 +113,12 @@ def reconcile(*, since: datetime, now: datetime) -> Reconciliation:
 def _intents(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Compared]:
     """Yield each payment of either side, and None where both agree."""
     seen = set()
-    for intent in source.intents(since=since, until=until):
-        seen.add(intent.id)
-        yield intent.id, _healed(intent, _intent_difference, source.intent, applying.sync_intent, now=now)
+    theirs = source.intents(since=since, until=until)
+    for intent_id, difference in _compare(
+        theirs, _payments, _intent_difference, source.intent, applying.sync_intent, now=now
+    ):
+        seen.add(intent_id)
+        yield intent_id, difference
     ours = Payment.objects.filter(
         created_at__gte=since, created_at__lt=until, intent_id__isnull=False, state=PaymentState.SUCCEEDED
     ).exclude(intent_id__in=seen)
@@ -114,10 +128,14 @@ def _intents(source: Gateway, since: datetime, until: datetime, now: datetime) -
         yield payment.intent_id, _ask(source, payment)
 
 
+def _payments(intent_ids: Sequence[str]) -> Mapping[str, Payment]:
+    return {str(row.intent_id): row for row in Payment.objects.filter(intent_id__in=intent_ids)}
+
+
 def _ask(source: Gateway, payment: Payment) -> _Found | None:
     assert payment.intent_id is not None, "filtered"
     try:
-        return _intent_difference(source.intent(payment.intent_id))
+        return _intent_difference(source.intent(payment.intent_id), payment)
     except gateway.NotAtStripe:
         return _Found(
             kind=DifferenceKind.NOT_THERE,
@@ -126,8 +144,7 @@ def _ask(source: Gateway, payment: Payment) -> _Found | None:
         )
 
 
-def _intent_difference(intent: Intent) -> _Found | None:
-    payment = Payment.objects.filter(intent_id=intent.id).first()
+def _intent_difference(intent: Intent, payment: Payment | None) -> _Found | None:
     is_paid = intent.status == "succeeded"
     if payment is None:
         if not is_paid:
@@ -151,11 +168,15 @@ def _intent_difference(intent: Intent) -> _Found | None:
 
 def _refunds(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Compared]:
     seen = set()
-    for answer in source.refunds(since=since, until=until):
-        seen.add(answer.id)
-        yield answer.id, _healed(answer, _refund_difference, source.refund, refunds.sync_refund, now=now)
-    sent = Refund.objects.filter(created_at__gte=since, created_at__lt=until, refund_id__isnull=False)
-    for refund in sent.exclude(refund_id__in=seen):
+
+    def compare(answers: Iterable[RefundAnswer]) -> Iterator[_Compared]:
+        return _compare(answers, _sent, _refund_difference, source.refund, refunds.sync_refund, now=now)
+
+    for refund_id, difference in compare(source.refunds(since=since, until=until)):
+        seen.add(refund_id)
+        yield refund_id, difference
+    ours = Refund.objects.filter(created_at__gte=since, created_at__lt=until, refund_id__isnull=False)
+    for refund in ours.exclude(refund_id__in=seen):
         assert refund.refund_id is not None, "filtered"
         try:
             answer = source.refund(refund.refund_id)
@@ -164,39 +185,54 @@ def _refunds(source: Gateway, since: datetime, until: datetime, now: datetime) -
             missing = _Found(kind=DifferenceKind.NOT_THERE, object_id=refund.refund_id, detail=detail)
             yield refund.refund_id, missing
         else:
-            yield answer.id, _healed(answer, _refund_difference, source.refund, refunds.sync_refund, now=now)
+            yield from compare([answer])
+
+
+def _sent(refund_ids: Sequence[str]) -> Mapping[str, Refund]:
+    return {str(row.refund_id): row for row in Refund.objects.filter(refund_id__in=refund_ids)}
 
 
 def _disputes(source: Gateway, since: datetime, until: datetime, now: datetime) -> Iterator[_Compared]:
-    for answer in source.disputes(since=since, until=until):
-        yield answer.id, _healed(answer, _dispute_difference, source.dispute, disputes.sync_dispute, now=now)
+    theirs = source.disputes(since=since, until=until)
+    yield from _compare(
+        theirs, _known_disputes, _dispute_difference, source.dispute, disputes.sync_dispute, now=now
+    )
 
 
-def _healed[Answer: (Intent, RefundAnswer, DisputeAnswer)](
-    answer: Answer,
-    compare: Callable[[Answer], _Found | None],
+def _known_disputes(dispute_ids: Sequence[str]) -> Mapping[str, Dispute]:
+    return {row.dispute_id: row for row in Dispute.objects.filter(dispute_id__in=dispute_ids)}
+
+
+def _compare[Answer: (Intent, RefundAnswer, DisputeAnswer)](
+    answers: Iterable[Answer],
+    rows_of: Callable[[Sequence[str]], Mapping[str, Any]],
+    difference_of: Callable[[Answer, Any], _Found | None],
     ask: Callable[[str], Answer],
     sync: Callable[..., object],
     *,
     now: datetime,
-) -> _Found | None:
-    """Compare; where both sides differ, take over what Stripe says, ask it once more and compare again.
+) -> Iterator[_Compared]:
+    """Yield how each answer differs from its row, one query for a page of them.
 
-    Stripe can fail to make an event, so a difference may only be news that nobody brought.
+    Stripe can fail to make an event, so a difference may only be news that nobody brought: where both sides differ,
+    what Stripe says is taken over, and what it then says is compared again.
     """
-    difference = compare(answer)
-    if difference is None:
-        return None
-    try:
-        sync(answer.id, now=now)
-        return compare(ask(answer.id))
-    except Exception as error:
-        logger.warning("reconciliation_sync_failed", object=answer.id, exc_info=error)
-    return compare(answer)
+    for page in batched(answers, COMPARED_AT_ONCE):
+        rows = rows_of([answer.id for answer in page])
+        for answer in page:
+            difference = difference_of(answer, rows.get(answer.id))
+            if difference is not None:
+                news = answer
+                try:
+                    sync(answer.id, now=now)
+                    news = ask(answer.id)
+                except Exception as error:
+                    logger.warning("reconciliation_sync_failed", object=answer.id, exc_info=error)
+                difference = difference_of(news, rows_of([answer.id]).get(answer.id))
+            yield answer.id, difference
 
 
-def _refund_difference(answer: RefundAnswer) -> _Found | None:
-    refund = Refund.objects.filter(refund_id=answer.id).first()
+def _refund_difference(answer: RefundAnswer, refund: Refund | None) -> _Found | None:
     is_gone = answer.status in {"failed", "canceled"}
     if refund is None:
         detail = _("%(minor)d minor units went back.") % {"minor": answer.amount_minor}
@@ -207,8 +243,7 @@ def _refund_difference(answer: RefundAnswer) -> _Found | None:
     return _amounts_differ(answer.id, answer.amount_minor, refund.amount_minor)
 
 
-def _dispute_difference(answer: DisputeAnswer) -> _Found | None:
-    dispute = Dispute.objects.filter(dispute_id=answer.id).first()
+def _dispute_difference(answer: DisputeAnswer, dispute: Dispute | None) -> _Found | None:
     if dispute is None:
         detail = _("%(minor)d minor units are disputed.") % {"minor": answer.amount_minor}
         return _Found(kind=DifferenceKind.NOT_HERE, object_id=answer.id, detail=detail)
