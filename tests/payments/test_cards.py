@@ -18,6 +18,7 @@ from apps.invoices.documents.content import content_of
 from apps.invoices.models import InvoiceState
 from apps.notifications.models import Mail
 from apps.notifications.rendering import render
+from apps.outbox.models import OutboxEvent
 from apps.payments import gateway
 from apps.payments import services as payments
 from apps.payments.gateway.client import StripeGateway
@@ -461,13 +462,24 @@ def test_a_cap_below_one_top_up_is_refused(stripe, lab):
         rule(lab, monthly_cap="20")
 
 
-def test_removing_the_last_card_turns_it_off(stripe, lab):
-    method = card(stripe, lab)
+def test_removing_the_last_card_turns_it_off_and_says_so(stripe, lab):
+    method, other = card(stripe, lab), card(stripe, lab)
     rule(lab)
 
-    payments.remove_card(actor=build.actor(lab), method_id=method.id, now=timezone.now())
+    payments.remove_card(actor=build.actor(lab), method_id=other.id, now=timezone.now())
+    assert AutoTopUp.objects.get().state == AutoTopUpState.ACTIVE
+    stripe.engine.detach_method(method.method_id)
+    for _time in range(2):
+        cards.sync_card(method.method_id, now=timezone.now())
 
     assert AutoTopUp.objects.get().state == AutoTopUpState.OFF
+    changes = AuditEvent.objects.filter(action="auto_top_up.changed").order_by("pk")
+    assert [change.diff["state"] for change in changes] == ["active", "off"]
+    assert OutboxEvent.objects.filter(event_type="payments.auto_top_up_changed").count() == 2
+    mail = Mail.objects.get(template="payments/mail/auto_top_up_off")
+    told = render(mail.template, mail.context)
+    assert "Visa •••• 4242, was removed" in told.text
+    assert told.subject == "Automatic top-up is off: there is no card left"
 
 
 def test_a_card_that_was_detached_at_stripe_can_be_removed(stripe, lab):

@@ -94,6 +94,29 @@ def turn_off_auto_top_up(*, actor: Actor, organization: Organization, now: datet
     return True
 
 
+def turn_off_without_card(*, actor: Actor, method: PaymentMethod, now: datetime) -> None:
+    """Turn automatic top-up off because its last card is gone, in the transaction that removes that; say so by mail."""
+    rule = (
+        AutoTopUp.objects.select_for_update(no_key=True)
+        .filter(organization_id=method.organization_id)
+        .exclude(state=AutoTopUpState.OFF)
+        .first()
+    )
+    if rule is None:
+        return
+    before, rule.state, rule.updated_at = rule.state, AutoTopUpState.OFF, now
+    rule.save(update_fields=["state", "updated_at"])
+    _tell_change(actor, rule, {"card": str(method)})
+    if before != AutoTopUpState.DISABLED:  # That it is off was said when it failed the third time.
+        mails.tell(
+            "auto_top_up_off",
+            organization_id=method.organization_id,
+            cause=str(method.id),
+            now=now,
+            card=str(method),
+        )
+
+
 def _tell_change(actor: Actor, rule: AutoTopUp, facts: dict[str, str]) -> None:
     organization = rule.organization
     diff = {"state": str(rule.state), **facts}

@@ -17,14 +17,12 @@ from apps.outbox import services as outbox
 from apps.payments import gateway
 from apps.payments.gateway import Card, Key, NotAtStripe, RefusedByStripe
 from apps.payments.models import (
-    AutoTopUp,
-    AutoTopUpState,
     CardSetup,
     CardSetupState,
     PaymentMethod,
     StripeCustomer,
 )
-from apps.payments.services import mails
+from apps.payments.services import auto_top_up, mails
 from apps.payments.services.attempts import checked_return, customer_of, lease
 
 
@@ -180,9 +178,7 @@ def _remove(actor: Actor, found: PaymentMethod, *, now: datetime) -> None:
         next_one.is_default = True
         next_one.save(update_fields=["is_default"])
     if next_one is None:
-        AutoTopUp.objects.filter(organization_id=method.organization_id).update(
-            state=AutoTopUpState.OFF, updated_at=now
-        )
+        auto_top_up.turn_off_without_card(actor=actor, method=method, now=now)
     audit.record(actor=actor, action="payment_method.removed", target=method, diff={"card": str(method)})
     outbox.publish("payments.card_removed", {"id": str(method.id)}, organization_id=method.organization_id)
 
