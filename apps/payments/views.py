@@ -93,12 +93,13 @@ class PaymentPage(FormMixin, OrganizationPage):
     section = "payments"
     template_name = "payments/payment.html"
     form_class = RefundForm
+    is_current = True
 
     def get(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
         """Ask Stripe what became of it while that may still change, and show it as far as it is known."""
         payment = selectors.payment_by_id(self.actor, path["payment_id"])
         if payment.is_live and (payment.session_id or payment.intent_id):
-            payments.look_at_stripe(payments.sync_payment, payment.id, now=self.now)
+            self.is_current = payments.look_at_stripe(payments.sync_payment, payment.id, now=self.now)
         return super().get(request, *args, **path)
 
     def context(self) -> dict[str, Any]:
@@ -109,6 +110,7 @@ class PaymentPage(FormMixin, OrganizationPage):
         return {
             "payment": payment,
             "state": selectors.state_of(payment),
+            "is_current": self.is_current,
             "refunds": selectors.refunds_of(payment),
             "disputes": disputes,
             "is_taken_back": any(

@@ -129,5 +129,9 @@ def test_whoever_comes_back_while_stripe_does_not_answer_sees_what_is_known(stri
 
     assert (page.status_code, listed.status_code) == (200, 200)
     assert "Waiting for payment" in page.text
+    assert "We keep asking" in page.text
+    assert "Go on paying" not in page.text
     stripe.act("clear-faults")
-    assert "The credit is there." in client.get(f"/app/lab/payments/{payment.id}").text
+    later = client.get(f"/app/lab/payments/{payment.id}").text
+    assert "The credit is there." in later
+    assert "We keep asking" not in later

@@ -62,8 +62,8 @@ def sync_payment(payment_id: UUID, *, now: datetime) -> Payment:
     return payment
 
 
-def look_at_stripe(sync: Callable[..., object], named: UUID | str, *, now: datetime) -> None:
-    """Apply what Stripe says of an object now, if it can be had: whoever only looks need not wait for Stripe.
+def look_at_stripe(sync: Callable[..., object], named: UUID | str, *, now: datetime) -> bool:
+    """Apply what Stripe says of an object now and return whether it could be had: whoever only looks sees it anyway.
 
     sync: one of the functions that ask and apply. What goes wrong is logged; the webhook or the sweep brings it later.
     """
@@ -71,6 +71,8 @@ def look_at_stripe(sync: Callable[..., object], named: UUID | str, *, now: datet
         sync(named, now=now)
     except (DomainError, DoesNotFit) as error:
         logger.warning("look_at_stripe_failed", of=str(named), exc_info=error)
+        return False
+    return True
 
 
 def sync_intent(intent_id: str, *, now: datetime) -> Payment | None:
