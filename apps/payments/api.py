@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -15,11 +16,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core.errors import NotFound
 from apps.core.http.filters import CreatedFilterSet, refuse_unknown_parameters
 from apps.core.http.serializers import Input
 from apps.core.http.views import ListMixin, ListView, OrganizationView
 from apps.core.permissions import Permission
-from apps.idempotency.mixins import AttemptMixin, IdempotentMixin
+from apps.idempotency.mixins import AttemptMixin, IdempotentMixin, key_of
 from apps.ledger import selectors as ledger
 from apps.payments import selectors
 from apps.payments import services as payments
@@ -219,8 +221,10 @@ class DefaultInput(Input):
     is_default = serializers.BooleanField()
 
 
-class PaymentMethodDetail(OrganizationView):
+class PaymentMethodDetail(AttemptMixin, OrganizationView):
     """One saved card: PATCH makes it the default, DELETE forgets it here and at Stripe. Both may be repeated."""
+
+    idempotency_required = False
 
     permission: ClassVar = {
         "GET": Permission.BILLING_READ,
@@ -235,17 +239,34 @@ class PaymentMethodDetail(OrganizationView):
         return Response(selectors.method_row(selectors.method_by_id(self.actor, path["method_id"])))
 
     @extend_schema(request=DefaultInput, responses=PaymentMethodOutput)
-    def patch(self, request: Request, **path: Any) -> Response:
-        method = selectors.method_by_id(self.actor, path["method_id"])
-        body = DefaultInput.parse(request)
-        if body["is_default"]:
-            method = payments.make_default(actor=self.actor, method_id=method.id)
-        return Response(selectors.method_row(method))
+    def patch(self, request: Request, **path: Any) -> HttpResponseBase:
+        def begin() -> UUID:
+            method = selectors.method_by_id(self.actor, path["method_id"])
+            if DefaultInput.parse(request)["is_default"]:
+                payments.make_default(actor=self.actor, method_id=method.id)
+            return method.id
+
+        def finish(method_id: UUID) -> Response:
+            return Response(selectors.method_row(selectors.method_by_id(self.actor, method_id)))
+
+        return self._once(request, begin, finish)
 
     @extend_schema(responses={204: None})
-    def delete(self, request: Request, **path: Any) -> Response:
-        payments.remove_card(actor=self.actor, method_id=path["method_id"], now=timezone.now())
-        return Response(status=204)
+    def delete(self, request: Request, **path: Any) -> HttpResponseBase:
+        def begin() -> UUID:
+            return selectors.method_by_id(self.actor, path["method_id"]).id
+
+        def finish(method_id: UUID) -> Response:
+            with contextlib.suppress(NotFound):  # It was there when this began, so it is gone as was asked.
+                payments.remove_card(actor=self.actor, method_id=method_id, now=timezone.now())
+            return Response(status=204)
+
+        return self._once(request, begin, finish)
+
+    def _once(
+        self, request: Request, begin: Callable[[], UUID], finish: Callable[[UUID], Response]
+    ) -> HttpResponseBase:
+        return finish(begin()) if key_of(request) is None else self.attempt(request, begin, finish)
 
 
 class AutoTopUpInput(Input):

@@ -95,8 +95,14 @@ def test_a_card_is_saved_made_default_and_removed(stripe, api, lab):
     ]
     path = f"/api/v1/billing/payment-methods/{second.id}"
     assert api.patch(path, {"is_default": True}).json()["is_default"] is True
-    assert api.delete(path).status_code == 204
-    assert api.get(path).status_code == 404
+    made = [api.patch(path, {"is_default": True}, headers=key("default")) for _time in range(2)]
+    assert made[0].json() == made[1].json()
+    gone = [api.delete(path, headers=key("gone")) for _time in range(2)]
+    assert [answer.status_code for answer in gone] == [204, 204]
+    assert [answer.headers.get("Idempotent-Replayed") for answer in [made[1], gone[1]]] == ["true", "true"]
+    assert api.get(path).status_code == api.delete(path).status_code == 404
+    other = api.delete(f"/api/v1/billing/payment-methods/{rows[1]['id']}", headers=key("gone"))
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert [row.last4 for row in PaymentMethod.objects.filter(is_default=True)] == ["4242"]
     assert stripe.engine.get("payment_method", second.method_id)["customer"] is None
 
