@@ -35,6 +35,7 @@ REASONS: dict[str, set[str]] = {
         "notifications.send_mail",
         "organizations.mail_invite",
         "outbox.publish",
+        "payments.queue_abandoned",
     },
     "A part of a change: whoever calls it records the whole.": {
         "billing.bill_receivable",
