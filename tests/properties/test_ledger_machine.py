@@ -147,8 +147,13 @@ class Ledger(RuleBasedStateMachine):
     def buyer_moves(self, buyer: tuple[str, str]) -> None:
         build.billing_profile(self.lab, country=buyer[0], vat_id=buyer[1])
 
-    @rule(finalize=st.sampled_from([True, True, False]))
-    def close(self, finalize: bool) -> None:
+    @rule(finalize=st.sampled_from([True, True, False]), data=st.data())
+    def close_and_correct(self, finalize: bool, data: st.DataObject) -> None:
+        self.close(finalize=finalize)
+        if self._correctable():
+            self.correct(data)
+
+    def close(self, *, finalize: bool) -> None:
         period = BillingPeriod.objects.of(self.lab.id).exclude(state=PeriodState.FINAL).first()
         if period is None:
             return
@@ -184,13 +189,14 @@ class Ledger(RuleBasedStateMachine):
 
     @precondition(lambda self: self._correctable())
     @rule(data=st.data())
-    def credit_in_full(self, data: st.DataObject) -> None:
-        self._credit(data, "all")
-
-    @precondition(lambda self: self._correctable())
-    @rule(data=st.data(), how=st.sampled_from(["amount", "line"]))
-    def credit_a_part(self, data: st.DataObject, how: str) -> None:
-        self._credit(data, how)
+    def correct(self, data: st.DataObject) -> None:
+        how = data.draw(st.sampled_from(["all", "amount", "line", "amount", "line", "cancel", "write off"]))
+        if how == "cancel":
+            self._cancel(data)
+        elif how == "write off":
+            self._write_off(data)
+        else:
+            self._credit(data, how)
 
     def _credit(self, data: st.DataObject, how: str) -> None:
         """Whatever staff ask for, nothing gives more than it has left."""
@@ -215,9 +221,7 @@ class Ledger(RuleBasedStateMachine):
             told = InvoiceLine.objects.filter(key=line.key, invoice__in=Invoice.objects.final())
             assert _total(told, "amount_minor") >= _total(told, "discount_minor")
 
-    @precondition(lambda self: self._correctable())
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
+    def _cancel(self, data: st.DataObject) -> None:
         invoice = data.draw(st.sampled_from(self._correctable()))
         try:
             note = invoices.cancel_invoice(
@@ -230,11 +234,10 @@ class Ledger(RuleBasedStateMachine):
         )
         assert not any(sums.values())
 
-    @precondition(lambda self: self._correctable(InvoiceState.OPEN))
-    @rule(data=st.data())
-    def write_off(self, data: st.DataObject) -> None:
-        invoice = data.draw(st.sampled_from(self._correctable(InvoiceState.OPEN)))
-        invoices.write_off(actor=build.actor(), invoice=invoice, reason="Insolvent", now=self.clock)
+    def _write_off(self, data: st.DataObject) -> None:
+        if owed := self._correctable(InvoiceState.OPEN):
+            invoice = data.draw(st.sampled_from(owed))
+            invoices.write_off(actor=build.actor(), invoice=invoice, reason="Insolvent", now=self.clock)
 
     # --- what always holds
 
