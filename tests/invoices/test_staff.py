@@ -293,7 +293,7 @@ def test_sending_again_uses_the_addresses_of_now(staff, lab):
     assert Mail.objects.filter(recipient="new@lab.example").count() == 1
 
     build.billing_profile(lab, billing_emails=[])
-    assert "names no address" in staff.post(page("send", invoice)).content.decode()
+    assert "Add an address to the billing details" in staff.post(page("send", invoice)).content.decode()
 
 
 # --- preview

@@ -1,9 +1,9 @@
 """`manage.py errors_reference`: docs/errors.md from the error classes."""
 
 from importlib import import_module
+from pkgutil import walk_packages
 
-from django.conf import settings
-
+import apps
 from apps.core import reference
 from apps.core.management.generated import GeneratedFileCommand
 
@@ -16,5 +16,8 @@ class Command(GeneratedFileCommand):
     requires_system_checks = ()
 
     def generate(self) -> str:
-        import_module(settings.ROOT_URLCONF)  # Brings in every view and with it every service.
+        # An error may be raised by what no view needs, such as a command.
+        for module in walk_packages(apps.__path__, "apps."):
+            if not {"migrations", "__main__"} & set(module.name.split(".")):
+                import_module(module.name)
         return reference.errors_reference()
