@@ -60,10 +60,12 @@ def main() -> None:
         "load_average_before": round(os.getloadavg()[0], 2),
     }
     wanted = ["ingest"] if options.stored else options.only
+    before = stack.machine_ticks()
     try:
         for name, measure in MEASURES:
             if not wanted or name in wanted:
                 figures |= measure(options)
+                figures["stolen_share"] = stack.stolen_share(before)
                 _show(figures)
     finally:
         stack.remove(folder)

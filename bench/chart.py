@@ -17,7 +17,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "ingest_duplicates_per_s": "events over HTTP, all duplicates",
         "ingest_events_per_s": "events over HTTP, all new",
         "metered_events_per_s": "events counted into hours",
-        "backlog_events_per_s_at_1000000": "counted, of a million that waited",
+        "backlog_events_per_s_at_1000000": "counted, of 1 million that waited",
+        "backlog_events_per_s_at_10000000": "counted, of 10 million that waited",
     },
     "Processor time for 1,000 events, ms": {
         "copy_cpu_ms_per_1000": "raw COPY, PostgreSQL",
@@ -31,7 +32,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Most memory a process held, MiB (limit 300)": {
         "peak_rss_mb_web": "web worker",
         "peak_rss_mb_worker": "metering",
-        "peak_rss_mb_backlog_at_1000000": "metering a million that waited",
+        "peak_rss_mb_backlog_at_1000000": "metering 1 million that waited",
+        "peak_rss_mb_backlog_at_10000000": "metering 10 million that waited",
         "peak_rss_mb_closer": "closing periods",
     },
 }

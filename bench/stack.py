@@ -124,6 +124,20 @@ def postgres_cpu_ms() -> int:
     return cpu_ms([postmaster, *children(postmaster)])
 
 
+def machine_ticks() -> list[int]:
+    """Return the whole machine's processor time by kind since it started, in ticks."""
+    line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+    return [int(field) for field in line.split()[1:]]
+
+
+def stolen_share(before: list[int]) -> float:
+    """Return the share of the processor time wanted since `before` that the host gave to other machines."""
+    user, nice, system, _idle, _wait, hard, soft, stolen = (
+        now - then for now, then in zip(machine_ticks()[:8], before[:8], strict=True)
+    )
+    return round(stolen / max(user + nice + system + hard + soft + stolen, 1), 3)
+
+
 def _cpu_ticks(pid: int) -> int:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()

@@ -65,6 +65,7 @@ NAMES = {
     "peak_rss_mb_closer",
     "peak_rss_mb_web",
     "peak_rss_mb_worker",
+    "stolen_share",
     "webhook_ack_p99_ms",
     "webhook_ack_ratio",
     "webhook_process_ratio",
