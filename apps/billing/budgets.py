@@ -13,7 +13,7 @@ from django.db import connection
 
 from apps.billing import charging
 from apps.billing.models import Budget, BudgetAction, BudgetScope
-from apps.billing.usage import PRICED_USAGE, unposted
+from apps.billing.usage import priced_usage, unposted
 from apps.core import money, periods
 from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod, Organization
@@ -127,7 +127,7 @@ def _spent(
             SELECT used.project_id, used.credential_id,
                    sum(used.quantity / coalesce(open.quantity, charged.quantity)
                        * coalesce(open.micros, charged.amount_micros))
-            FROM {PRICED_USAGE}
+            FROM {priced_usage("%(start)s")}
             WHERE used.organization_id = %(organization)s AND used.hour >= %(start)s AND used.hour < %(end)s
               AND used.quantity > 0
             GROUP BY used.project_id, used.credential_id

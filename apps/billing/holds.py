@@ -11,8 +11,13 @@ from django.db import connection
 
 from apps.billing.charging import Plan
 from apps.billing.models import Hold
-from apps.billing.usage import PRICED_USAGE, unposted
+from apps.billing.usage import priced_usage, unposted
 from apps.core import money
+
+_EARLIEST = """(
+    SELECT min(date_trunc('hour', created_at, 'UTC')) FROM billing_hold
+    WHERE organization_id = %(organization)s AND released_at IS NULL AND expires_at > %(now)s
+)"""
 
 
 def remaining_micros(
@@ -32,7 +37,7 @@ def remaining_micros(
             LEFT JOIN LATERAL (
                 SELECT sum(used.quantity / coalesce(open.quantity, charged.quantity)
                            * coalesce(open.micros, charged.amount_micros)) AS micros
-                FROM {PRICED_USAGE}
+                FROM {priced_usage(_EARLIEST)}
                 JOIN metering_resource resource ON resource.id = used.resource_id AND NOT resource.is_single_event
                 WHERE resource.organization_id = held.organization_id AND resource.subject = held.subject
                   AND held.source IN ('', resource.source)

@@ -36,6 +36,8 @@ INTERVALS = ("hour", "day", "month")
 # How many days one answer may have rows of: the longest month by hour, more than a year by day or of every resource.
 HOURLY_DAYS_MAX = 31
 DAYS_MAX = 400
+# Of some resources.
+_EARLIEST = "(SELECT min(hour) FROM metering_usagehour WHERE resource_id = ANY(%(resources)s))"
 # The columns of hourly usage that tell groups apart, and once it is added up by them, their names.
 _IDS = {
     "sku": "sku",
@@ -62,19 +64,6 @@ _OPEN = """
            %(quantities)s::numeric[], %(micros)s::numeric[], %(priced)s::boolean[])
         AS open (meter, sku, region, hour, quantity, micros, priced)
 """
-# Usage beside the hour it was charged in, or beside what an hour that is not posted yet costs now. The parameters are
-# `organization` and those of `unposted`.
-PRICED_USAGE = f"""
-    metering_usagehour used
-    LEFT JOIN {_OPEN}
-        ON (open.meter, open.sku, open.region, open.hour) = (used.meter, used.sku, used.region, used.hour)
-    LEFT JOIN (
-        SELECT k.meter, k.sku, k.region, k.price_key_id, h.hour, h.quantity, h.amount_micros
-        FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id
-        WHERE k.organization_id = %(organization)s AND h.organization_id = %(organization)s AND h.quantity > 0
-    ) charged
-        ON (charged.meter, charged.sku, charged.region, charged.hour) = (used.meter, used.sku, used.region, used.hour)
-"""  # noqa: S608 (nothing but our own clause is put in)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,8 +250,29 @@ def usage_with_amounts(
     return found
 
 
+def priced_usage(since: str) -> str:
+    """Return the clause for usage beside the hour it was charged in, or beside what an hour not posted yet costs now.
+
+    since: SQL for a moment before which no usage is asked for, so that the charges of the years before are not read.
+    The parameters are `organization` and those of `unposted`.
+    """
+    return f"""
+        metering_usagehour used
+        LEFT JOIN {_OPEN}
+            ON (open.meter, open.sku, open.region, open.hour) = (used.meter, used.sku, used.region, used.hour)
+        LEFT JOIN (
+            SELECT k.meter, k.sku, k.region, k.price_key_id, h.hour, h.quantity, h.amount_micros
+            FROM billing_chargekey k JOIN billing_chargehour h ON h.key_id = k.id
+            WHERE k.organization_id = %(organization)s AND h.organization_id = %(organization)s AND h.quantity > 0
+              AND h.hour >= {since}
+        ) charged
+            ON (charged.meter, charged.sku, charged.region, charged.hour)
+                = (used.meter, used.sku, used.region, used.hour)
+    """  # noqa: S608 (nothing but our own clauses is put in)
+
+
 def unposted(plan: Plan) -> dict[str, list[Any]]:
-    """Return what the hours of a plan cost now, as columns for the `unnest` of PRICED_USAGE."""
+    """Return what the hours of a plan cost now, as columns for the `unnest` of `priced_usage`."""
     posted = {(delta.plan.key.id, delta.hour): delta.micros for delta in plan.deltas}
     columns: dict[str, list[Any]] = {
         name: [] for name in ("meters", "skus", "regions", "hours", "quantities", "micros", "priced")
@@ -325,7 +335,7 @@ def _resource_costs(
             SELECT used.resource_id,
                    sum(used.quantity / coalesce(open.quantity, charged.quantity)
                        * coalesce(open.micros, charged.amount_micros))
-            FROM {PRICED_USAGE}
+            FROM {priced_usage(_EARLIEST)}
             WHERE used.resource_id = ANY(%(resources)s) AND used.quantity > 0
             GROUP BY used.resource_id
             """,  # noqa: S608 (nothing but our own clause is put in)
@@ -371,12 +381,18 @@ def record_rows(records: Sequence[ChargeHour], currency: str) -> list[dict[str, 
             "amount": f"{money.from_micros(record.amount_micros):f}",
             "currency": currency,
             "price_version": str(record.key.price.version) if record.key.price else None,
-            "invoice": next(
-                (line.invoice.number for line in record.key.invoice_lines.all() if line.invoice.number), None
-            ),
+            "invoice": _invoice_of(record),
         }
         for record in records
     ]
+
+
+def _invoice_of(record: ChargeHour) -> str | None:
+    """Return the number of the invoice that billed an hour's key first, before those that correct or cancel it."""
+    lines = record.key.invoice_lines.all()
+    invoices = [line.invoice for line in lines if line.invoice.kind == "invoice" and line.invoice.number]
+    invoices.sort(key=lambda invoice: (invoice.state == "cancelled", invoice.finalized_at, invoice.id))
+    return invoices[0].number if invoices else None
 
 
 def _micros_text(micros: Decimal) -> str:

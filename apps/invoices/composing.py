@@ -156,12 +156,14 @@ def compose(organization: Organization, period: BillingPeriod, tax: TaxTerms) ->
     corrections make the whole negative it is a credit note; only if tax would still be due on it, because rates are
     mixed, the negative lines wait for a later document.
     """
+    of_organization = ChargeKey.objects.filter(organization_id=organization.id)
     wanted = Q(period=period)
     earlier = BillingPeriod.objects.of(organization.id).filter(starts_at__lt=period.starts_at)
     if not earlier.exclude(state=PeriodState.FINAL).exists():
-        wanted |= Q(period__in=earlier)
+        left = of_organization.filter(period__in=earlier).unsettled()
+        wanted |= Q(pk__in=left.values_list("pk", flat=True))
     keys = list(
-        ChargeKey.objects.filter(wanted, organization_id=organization.id)
+        of_organization.filter(wanted)
         .exclude(price_key_id=None)
         .select_related("period")
         .order_by("period__starts_at", "meter", "sku", "region", "created_at", "id")

@@ -87,6 +87,26 @@ def prove_invoices() -> Iterator[Check]:
         GROUP BY m.id, e.entity HAVING max(e.number) <> count(*)
         """,
     )
+    yield sql_check(
+        "What later invoices no longer look at is told by earlier ones",
+        "SELECT count(*) FROM billing_chargekey WHERE NOT is_reopened",
+        """
+        SELECT 'key ' || k.id || ': charged ' || coalesce(h.quantity, 0) || ', told ' || coalesce(l.quantity, 0)
+        FROM billing_chargekey k
+        JOIN organizations_billingperiod p ON p.id = k.period_id AND p.state = 'final'
+        LEFT JOIN (
+            SELECT key_id, sum(quantity) AS quantity, sum(amount_micros) AS micros
+            FROM billing_chargehour GROUP BY key_id
+        ) h ON h.key_id = k.id
+        LEFT JOIN (
+            SELECT l.key_id, sum(l.quantity) AS quantity, sum(l.ledger_micros) AS micros
+            FROM invoices_invoiceline l JOIN invoices_invoice i ON i.id = l.invoice_id
+            WHERE i.number IS NOT NULL AND l.kind IN ('usage', 'adjustment') GROUP BY l.key_id
+        ) l ON l.key_id = k.id
+        WHERE NOT k.is_reopened AND k.price_key_id IS NOT NULL
+          AND (coalesce(h.quantity, 0), coalesce(h.micros, 0)) <> (coalesce(l.quantity, 0), coalesce(l.micros, 0))
+        """,
+    )
     yield _prove_lines()
     yield _prove_receivables()
     yield _prove_tax()

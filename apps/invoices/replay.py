@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.models import Sum
 
 from apps.billing import charging
+from apps.billing.models import ChargeHour
 from apps.core import money
 from apps.core.periods import HOUR
 from apps.invoices.composing import line_total_minor
@@ -23,10 +24,15 @@ from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing import selectors as pricing
 from apps.pricing.rating import PriceTerms
 
+type _Key = tuple[str, str, str, UUID | None]  # Meter, SKU, region and price line.
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One charge key on which the recomputation and the invoices disagree."""
+    """One charge key on which the recomputation and the invoices disagree.
+
+    is_charged: the quantity charged by now is the one recomputed, so the adjustment of the next invoice settles it.
+    """
 
     meter: str
     sku: str
@@ -35,14 +41,16 @@ class Difference:
     invoiced_quantity: Decimal
     computed_minor: int
     invoiced_minor: int
+    is_charged: bool
 
     def describe(self, currency: str) -> str:
         """Return the difference as a line for people."""
-        return (
+        text = (
             f"{self.meter} {self.sku} {self.region}: computed "
             f"{money.from_minor(self.computed_minor, currency):f} for {money.plain(self.computed_quantity)}, invoiced "
             f"{money.from_minor(self.invoiced_minor, currency):f} for {money.plain(self.invoiced_quantity)}"
         )
+        return f"{text}; charged since, the next invoice corrects it" if self.is_charged else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +77,8 @@ def replay(organization: Organization, period: BillingPeriod) -> Replay:
         start=min((period.starts_at, *(slot.hour for slot in slots))),
         end=period.ends_at + HOUR,
     )
-    quantities: dict[tuple[str, str, str, UUID | None], Decimal] = defaultdict(Decimal)
-    terms_of: dict[tuple[str, str, str, UUID | None], PriceTerms] = {}
+    quantities: dict[_Key, Decimal] = defaultdict(Decimal)
+    terms_of: dict[_Key, PriceTerms] = {}
     for slot, quantity in slots.items():
         terms = charging.terms_of_hour(schedule, slot, quantity, period_start=period.starts_at)
         if terms is None:
@@ -84,6 +92,15 @@ def replay(organization: Organization, period: BillingPeriod) -> Replay:
     }
     invoiced = _invoiced(period)
     nothing = (Decimal(0), 0)
+    differing = sorted(
+        (
+            key
+            for key in computed.keys() | invoiced.keys()
+            if computed.get(key, nothing) != invoiced.get(key, nothing)
+        ),
+        key=str,
+    )
+    charged = _charged(period) if differing else {}
     differences = [
         Difference(
             meter=key[0],
@@ -93,9 +110,9 @@ def replay(organization: Organization, period: BillingPeriod) -> Replay:
             invoiced_quantity=invoiced.get(key, nothing)[0],
             computed_minor=computed.get(key, nothing)[1],
             invoiced_minor=invoiced.get(key, nothing)[1],
+            is_charged=charged.get(key, Decimal(0)) == computed.get(key, nothing)[0],
         )
-        for key in sorted(computed.keys() | invoiced.keys(), key=str)
-        if computed.get(key, nothing) != invoiced.get(key, nothing)
+        for key in differing
     ]
     return Replay(
         keys=len(computed),
@@ -105,7 +122,21 @@ def replay(organization: Organization, period: BillingPeriod) -> Replay:
     )
 
 
-def _invoiced(period: BillingPeriod) -> dict[tuple[str, str, str, UUID | None], tuple[Decimal, int]]:
+def _charged(period: BillingPeriod) -> dict[_Key, Decimal]:
+    rows = (
+        ChargeHour.objects.filter(key__period=period, key__price_key_id__isnull=False)
+        .values("key__meter", "key__sku", "key__region", "key__price_key_id")
+        .annotate(quantity_sum=Sum("quantity"))
+    )
+    return {
+        (row["key__meter"], row["key__sku"], row["key__region"], row["key__price_key_id"]): row[
+            "quantity_sum"
+        ]
+        for row in rows
+    }
+
+
+def _invoiced(period: BillingPeriod) -> dict[_Key, tuple[Decimal, int]]:
     rows = (
         InvoiceLine.objects.filter(key__period=period, invoice__state__in=FINAL_STATES, kind__in=BILLED_KINDS)
         .values("meter", "sku", "region", "key__price_key_id")

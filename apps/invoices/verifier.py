@@ -172,7 +172,8 @@ def check_taxes(document: dict[str, Any], minor: Minor) -> Iterator[str]:
 
 def rows_of(bundle: zipfile.ZipFile, name: str) -> Iterator[dict[str, str]]:
     """Yield the rows of a table of the bundle."""
-    yield from csv.DictReader(io.StringIO(bundle.read(name).decode()))
+    with bundle.open(name) as raw:
+        yield from csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
 
 
 def check_hours(
@@ -200,11 +201,20 @@ def check_hours(
             yield f"{place}: charged {plain(charged)}, but its transfers paid {plain(paid.get(key, Fraction(0)))}"
 
 
-def rows_in(name: str, content: str) -> int | None:
+def rows_in(bundle: zipfile.ZipFile, name: str) -> int | None:
     """Return how many rows a file of the bundle has: documents, or rows of a table; None for a program."""
     if name.endswith(".json"):
-        return len(json.loads(content))
-    return sum(1 for _row in csv.DictReader(io.StringIO(content))) if name.endswith(".csv") else None
+        return len(json.loads(bundle.read(name)))
+    return sum(1 for _row in rows_of(bundle, name)) if name.endswith(".csv") else None
+
+
+def hash_of(bundle: zipfile.ZipFile, name: str) -> str:
+    """Return the SHA-256 of a file of the bundle in hexadecimal digits."""
+    found = hashlib.sha256()
+    with bundle.open(name) as raw:
+        while block := raw.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def check_manifest(bundle: zipfile.ZipFile, documents: list[dict[str, Any]]) -> Iterator[str]:
@@ -221,10 +231,9 @@ def check_manifest(bundle: zipfile.ZipFile, documents: list[dict[str, Any]]) -> 
         if name not in names:
             yield f"{name}: missing"
             continue
-        content = bundle.read(name)
-        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        if hash_of(bundle, name) != facts["sha256"]:
             yield f"{name}: changed since the bundle was written"
-        if facts["rows"] != (rows := rows_in(name, content.decode())):
+        if facts["rows"] != (rows := rows_in(bundle, name)):
             yield f"{name}: {rows} rows, should be {facts['rows']}"
     found = Counter(document["number"] for document in documents)
     said = Counter(manifest["documents"])
@@ -276,7 +285,7 @@ def main(arguments: list[str]) -> int:
         return 2
     with zipfile.ZipFile(arguments[0]) as bundle:
         documents, wrong = check_bundle(bundle)
-        manifest = hashlib.sha256(bundle.read(MANIFEST)).hexdigest() if MANIFEST in bundle.namelist() else ""
+        manifest = hash_of(bundle, MANIFEST) if MANIFEST in bundle.namelist() else ""
     for text in wrong:
         sys.stdout.write(f"WRONG {text}\n")
     sys.stdout.write(f"{documents} documents recomputed, {len(wrong)} differences.\n")

@@ -8,11 +8,13 @@ from decimal import Decimal
 import pytest
 
 from apps.audit.models import AuditEvent
+from apps.billing import usage
 from apps.billing.models import Pot
 from apps.core.errors import NotFound
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceCounter, InvoiceLine, PeriodClose
 from apps.invoices.services import PeriodNotEnded, PeriodOutOfOrder
+from apps.invoices.services.close import compose_document
 from apps.ledger.models import Transfer
 from apps.organizations.models import BillingPeriod
 from apps.outbox.models import OutboxEvent
@@ -333,6 +335,27 @@ def test_later_usage_is_an_adjustment_that_names_the_line_it_corrects(invoiced):
     assert InvoiceLine.objects.get(kind="adjustment").corrects == first
     assert amounts(invoice) == {"subtotal": 150, "total": 150, "due": 150}
     assert amounts(first.invoice) == {"subtotal": 200, "total": 200, "due": 200}
+    records = usage.record_rows(list(usage.records_of(build.actor(invoiced))), "USD")
+    assert {(row["period"], row["invoice"]) for row in records} == {
+        ("2026-04", first.invoice.number),
+        ("2026-05", invoice.number),
+    }
+    assert failing() == []
+
+
+def test_an_invoice_looks_at_earlier_months_only_where_they_changed(invoiced):
+    def looked_at():
+        period = BillingPeriod.objects.of(invoiced.id).get(label="2026-05")
+        document = compose_document(invoiced, period, now=NOW)
+        return [key.period.label for key in document.composition.keys]
+
+    build.usage(invoiced, MAY, MAY + HOUR)
+    build.metered(invoiced)
+    assert looked_at() == ["2026-05"]
+
+    build.usage(invoiced, APRIL, APRIL + HOUR / 2)
+    build.metered(invoiced)
+    assert looked_at() == ["2026-04", "2026-05"]
     assert failing() == []
 
 

@@ -98,3 +98,17 @@ def test_moved_months_corrected_runs_and_a_cancelled_invoice_replay_identically(
     assert [len(replayed(lab, label)[0]) for label in ("2026-04", "2026-05")] == [0, 0]
     # 1.2345 and 2 hours in April, in May 39 hours of an eighth.
     assert [replayed(lab, label)[1] for label in ("2026-04", "2026-05")] == [1078, 1625]
+
+
+def test_what_waits_for_the_next_invoice_is_told_from_what_is_wrong(lab):
+    build.price_book({"unit_price": "2"})
+    build.usage(lab, APRIL, APRIL + HOUR)
+    build.closed(lab, "2026-04")
+    build.usage(lab, APRIL + 2 * HOUR, APRIL + 5 * HOUR)
+
+    wrong = "gpu_hours h100 eu: computed 8.00 for 14400, invoiced 2.00 for 3600"
+    assert replayed(lab) == ([wrong], 800)
+    build.metered(lab)
+    assert replayed(lab) == ([f"{wrong}; charged since, the next invoice corrects it"], 800)
+    build.closed(lab, "2026-05", now=JULY)
+    assert replayed(lab) == ([], 800)

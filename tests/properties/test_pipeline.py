@@ -1,4 +1,4 @@
-"""From events to invoice lines, under random prices, versions, overrides, tiers, late events and closes.
+"""From events to invoice lines, under random prices, versions, overrides, tiers, added rows, late events and closes.
 
 The model knows nothing of keys, slots or schedules: it walks hour by hour through May and adds fractions.
 """
@@ -6,7 +6,7 @@ The model knows nothing of keys, slots or schedules: it walks hour by hour throu
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -23,7 +23,7 @@ from apps.invoices import replay
 from apps.invoices.models import InvoiceLine
 from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing import services as pricing
-from apps.pricing.models import Region, Sku
+from apps.pricing.models import PriceBookVersion, Region, Sku
 from apps.pricing.rows import read_row
 from tests import build
 from tests.depth import examples
@@ -67,6 +67,7 @@ class Story:
     second: list[Row]
     second_from: int
     changes: list[Change]
+    added: list[Row]
     early: list[Usage]
     open: list[Usage]
     late: list[Usage]
@@ -240,6 +241,17 @@ def overrides(draw: st.DrawFn) -> list[Change]:
     return changes
 
 
+@st.composite
+def additions(draw: st.DrawFn, second: list[Row]) -> list[Row]:
+    """Draw rows that the first version is to get late; some are those of the second."""
+    follows = {(row["sku"], row["region"]): row for row in second}
+    found = []
+    for place in draw(st.lists(patterns, unique=True, max_size=2)):
+        row = {"meter": "gpu_hours", "sku": place[0], "region": place[1], **draw(terms())}
+        found.append(follows[place] if place in follows and draw(st.booleans()) else row)
+    return found
+
+
 def usages(hour_max: int) -> st.SearchStrategy[list[Usage]]:
     one = st.builds(
         Usage,
@@ -254,11 +266,13 @@ def usages(hour_max: int) -> st.SearchStrategy[list[Usage]]:
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
     first = draw(books())
+    second = draw(books(first))
     return Story(
         first=first,
-        second=draw(books(first)),
+        second=second,
         second_from=draw(st.integers(TICK, END)),
         changes=draw(overrides()),
+        added=draw(additions(second)),
         early=draw(usages(1)),  # At most 150 minutes, so that all of it ends before the tick.
         open=draw(usages(END)),
         late=draw(usages(END)),
@@ -304,6 +318,20 @@ def change(lab: Organization, one: Change) -> None:
     pricing.override_price(row=row, **dates)
 
 
+def add(version: PriceBookVersion, rows: list[Row]) -> list[Row]:
+    """Add to a version what it may still get, and return that."""
+    added = []
+    for fields in rows:
+        row, errors = read_row(fields, path="")
+        assert row is not None, errors
+        try:
+            pricing.add_price_to_published(actor=build.actor(), version=version, row=row, now=LATER)
+        except pricing.PriceExists:
+            continue
+        added.append(fields)
+    return added
+
+
 def invoiced(lab: Organization) -> dict[Place, int]:
     """Return the cents of May's usage by place, on whichever invoice."""
     found: dict[Place, int] = defaultdict(int)
@@ -346,7 +374,7 @@ def test_invoice_lines_are_what_a_straightforward_model_says(catalog: None, stor
     with transaction.atomic():
         lab = build.organization("lab", now=MAY)
         rent = {"meter": "requests", "unit_price": "1"}
-        build.price_book(*story.first, rent, name="Standard")
+        version = build.price_book(*story.first, rent, name="Standard")
         send(lab, story.early)
         build.metered(lab, at(TICK), now=LATER)
         build.price_book(*story.second, rent, name="Standard", effective_from=at(story.second_from))
@@ -354,6 +382,8 @@ def test_invoice_lines_are_what_a_straightforward_model_says(catalog: None, stor
             change(lab, one)
 
         send(lab, story.open)
+        build.metered(lab, at(END + 3), now=LATER)
+        story = replace(story, first=[*story.first, *add(version, story.added)])
         build.closed(lab, "2026-05", now=LATER)
         cents, micros = expected(story, story.early + story.open)
         assert invoiced(lab) == by_place(cents)

@@ -122,6 +122,10 @@ class ChargeKeyQuerySet(models.QuerySet["ChargeKey"]):
     def unpriced(self) -> Self:
         return self.filter(price_key_id=None)
 
+    def unsettled(self) -> Self:
+        """Return those of final periods of which a later invoice may have more to say, or to ask for."""
+        return self.filter(Q(is_reopened=True) | ~Q(receivable_micros=F("billed_receivable_micros")))
+
 
 class ChargeKey(models.Model):
     """What is rated as one: organization, period, meter, SKU, region and price line.
@@ -132,6 +136,8 @@ class ChargeKey(models.Model):
     unchanged one that follows continues the key (`price_key_id`). A price of the organization's own may have no row.
     receivable_micros: its burns onto the receivable, net of reversals.
     billed_receivable_micros: the part of them that a final invoice asks for.
+    is_reopened: whether anything of it changed, or its invoice was cancelled, after its period became final. What the
+    others say is settled, so that later invoices need not add up all that an organization ever used.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -149,6 +155,7 @@ class ChargeKey(models.Model):
     price_key_id = models.UUIDField(null=True, blank=True)
     receivable_micros = models.BigIntegerField(default=0)
     billed_receivable_micros = models.BigIntegerField(default=0)
+    is_reopened = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField()
 
     objects = ChargeKeyQuerySet.as_manager()

@@ -19,7 +19,7 @@ from apps.ledger import services as ledger
 from apps.ledger.services import Book
 from apps.metering import services as metering
 from apps.organizations import services as organizations
-from apps.organizations.models import Organization
+from apps.organizations.models import Organization, PeriodState
 from apps.pricing import selectors as pricing
 
 CHANGES_PER_STEP = 5_000
@@ -89,6 +89,7 @@ def _post(book: Book, plan: Plan, *, now: datetime) -> None:
     """Write a plan: the keys, the transfers and burns of every difference, then the hours."""
     if not plan.keys:
         return
+    _reopen(plan)
     ChargeKey.objects.bulk_create([key_plan.key for key_plan in plan.keys if key_plan.is_new])
     covered, later = _split_returns(plan)
     for delta in plan.deltas:
@@ -100,6 +101,15 @@ def _post(book: Book, plan: Plan, *, now: datetime) -> None:
     posting.take(book, [delta for delta in plan.deltas if delta.micros > 0], now=now)
     posting.give_back(book, later, now=now)
     copying.write_hours(plan.keys, now=now)
+
+
+def _reopen(plan: Plan) -> None:
+    """Mark the keys of final periods, so that the next invoice looks at what it says of them."""
+    final = {period.id for period in plan.periods if period.state == PeriodState.FINAL}
+    reopened = [one for one in plan.keys if one.key.period_id in final and not one.key.is_reopened]
+    for one in reopened:
+        one.key.is_reopened = True
+    ChargeKey.objects.bulk_update([one.key for one in reopened if not one.is_new], ["is_reopened"])
 
 
 def _split_returns(plan: Plan) -> tuple[list[Delta], list[Delta]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -50,6 +50,12 @@ def unbill_receivable(*, organization_id: UUID, claims: Mapping[UUID, int]) -> i
         total += micros
     ChargeKey.objects.bulk_update(keys, ["billed_receivable_micros"], batch_size=1_000)
     return total
+
+
+@transaction.atomic
+def reopen_keys(*, organization_id: UUID, key_ids: Collection[UUID]) -> None:
+    """Let invoices to come say again what a cancelled one said of these keys; called under the metering lock."""
+    ChargeKey.objects.filter(organization_id=organization_id, pk__in=key_ids).update(is_reopened=True)
 
 
 @transaction.atomic

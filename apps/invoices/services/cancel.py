@@ -65,6 +65,7 @@ def cancel_invoice(*, actor: Actor, invoice: Invoice, reason: str, now: datetime
     lines = list(invoice.lines.order_by("position"))
     write_lines(note, [_reversed(line) for line in lines])
     _undo(book, invoice, note, lines, now=now)
+    billing.reopen_keys(organization_id=invoice.organization_id, key_ids={line.key_id for line in lines})
     invoice.state = InvoiceState.CANCELLED
     invoice.save(update_fields=["state"])
     billing.settle_state(organization_id=invoice.organization_id, now=now)

@@ -40,11 +40,14 @@ _EVENTS = Counter(
 )
 _DAY_MS = 86_400_000
 # Lists travel as lines of text: the driver's arrays cost more than the statement, and checked text has no line breaks.
+# The limit has each identity looked up by itself: PostgreSQL would read all of a table that it takes for small.
 _KNOWN_HASHES = """
     SELECT known.source, known.event_id, known.payload_hash
-      FROM metering_usageevent known
-      JOIN unnest(string_to_array(%s, E'\\n'), string_to_array(%s, E'\\n')) AS asked (source, event_id)
-        ON known.source = asked.source AND known.event_id = asked.event_id
+      FROM unnest(string_to_array(%s, E'\\n'), string_to_array(%s, E'\\n')) AS asked (source, event_id)
+     CROSS JOIN LATERAL (
+        SELECT stored.source, stored.event_id, stored.payload_hash FROM metering_usageevent stored
+         WHERE stored.source = asked.source AND stored.event_id = asked.event_id LIMIT 1
+    ) known
 """
 
 
