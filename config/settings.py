@@ -142,6 +142,7 @@ METRICS_COLLECTORS = [
     "apps.outbox.metrics.OutboxCollector",
 ]
 RATED_UNTIL = "apps.billing.selectors.rated_until"
+RATED_OTHERWISE = "apps.billing.selectors.rated_otherwise"
 LIMIT_CHECK = "apps.quotas.services.check"
 # What an operator's own machine does not ask for: a public registry, about names that are made up.
 VIES_URL = "" if DEBUG or ENV.vies_url == "off" else ENV.vies_url
@@ -246,11 +247,11 @@ AUTH_USER_MODEL = "identity.User"
 AUTHENTICATION_BACKENDS = ["apps.identity.backends.AccountBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {
-        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "NAME": "apps.identity.passwords.NotAboutYou",
         "OPTIONS": {"user_attributes": ("email", "name")},
     },
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "apps.identity.passwords.LongEnough", "OPTIONS": {"min_length": 10}},
+    {"NAME": "apps.identity.passwords.NotCommon"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
@@ -338,6 +339,7 @@ LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English"))]
 LOCALE_PATHS = [ROOT / "locale"]
 FORMAT_MODULE_PATH = ["config.formats"]
+FORM_RENDERER = "apps.core.form_words.Renderer"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True

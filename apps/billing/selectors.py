@@ -27,6 +27,7 @@ from apps.metering.selectors import ResourceUsage, UsageSlot
 from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod, Organization
 from apps.pricing import selectors as pricing
+from apps.pricing.models import ANY, Price, PriceModel
 from apps.pricing.selectors import PriceSchedule
 
 
@@ -85,9 +86,20 @@ def has_money_or_usage(organization_id: UUID) -> bool:
 
 
 def slots_newly_priced(organization: Organization) -> set[UsageSlot]:
-    """Return the slots with usage that had no price when it was charged and has one now."""
+    """Return the slots with usage that had no price when it was charged and has one now.
+
+    Every step of charging asks, so hours are read only where some price names what was used.
+    """
+    keys = ChargeKey.objects.filter(organization_id=organization.id).unpriced()
+    places = {
+        pk: (meter, sku, region)
+        for pk, meter, sku, region in keys.values_list("pk", "meter", "sku", "region")
+    }
+    named = pricing.ever_priced(organization.id, places.values()) if places else set()
+    if not named:
+        return set()
     waiting = ChargeHour.objects.filter(
-        organization_id=organization.id, key__price_key_id=None, quantity__gt=0
+        key__in=[pk for pk, place in places.items() if place in named], quantity__gt=0
     ).values_list("key__meter", "key__sku", "key__region", "hour", "quantity", "key__period__starts_at")
     rows = [(UsageSlot(*row[:4]), *row[4:]) for row in waiting]
     if not rows:
@@ -385,6 +397,48 @@ def _month(organization: Organization, moment: datetime) -> Month:
         month_start(label, organization.timezone),
         month_start(next_label(label), organization.timezone),
     )
+
+
+def rated_otherwise(*, price: Price) -> bool:
+    """Return whether usage is rated by another price than it would be, now that this one is in a published version.
+
+    That is so where tiers would push aside a price that follows in the same month. Pricing asks while nobody charges.
+    """
+    version = price.version
+    assert version.effective_from is not None, "a published version has a date"
+    keys = ChargeKey.objects.filter(meter=price.meter_id, price_key_id__isnull=False)
+    keys = keys.filter(period__ends_at__gt=version.effective_from).exclude(
+        price__version=version, override=None
+    )
+    if version.effective_to is not None:
+        keys = keys.filter(period__starts_at__lt=version.effective_to)
+    if price.sku != ANY:
+        keys = keys.filter(sku=price.sku)
+    if price.region != ANY:
+        keys = keys.filter(region=price.region)
+    if price.model == PriceModel.PER_UNIT:
+        # Between two prices without tiers each prices its own time.
+        keys = keys.exclude(price__model=PriceModel.PER_UNIT, override=None)
+    return any(
+        _is_rated_otherwise(key) for key in keys.select_related("organization", "period").iterator(500)
+    )
+
+
+def _is_rated_otherwise(key: ChargeKey) -> bool:
+    hours = list(ChargeHour.objects.filter(key=key, quantity__gt=0).values_list("hour", flat=True))
+    if not hours:
+        return False
+    schedule = pricing.schedule(
+        organization_id=key.organization_id,
+        currency=key.organization.currency,
+        start=min(key.period.starts_at, *hours),
+        end=max(hours) + HOUR,
+    )
+    found = (
+        schedule.terms_for(key.meter, key.sku, key.region, hour, min(key.period.starts_at, hour))
+        for hour in hours
+    )
+    return any(terms is None or terms.key_id != key.price_key_id for terms in found)
 
 
 def rated_until(

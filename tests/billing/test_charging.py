@@ -9,15 +9,18 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 from django.db.models import Sum
+from django.test.utils import CaptureQueriesContext
 
 from apps.billing import selectors
 from apps.billing.models import BillingProgress, Burn, ChargeHour, ChargeKey
 from apps.billing.services import ChargeStep, charge_organization
 from apps.core.ids import uuid7
 from apps.ledger.models import Transfer
+from apps.metering.selectors import UsageSlot
 from apps.metering.services import meter_organization
 from apps.pricing import services as pricing
-from apps.pricing.models import PriceBook, Sku
+from apps.pricing.models import PriceBook, Region, Sku
+from apps.pricing.rating import Tier
 from apps.pricing.rows import PriceRow
 from tests import build
 from tests.billing.runs import HOUR, at, charged, plain, run, stop
@@ -323,6 +326,99 @@ def test_unpriced_usage_is_kept_and_billed_once_a_price_is_added(lab):
     assert books(lab) == {"receivable": -11_000_000, "revenue": 11_000_000}
     assert charged(lab) == {"15 08:00": ("3600", 5_500_000), "15 09:00": ("3600", 5_500_000)}
     assert not ChargeHour.objects.filter(key__price=None, quantity__gt=0).exists()
+    assert failing() == []
+
+
+def test_usage_that_no_price_names_is_not_read_at_every_step(lab):
+    version = build.price_book({"sku": "h100", "unit_price": "2.49"})
+    build.usage(lab, at(8), at(10), sku="b200")
+    build.metered(lab)
+
+    with CaptureQueriesContext(connection) as queries:
+        assert selectors.slots_newly_priced(lab) == set()
+
+    assert [query["sql"] for query in queries if "billing_chargehour" in query["sql"]] == []
+    add_price(version, sku="b200", region="eu", unit_price=Decimal(3))
+    assert selectors.slots_newly_priced(lab) == {
+        UsageSlot("gpu_hours", "b200", "eu", at(hour)) for hour in (8, 9)
+    }
+
+
+def add_price(version, **fields):
+    for code in {fields["sku"]} - set(Sku.objects.values_list("code", flat=True)):
+        Sku.objects.create(code=code)
+    for code in {fields.get("region", "*")} - {"*", *Region.objects.values_list("code", flat=True)}:
+        Region.objects.create(code=code)
+    return pricing.add_price_to_published(
+        actor=build.actor(), version=version, row=PriceRow(meter="gpu_hours", **fields), now=NOW
+    )
+
+
+TIERED = {
+    "model": "graduated",
+    "tiers": [
+        {"up_to": "2", "unit_price": "10", "flat_fee": "0"},
+        {"up_to": None, "unit_price": "1", "flat_fee": "0"},
+    ],
+}
+SAME = {
+    "model": "graduated",
+    "tiers": (
+        Tier(up_to=Decimal(2), unit_price=Decimal(10), flat_fee=Decimal(0)),
+        Tier(up_to=None, unit_price=Decimal(1), flat_fee=Decimal(0)),
+    ),
+}
+
+
+def test_a_price_added_late_leaves_the_month_that_another_rated(lab):
+    first = build.price_book({"sku": "h100", "unit_price": "2.49"}, name="Standard")
+    build.price_book({"sku": "b200", **TIERED}, name="Standard", effective_from=at(6))
+    build.usage(lab, at(4), at(5), sku="b200")
+    build.usage(lab, at(8), at(10), sku="b200")
+    build.metered(lab)
+    assert charged(lab) == {
+        "15 04:00": ("3600", 0),
+        "15 08:00": ("3600", 10_000_000),
+        "15 09:00": ("3600", 10_000_000),
+    }
+
+    # Tiers hold to the month's end, so either would price the rest of May.
+    for terms in ({"unit_price": Decimal(3)}, SAME | {"tiers": SAME["tiers"][1:]}):
+        with pytest.raises(pricing.PriceExists):
+            add_price(first, sku="b200", **terms)
+    assert build.metered(lab).micros == 0
+
+    # The same terms are the same price, which begins earlier now: its tiers are counted once.
+    add_price(first, sku="b200", **SAME)
+    build.metered(lab)
+    assert charged(lab) == {
+        "15 04:00": ("3600", 10_000_000),
+        "15 08:00": ("3600", 10_000_000),
+        "15 09:00": ("3600", 1_000_000),
+    }
+    assert failing() == []
+
+
+def test_a_price_added_late_leaves_a_price_of_the_organizations_own(lab):
+    version = build.price_book({"sku": "h100", "unit_price": "2.49"}, name="Standard")
+    Sku.objects.create(code="b200")
+    pricing.override_price(
+        actor=build.actor(),
+        organization=lab,
+        row=PriceRow(meter="gpu_hours", sku="b200", unit_price=Decimal(4)),
+        effective_from=at(6),
+        now=NOW,
+    )
+    build.usage(lab, at(4), at(5), sku="b200")
+    build.usage(lab, at(8), at(9), sku="b200")
+    build.metered(lab)
+
+    with pytest.raises(pricing.PriceExists):
+        add_price(version, sku="b200", **SAME)
+    add_price(version, sku="b200", unit_price=Decimal(5))
+    build.metered(lab)
+
+    assert charged(lab) == {"15 04:00": ("3600", 5_000_000), "15 08:00": ("3600", 4_000_000)}
     assert failing() == []
 
 

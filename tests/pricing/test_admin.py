@@ -184,7 +184,7 @@ def test_a_row_is_removed_from_a_draft(staff: Client, draft: PriceBookVersion) -
         ({"unit_price": ""}, "This field is missing."),
         ({"unit_price": "1", **TIERS}, "A per_unit price has no such field."),
         ({"model": "volume", "tiers-0-up_to": "1", "tiers-0-unit_price": "1"}, "The last tier is open"),
-        ({"sku": "nobody", "unit_price": "1"}, "nobody is not one of the available choices"),
+        ({"sku": "nobody", "unit_price": "1"}, "Choose one of those that are offered now."),
     ],
 )
 def test_a_wrong_row_is_shown_and_not_stored(
@@ -298,6 +298,49 @@ def test_the_tiers_of_a_draft_come_back_as_rows(staff: Client, draft: PriceBookV
     for field in ('tiers-0-up_to" value="10"', 'tiers-1-unit_price" value="2"', 'tiers-3-up_to" value=""'):
         assert f'name="prices-0-{field}' in page
     assert "tiers-4-" not in page
+
+
+def test_the_rows_of_a_large_draft_are_changed_one_by_one(
+    staff: Client, draft: PriceBookVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.pricing.admin.versions.FIELDS_EDITED_MAX", 20)
+    added = {"meter": "gpu_hours", "sku": "*", "region": "*", "model": "graduated"}
+    tiers = {name: value for name, value in TIERS.items() if value}
+    assert staff.post(step_url(draft, "add-price"), {**added, **tiers}).status_code == 302
+    page = staff.get(change_url(draft)).content.decode()
+    assert "each is changed by itself" in page
+    assert not any(name in page for name in ("prices-0-unit_price", 'name="_save"', 'name="_continue"'))
+    h100, other = draft.prices.get(sku="h100"), draft.prices.get(sku="*")
+    listed = staff.get(reverse("admin:pricing_price_changelist"), {"version__id__exact": str(draft.pk)})
+    url = reverse("admin:pricing_price_edit", args=[draft.pk, h100.pk])
+    assert url in listed.content.decode()
+    assert 'value="2.49"' in staff.get(url).content.decode()
+
+    row = {"meter": "gpu_hours", "sku": "h100", "region": "*", "model": "per_unit", "unit_price": "2.60"}
+    assert "already have a price" in staff.post(url, {**row, "sku": "*"}).content.decode()
+    assert staff.post(url, row).status_code == 302
+    gone = reverse("admin:pricing_price_remove", args=[draft.pk, other.pk])
+    assert staff.post(gone, {"sure": "yes"}).status_code == 302
+
+    (left,) = draft.prices.all()
+    assert (left.sku, left.unit_price) == ("h100", Decimal("2.6"))
+    audited = AuditEvent.objects.filter(action="price_book.draft_changed").order_by("id").last()
+    assert audited is not None
+    assert [row["model"] for row in audited.diff["removed"]] == ["graduated"]
+    # Somebody else's page still shows what was there.
+    assert [staff.post(stale, row).status_code for stale in (gone, url)] == [404, 404]
+
+
+def test_the_rows_of_a_published_version_have_no_step(staff: Client, published: PriceBookVersion) -> None:
+    price = published.prices.get()
+    row = {"meter": "gpu_hours", "sku": "h100", "region": "*", "model": "per_unit", "unit_price": "1"}
+
+    for step in ("edit", "remove"):
+        url = reverse(f"admin:pricing_price_{step}", args=[published.pk, price.pk])
+        assert url not in staff.get(change_url(price)).content.decode()
+        assert staff.post(url, row).status_code == 403
+
+    assert published.prices.get().unit_price == Decimal("2.49")
 
 
 def test_the_empty_form_at_the_end_is_no_row(staff: Client, draft: PriceBookVersion) -> None:
@@ -450,7 +493,7 @@ def test_a_wrong_file_is_explained(staff: Client) -> None:
         ({"carried_file": "made-up:by:me"}, "Choose a file."),
         ({"file": SimpleUploadedFile("book.json", b"{}")}, "A price book lists at least one price."),
         ({"file": SimpleUploadedFile("book.csv", b"\xff\xfe")}, "not text in UTF-8"),
-        ({"file": SimpleUploadedFile("book.csv", b"")}, "The submitted file is empty."),
+        ({"file": SimpleUploadedFile("book.csv", b"")}, "This file is empty. Choose another one."),
     ):
         answer = staff.post(url, {**sent, "import": "1"})
         assert answer.status_code == 200

@@ -7,6 +7,8 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
@@ -19,6 +21,7 @@ from apps.pricing.models import (
     Price,
     Region,
     Sku,
+    VersionState,
 )
 
 
@@ -65,7 +68,7 @@ class RegionAdmin(CatalogAdmin):
 
 @admin.register(Price)
 class PriceAdmin(ReadOnlyAdmin):
-    list_display = ("place", "version_link", "state", "model", "cost")
+    list_display = ("place", "version_link", "state", "model", "cost", "steps")
     list_filter = (
         "version__state", ("meter", admin.RelatedOnlyFieldListFilter), "model",
         ("version__book", admin.RelatedOnlyFieldListFilter), "region",
@@ -73,7 +76,7 @@ class PriceAdmin(ReadOnlyAdmin):
     list_select_related = ("version__book", "meter")
     search_fields = ("sku", "region", "key_id", "id")
     ordering = ("meter", "sku", "region", "-version__number", "pk")
-    fields = ("version_link", "meter", "sku", "region", "model", "cost", "tiers", "key_id")
+    fields = ("version_link", "meter", "sku", "region", "model", "cost", "tiers", "key_id", "steps")
     readonly_fields = fields
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
@@ -106,3 +109,15 @@ class PriceAdmin(ReadOnlyAdmin):
             "currency": currency,
             "unit": unit,
         }
+
+    @admin.display(description=_("Next steps"))
+    def steps(self, price: Price) -> SafeString | str:
+        """Link to what can be done with a row, which is nothing once it is published."""
+        if price.version.state != VersionState.DRAFT:
+            return "–"
+        steps = (("edit", _now("Change…")), ("remove", _now("Remove…")))
+        links = (
+            (reverse(f"admin:pricing_price_{step}", args=[price.version_id, price.pk]), text)
+            for step, text in steps
+        )
+        return format_html_join(" · ", '<a href="{}">{}</a>', links)

@@ -15,6 +15,7 @@ from apps.pricing.selectors.books import (
 from apps.pricing.selectors.schedules import (
     PriceSchedule,
     Segment,
+    ever_priced,
     exclude_charging,
     hold_prices_still,
     hourly_prices,
@@ -33,6 +34,7 @@ __all__ = [
     "Segment",
     "StoredKey",
     "book_by_id",
+    "ever_priced",
     "exclude_charging",
     "hold_prices_still",
     "hourly_prices",

@@ -24,6 +24,7 @@ from apps.pricing.models import (
     PriceBookVersionQuerySet,
     PriceOverride,
     PriceOverrideQuerySet,
+    VersionState,
     in_force_range,
 )
 from apps.pricing.rating import PriceTerms
@@ -242,6 +243,23 @@ def rows_in_force(*, organization_id: UUID | None, currency: str, at: datetime) 
     return found.rows_at(start)
 
 
+def ever_priced(organization_id: UUID, places: Iterable[_Pattern]) -> set[_Pattern]:
+    """Return those of some meters, SKUs and regions of usage that any price names, whenever it applies and to whom.
+
+    Prices are those of all books that were ever published and the organization's own. Two queries at most.
+    """
+    wanted = set(places)
+    meters, skus, regions = (set(codes) for codes in zip(*wanted, strict=True))
+    named = Q(meter__in=meters, sku__in=skus | {ANY}, region__in=regions | {ANY})
+    published = Price.objects.filter(named).exclude(version__state=VersionState.DRAFT)
+    own = PriceOverride.objects.filter(named, organization_id=organization_id)
+    found = {
+        *published.values_list("meter__code", "sku", "region").distinct(),
+        *own.values_list("meter__code", "sku", "region").distinct(),
+    }
+    return {place for place in wanted if not found.isdisjoint(_patterns(*place))}
+
+
 def hourly_prices(rows: Iterable[PriceTerms], sku: str) -> list[PriceTerms]:
     """Return the rows that price a SKU's time: its own, and those for any SKU that none of its own hides."""
     hourly = [row for row in rows if row.unit_seconds > 1 and row.sku in (sku, ANY)]
@@ -393,10 +411,15 @@ def _by_pattern(rows: Iterable[PriceTerms]) -> _Rows:
 
 
 def _most_specific(rows: _Rows, meter: str, sku: str, region: str) -> PriceTerms | None:
-    for pattern in ((meter, sku, region), (meter, sku, ANY), (meter, ANY, region), (meter, ANY, ANY)):
+    for pattern in _patterns(meter, sku, region):
         if found := rows.get(pattern):
             return found
     return None
+
+
+def _patterns(meter: str, sku: str, region: str) -> tuple[_Pattern, ...]:
+    """Return what a row that matches can name, the most specific first."""
+    return (meter, sku, region), (meter, sku, ANY), (meter, ANY, region), (meter, ANY, ANY)
 
 
 def _hidden(row: PriceTerms, own: _Rows) -> bool:

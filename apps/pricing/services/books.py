@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -145,16 +146,9 @@ def replace_prices(
     before = [row_of(price).as_json() for price in version.prices.order_by("meter", "sku", "region")]
     version.prices.all().delete()
     _insert_rows(version, rows)
-    # The rows are no longer what was imported.
-    version.checksum = ""
-    version.save(update_fields=["checksum"])
-    after = [row.as_json() for row in sorted(rows, key=lambda row: row.place)]
-    if before != after:
-        removed = [row for row in before if row not in after]
-        added = [row for row in after if row not in before]
-        diff = {"removed": removed, "added": added}
-        audit.record(actor=actor, action="price_book.draft_changed", target=version, diff=diff)
-        outbox.publish("pricing.draft_changed", {**version_facts(version), "changed_at": now.isoformat()})
+    record_rows(
+        actor, version, before, [row.as_json() for row in sorted(rows, key=lambda row: row.place)], now
+    )
     return version
 
 
@@ -230,8 +224,9 @@ def retire_version(
 def add_price_to_published(*, actor: Actor, version: PriceBookVersion, row: PriceRow, now: datetime) -> Price:
     """Add a row to a published version where none matched, so that its unpriced usage can be rated.
 
-    Raises VersionNotPublished, ValidationFailed, and PriceExists when the row would change what something
-    costs.
+    Terms that the version next to it has for the same place continue under the same identity, as if published with it.
+    Raises VersionNotPublished, ValidationFailed, and PriceExists when the row would change what something costs: in
+    this version, or what follows in the same month, since tiers hold to its end.
     """
     selectors.exclude_charging()
     lock_book(version.book)
@@ -242,7 +237,14 @@ def add_price_to_published(*, actor: Actor, version: PriceBookVersion, row: Pric
         if _would_lose(row_of(price), row):
             message = _("Version %(number)d already prices %(sku)s in %(region)s.")
             raise PriceExists(message % {"number": version.number, "sku": price.sku, "region": price.region})
-    (price,) = _insert_rows(version, [row])
+    (price,) = _insert_rows(version, [row], key_id=_key_beside(version, row))
+    rated_otherwise: Callable[..., bool] = import_string(settings.RATED_OTHERWISE)
+    if rated_otherwise(price=price):
+        message = _(
+            "Usage of the same month is rated by another price, which this one would replace, because tiers hold to"
+            " the month's end. Add the terms of the price that follows."
+        )
+        raise PriceExists(message)
     audit.record(
         actor=actor, action="price_book.price_added", target=version, diff={"added": [row.as_json()]}
     )
@@ -376,10 +378,23 @@ def _would_lose(row: PriceRow, added: PriceRow) -> bool:
     return meets and (row.sku == ANY, row.region == ANY) >= (added.sku == ANY, added.region == ANY)
 
 
-def _insert_rows(version: PriceBookVersion, rows: Sequence[PriceRow]) -> list[Price]:
+def _key_beside(version: PriceBookVersion, row: PriceRow) -> UUID | None:
+    """Return the identity of the same terms in the version that follows without a gap, or in the one before."""
+    beside = Q(version__effective_from=version.effective_to) | Q(version__effective_to=version.effective_from)
+    neighbours = Price.objects.filter(
+        beside, version__book=version.book_id, meter__code=row.meter, sku=row.sku, region=row.region
+    ).exclude(version__state=VersionState.DRAFT)
+    same = (price for price in neighbours.order_by("-version__effective_from") if row_of(price) == row)
+    return next((price.key_id for price in same), None)
+
+
+def _insert_rows(
+    version: PriceBookVersion, rows: Sequence[PriceRow], *, key_id: UUID | None = None
+) -> list[Price]:
     check_codes(rows)
     return Price.objects.bulk_create(
-        [Price(version=version, key_id=uuid7(), **row.as_columns()) for row in rows], batch_size=BULK_ROWS
+        [Price(version=version, key_id=key_id or uuid7(), **row.as_columns()) for row in rows],
+        batch_size=BULK_ROWS,
     )
 
 
@@ -407,6 +422,24 @@ def check_codes(rows: Sequence[PriceRow]) -> None:
         seen.add(row.place)
     if errors:
         raise ValidationFailed(fields=errors)
+
+
+def record_rows(
+    actor: Actor,
+    version: PriceBookVersion,
+    before: Sequence[dict[str, Any]],
+    after: Sequence[dict[str, Any]],
+    now: datetime,
+) -> None:
+    """Record what of a draft's rows is other than before, if anything; they are no longer what was imported."""
+    version.checksum = ""
+    version.save(update_fields=["checksum"])
+    if before != after:
+        removed = [row for row in before if row not in after]
+        added = [row for row in after if row not in before]
+        diff = {"removed": removed, "added": added}
+        audit.record(actor=actor, action="price_book.draft_changed", target=version, diff=diff)
+        outbox.publish("pricing.draft_changed", {**version_facts(version), "changed_at": now.isoformat()})
 
 
 def rows_of(version: PriceBookVersion) -> list[PriceRow]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
+from uuid import UUID
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -15,15 +16,17 @@ from apps.core.actor import Actor
 from apps.core.errors import Conflict, DomainError, FieldError, ValidationFailed
 from apps.outbox import services as outbox
 from apps.pricing import selectors
-from apps.pricing.models import PriceBook, PriceBookVersion, VersionState
-from apps.pricing.rows import PriceRow
+from apps.pricing.models import Price, PriceBook, PriceBookVersion, VersionState
+from apps.pricing.rows import PriceRow, row_of
 from apps.pricing.services.books import (
     VersionNotDraft,
+    check_codes,
     create_book,
     create_version,
     ensure_catalog,
     lock_book,
     publish_version,
+    record_rows,
     replace_prices,
     version_facts,
 )
@@ -50,6 +53,13 @@ class NoDraft(Conflict):
 
     code = "no_draft"
     default_message = gettext_lazy("This price book has no draft. Begin one by changing its prices.")
+
+
+class PriceGone(Conflict):
+    """The price is no longer in the draft."""
+
+    code = "price_gone"
+    default_message = gettext_lazy("This price is no longer in the draft. Look at its prices again.")
 
 
 @transaction.atomic
@@ -88,6 +98,61 @@ def edit_draft(
 
 
 @transaction.atomic
+def put_price(
+    *,
+    actor: Actor,
+    version: PriceBookVersion,
+    row: PriceRow,
+    instead_of: UUID | None = None,
+    now: datetime,
+) -> Price:
+    """Put one row into a draft, beside the others or instead of one of them, and return it.
+
+    Raises VersionNotDraft, PriceGone, and ValidationFailed for codes that do not exist or a place that is taken.
+    """
+    version = _lock_draft(version)
+    check_codes([row])
+    before: list[dict[str, Any]] = []
+    if instead_of is not None:
+        replaced = _price_of(version, instead_of)
+        before = [row_of(replaced).as_json()]
+        # The new row is another, so that whoever still looks at the old one is told.
+        replaced.delete()
+    meter, sku, region = row.place
+    if version.prices.filter(meter__code=meter, sku=sku, region=region).exists():
+        message = _("This meter, SKU and region already have a price in this version.")
+        raise ValidationFailed(fields=[FieldError(path="meter", code="repeated", message=message)])
+    price = Price.objects.create(version=version, **row.as_columns())
+    record_rows(actor, version, before, [row.as_json()], now)
+    return price
+
+
+@transaction.atomic
+def remove_price(*, actor: Actor, version: PriceBookVersion, price_id: UUID, now: datetime) -> None:
+    """Remove one row from a draft. Raises VersionNotDraft, PriceGone."""
+    version = _lock_draft(version)
+    price = _price_of(version, price_id)
+    before = [row_of(price).as_json()]
+    price.delete()
+    record_rows(actor, version, before, [], now)
+
+
+def _lock_draft(version: PriceBookVersion) -> PriceBookVersion:
+    lock_book(version.book)
+    version = PriceBookVersion.objects.select_related("book").get(pk=version.pk)
+    if version.state != VersionState.DRAFT:
+        raise VersionNotDraft
+    return version
+
+
+def _price_of(version: PriceBookVersion, price_id: UUID) -> Price:
+    price = version.prices.filter(pk=price_id).first()
+    if price is None:
+        raise PriceGone
+    return price
+
+
+@transaction.atomic
 def publish_draft_of(
     *,
     actor: Actor,
@@ -121,10 +186,7 @@ def discard_draft_of(*, actor: Actor, book: PriceBook, tags: Collection[str] | N
 @transaction.atomic
 def discard_draft(*, actor: Actor, version: PriceBookVersion, now: datetime) -> None:
     """Remove a draft and its rows; its number may be given again. Raises VersionNotDraft."""
-    lock_book(version.book)
-    version = PriceBookVersion.objects.select_related("book").get(pk=version.pk)
-    if version.state != VersionState.DRAFT:
-        raise VersionNotDraft
+    version = _lock_draft(version)
     rows = version.prices.count()
     audit.record(
         actor=actor, action="price_book.draft_discarded", target=version, diff={"prices": [rows, None]}
