@@ -13,8 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.billing.models import Pot
 from apps.billing.models.budgets import NAME_LENGTH_MAX
 from apps.billing.usage import DAYS_MAX
-from apps.core.forms import PlainDecimalField, offer_choices
-from apps.core.ids import uuid7
+from apps.core.forms import ChangeForm, OnceForm, PlainDecimalField, offer_choices
 from apps.credentials.models import ApiKey
 from apps.organizations.models import Project
 
@@ -82,12 +81,6 @@ class SpendGuardForm(forms.Form):
     reason = forms.CharField(label=_("Reason"), max_length=500)
 
 
-class OnceForm(forms.Form):
-    """A form that moves money: sent twice, it does so once."""
-
-    attempt = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
-
-
 class GrantForm(OnceForm):
     """Credit that staff give an organization."""
 
@@ -126,8 +119,8 @@ class WithdrawForm(OnceForm):
     )
 
 
-class BudgetChangeForm(forms.Form):
-    """What can be changed of a budget."""
+class _BudgetFields(forms.Form):
+    """What a budget says."""
 
     name = forms.CharField(label=_("Name"), max_length=NAME_LENGTH_MAX)
     amount = PlainDecimalField(
@@ -148,7 +141,11 @@ class BudgetChangeForm(forms.Form):
         return [int(text) for text in texts]
 
 
-class BudgetForm(BudgetChangeForm):
+class BudgetChangeForm(_BudgetFields, ChangeForm):
+    """What can be changed of a budget."""
+
+
+class BudgetForm(_BudgetFields):
     """A new budget. about: empty for the organization, else a project's or a key's id."""
 
     about = forms.ChoiceField(label=_("Counts the spending of"), required=False)

@@ -180,16 +180,12 @@ class ChangeBudget(FormMixin, _OneBudget):
 
     def act(self, form: Any) -> HttpResponse:
         """Change it and return to the list."""
-        sent = form.cleaned_data
-        budget = services.change_budget(
-            actor=self.actor,
-            budget=self.budget,
-            name=sent["name"],
-            amount_micros=to_micros(sent["amount"]),
-            thresholds=sent["thresholds"],
-            action=BudgetAction.BLOCK_NEW if sent["blocks"] else BudgetAction.NOTIFY,
-            now=self.now,
-        )
+        changes = form.changes()
+        if "amount" in changes:
+            changes["amount_micros"] = to_micros(changes.pop("amount"))
+        if "blocks" in changes:
+            changes["action"] = BudgetAction.BLOCK_NEW if changes.pop("blocks") else BudgetAction.NOTIFY
+        budget = services.change_budget(actor=self.actor, budget=self.budget, now=self.now, **changes)
         message = _("The budget %(name)s is changed.") % {"name": budget}
         return self.done(message, to=self.url("budgets"), undo=self.undo(form))
 

@@ -8,9 +8,11 @@ from typing import Any
 from django import forms
 from django.core.validators import validate_email
 from django.db.models import QuerySet
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, ValidationFailed
+from apps.core.ids import uuid7
 from apps.core.money import is_plain
 
 
@@ -23,6 +25,39 @@ class PlainDecimalField(forms.DecimalField):
         if isinstance(value, str) and not is_plain(f"0{value.strip().lstrip('+-')}0"):
             raise forms.ValidationError(_("Write a decimal in plain digits, such as 12.50."), code="invalid")
         return super().to_python(value)
+
+
+class OnceForm(forms.Form):
+    """A form that moves money: sent twice, it does so once."""
+
+    attempt = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
+
+
+class ChangeForm(forms.Form):
+    """Changes what is there: only what was changed on the page counts, so a page that is old by now undoes nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = True
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """What was changed: on the page, or where that does not say how it was, in what is there."""
+        on_page = set(super().changed_data)
+        return [
+            bound.name
+            for bound in self
+            if (
+                bound.name in on_page
+                if bound.html_initial_name in self.data
+                else bound.field.has_changed(bound.initial, bound.data)
+            )
+        ]
+
+    def changes(self) -> dict[str, Any]:
+        """Return what was changed, by field."""
+        return {name: self.cleaned_data[name] for name in self.changed_data}
 
 
 def offer_choices(form: forms.BaseForm, name: str, choices: Iterable[Any]) -> None:

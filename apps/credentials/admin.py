@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -12,8 +12,16 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor
+from apps.core.staff import (
+    EVERYWHERE,
+    ReadOnlyAdmin,
+    ReasonActionForm,
+    act_on_each,
+    link_to,
+    list_link,
+    staff_actor,
+    with_reason,
+)
 from apps.credentials import services
 from apps.credentials.forms import IntegrationForm
 from apps.credentials.models import ApiKey, Integration, SigningKey, TokenFamily
@@ -22,6 +30,7 @@ from apps.credentials.models import ApiKey, Integration, SigningKey, TokenFamily
 class CredentialAdmin(ReadOnlyAdmin):
     """What both kinds have in common."""
 
+    action_form = ReasonActionForm
     actions = ("revoke_selected",)
     exclude = ("digest", "previous_digest")
     ordering = ("-created_at", "-id")
@@ -31,15 +40,16 @@ class CredentialAdmin(ReadOnlyAdmin):
         """Whoever may change credentials may end them."""
         return admin.ModelAdmin.has_change_permission(self, request)
 
-    @admin.action(description=_("Revoke for good"), permissions=["revoke"])
-    def revoke_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for credential in queryset.order_by("pk"):
-            try:
-                services.revoke(actor=staff_actor(request), credential=credential, now=timezone.now())
-            except DomainError as error:
-                self.message_user(request, f"{credential}: {error}", messages.ERROR)
-            else:
-                self.message_user(request, _("%(name)s is revoked.") % {"name": credential}, messages.SUCCESS)
+    @admin.action(description=_("Revoke for good"), permissions=["revoke"], location=EVERYWHERE)
+    @with_reason
+    def revoke_selected(self, request: HttpRequest, queryset: QuerySet[Any], reason: str) -> None:
+        def revoke(credential: ApiKey | Integration) -> str:
+            services.revoke(
+                actor=staff_actor(request), credential=credential, reason=reason, now=timezone.now()
+            )
+            return _("%(name)s is revoked.") % {"name": credential}
+
+        act_on_each(self, request, queryset, revoke)
 
     @admin.display(description=_("Related"))
     def related(self, credential: ApiKey | Integration) -> SafeString:
@@ -81,7 +91,7 @@ class IntegrationAdmin(CredentialAdmin):
         return admin.ModelAdmin.has_add_permission(self, request)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **kwargs) if change else IntegrationForm
+        return super().get_form(request, obj, change, **kwargs) if obj else IntegrationForm
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return super().get_fields(request, obj) if obj else IntegrationForm.Meta.fields

@@ -13,7 +13,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import ValidationFailed
-from apps.core.forms import offer_choices, offer_rows
+from apps.core.forms import ChangeForm, offer_choices, offer_rows
+from apps.core.ids import uuid7
 from apps.core.permissions import IntegrationScope, Permission
 from apps.credentials.models import Integration
 from apps.credentials.scopes import PEOPLE_ONLY, SCOPE_PURPOSES
@@ -77,7 +78,13 @@ def _as_days(text: str) -> int | None:
     return int(text) if text else None
 
 
-class KeyForm(forms.Form):
+class _SecretForm(forms.Form):
+    """A form whose answer shows a secret. attempt: the same when the answer is loaded again, which sends it again."""
+
+    attempt = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7, required=False)
+
+
+class KeyForm(_SecretForm):
     """A new key: `days` until it expires, None for never."""
 
     name = forms.CharField(label=_("Name"), help_text=_("What will use it, such as training-cluster."))
@@ -121,7 +128,7 @@ class KeyForm(forms.Form):
                 yield label, [(str(scope), SCOPE_PURPOSES[scope], str(scope) in ticked) for scope in scopes]
 
 
-class KeyChangeForm(forms.Form):
+class KeyChangeForm(ChangeForm):
     """What may be changed of a key."""
 
     name = forms.CharField(label=_("Name"))
@@ -130,7 +137,7 @@ class KeyChangeForm(forms.Form):
     )
 
 
-class RotateForm(forms.Form):
+class RotateForm(_SecretForm):
     """How many hours the old secret works on."""
 
     hours = forms.TypedChoiceField(

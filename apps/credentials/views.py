@@ -31,6 +31,11 @@ _KEYS_BY = {
 }
 
 
+# Which key's secret each of a session's last forms showed: loading the answer again sends the form again.
+SECRETS_SHOWN_KEY = "secrets_shown"
+SECRETS_KNOWN_MAX = 20
+
+
 class Keys(OrganizationPage):
     """The keys in force, and on demand those revoked."""
 
@@ -72,6 +77,8 @@ class NewKey(FormMixin, OrganizationPage):
 
     def act(self, form: Any) -> HttpResponse:
         """Make the key and show its secret, this once."""
+        if again := _shown_before(self, form):
+            return again
         sent = form.cleaned_data
         key, secret = services.create_api_key(
             actor=self.actor,
@@ -83,7 +90,7 @@ class NewKey(FormMixin, OrganizationPage):
             allowed_addresses=sent["allowed_ips"].split(),
             now=self.now,
         )
-        return _shown_once(self, key, secret)
+        return _shown_once(self, form, key, secret)
 
 
 class _OneKey(FormMixin, OrganizationPage):
@@ -133,7 +140,7 @@ class Key(_OneKey):
 
     def act(self, form: Any) -> HttpResponse:
         """Rename the key, or switch it."""
-        changed = services.change(actor=self.actor, credential=self.key, **form.cleaned_data)
+        changed = services.change(actor=self.actor, credential=self.key, **form.changes())
         message = _("%(name)s is changed.") % {"name": changed.name}
         return self.done(message, to=self.url("keys"), undo=self.undo(form))
 
@@ -148,13 +155,15 @@ class RotateKey(_OneKey):
 
     def act(self, form: Any) -> HttpResponse:
         """Rotate, and show the new secret, this once."""
+        if again := _shown_before(self, form):
+            return again
         _rotated, secret = services.rotate(
             actor=self.actor,
             credential=self.key,
             overlap=timedelta(hours=form.cleaned_data["hours"]),
             now=self.now,
         )
-        return _shown_once(self, self.key, secret)
+        return _shown_once(self, form, self.key, secret)
 
 
 class RevokeKey(_OneKey):
@@ -186,7 +195,19 @@ class EndProgram(Page):
         return self.done(_("That program is logged out."), to=reverse("security"))
 
 
-def _shown_once(page: OrganizationPage, key: ApiKey, secret: str) -> HttpResponse:
+def _shown_before(page: OrganizationPage, form: Any) -> HttpResponse | None:
+    """Return the way to the key whose secret this form has shown already, if it has."""
+    key_id = page.request.session.get(SECRETS_SHOWN_KEY, {}).get(str(form.cleaned_data["attempt"]))
+    if key_id is None:
+        return None
+    message = _("The secret was shown once, so it is not shown again. If you do not have it, rotate the key.")
+    return page.done(message, to=page.url("key", key_id=key_id))
+
+
+def _shown_once(page: OrganizationPage, form: Any, key: ApiKey, secret: str) -> HttpResponse:
+    if attempt := form.cleaned_data["attempt"]:
+        shown = {**page.request.session.get(SECRETS_SHOWN_KEY, {}), str(attempt): str(key.pk)}
+        page.request.session[SECRETS_SHOWN_KEY] = dict(list(shown.items())[-SECRETS_KNOWN_MAX:])
     example = f"curl {settings.PUBLIC_URL}/api/v1/me \\\n  -H 'Authorization: Bearer {secret}'"
     return page.render(
         {"key": key, "secret": secret, "example": example}, template="credentials/key_secret.html"

@@ -9,14 +9,22 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import money, periods
-from apps.core.forms import PlainDecimalField, read_addresses
+from apps.core.forms import OnceForm, PlainDecimalField, read_addresses
 from apps.invoices.models import Invoice, SellerEntity, TaxExemption, TaxRate
 
 
 class ReasonForm(forms.Form):
-    """Why a step is taken; it is kept, and printed where the step makes a document."""
+    """Why a step is taken; it is kept."""
 
     reason = forms.CharField(label=_("Reason"), max_length=500, widget=forms.Textarea(attrs={"rows": 3}))
+
+
+class CorrectionForm(ReasonForm):
+    """Why an invoice is corrected."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].help_text = _("The customer reads it, on the document or on the statement.")
 
 
 class ConfirmForm(forms.Form):
@@ -38,7 +46,7 @@ class SendForm(forms.Form):
         return read_addresses(self.cleaned_data["to"])
 
 
-class CreditForm(ReasonForm):
+class CreditForm(CorrectionForm, OnceForm):
     """How much of an invoice to waive: an amount with tax, net amounts of lines, or all that is left."""
 
     amount = PlainDecimalField(

@@ -8,7 +8,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.forms import PlainDecimalField
-from apps.payments.models import RefundDestination
+from apps.payments.models import Difference, RefundDestination
 
 
 def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> PlainDecimalField:
@@ -72,3 +72,10 @@ class BankReceiptForm(forms.Form):
         help_text=_("The bank's reference of the transfer; it counts once."),
         max_length=200,
     )
+
+
+class ResolveForm(forms.Form):
+    """Which difference with Stripe stays as it is, and why."""
+
+    difference = forms.ModelChoiceField(Difference.objects.all())
+    reason = forms.CharField(max_length=500)

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.money import plain
 from apps.core.staff import (
+    EVERYWHERE,
     OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
@@ -198,7 +199,9 @@ class LimitOverrideAdmin(OrganizationLink, ServiceAdmin):
         )
         obj.pk = made.pk
 
-    @admin.action(description=_("End: the plan's limit holds again"), permissions=["end"])
+    @admin.action(
+        description=_("End: the plan's limit holds again"), permissions=["end"], location=EVERYWHERE
+    )
     @with_reason
     def end_selected(self, request: HttpRequest, queryset: QuerySet[LimitOverride], reason: str) -> None:
         def end(override: LimitOverride) -> str:

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.money import plain_micros
 from apps.core.spreadsheets import neutral
 from apps.core.staff import (
+    EVERYWHERE,
     OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
@@ -182,7 +183,7 @@ class CampaignAdmin(ServiceAdmin):
     @admin.display(description=_("State"))
     def state(self, campaign: Campaign) -> str:
         now = timezone.now()
-        if campaign.ended_at is not None or (campaign.ends_at is not None and campaign.ends_at <= now):
+        if campaign.has_ended(now):
             return _now("ended")
         if campaign.redeemed_count >= campaign.redemptions_max:
             return _now("all redeemed")
@@ -215,7 +216,7 @@ class CampaignAdmin(ServiceAdmin):
 
     @admin.display(description=_("Next steps"))
     def steps(self, campaign: Campaign) -> SafeString | str:
-        if campaign.ended_at is not None:
+        if campaign.has_ended(timezone.now()):
             return "–"
         make = _now("Make the code…") if campaign.kind == CampaignKind.SHARED else _now("Make codes…")
         links = [("vouchers_issue_codes", make), ("vouchers_end_campaign", _now("End…"))]
@@ -238,7 +239,8 @@ class CampaignAdmin(ServiceAdmin):
 class VoucherCodeAdmin(ReadOnlyAdmin):
     """Codes by their last four characters; a whole one that a customer sends is found as well."""
 
-    list_display = ("__str__", "campaign", "redeemed", "voided_at", "created_at")
+    list_display = ("__str__", "state", "campaign", "redeemed", "voided_at", "created_at")
+    fields = ("campaign", "hint", "state", "redeemed", "voided_at", "created_at")
     list_filter = (("voided_at", admin.EmptyFieldListFilter), "created_at")
     list_select_related = ("campaign",)
     search_fields = ("=hint", "campaign__name", "=id")
@@ -263,7 +265,9 @@ class VoucherCodeAdmin(ReadOnlyAdmin):
         """Whoever may change codes may void them."""
         return admin.ModelAdmin.has_change_permission(self, request)
 
-    @admin.action(description=_("Void: make worthless from now on"), permissions=["void"])
+    @admin.action(
+        description=_("Void: make worthless from now on"), permissions=["void"], location=EVERYWHERE
+    )
     @with_reason
     def void_selected(self, request: HttpRequest, queryset: QuerySet[VoucherCode], reason: str) -> None:
         def void(code: VoucherCode) -> str:
@@ -271,6 +275,18 @@ class VoucherCodeAdmin(ReadOnlyAdmin):
             return _now("%s is void.") % code
 
         act_on_each(self, request, queryset, void)
+
+    @admin.display(description=_("State"))
+    def state(self, code: VoucherCode) -> str:
+        """Return what stands against the code itself; whom it is for is the campaign's."""
+        now = timezone.now()
+        if code.voided_at is not None:
+            return _now("void")
+        if code.redeemed_count >= code.redemptions_max:
+            return _now("used up")
+        if code.campaign.has_ended(now):
+            return _now("campaign ended")
+        return _now("works") if code.campaign.is_open(now) else _now("works from its campaign's start on")
 
     @admin.display(description=_("Redeemed"), ordering="redeemed_count")
     def redeemed(self, code: VoucherCode) -> SafeString:

@@ -86,10 +86,13 @@ class Campaign(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def has_ended(self, now: datetime) -> bool:
+        """Return whether it was ended early, or its time is over."""
+        return self.ended_at is not None or (self.ends_at is not None and self.ends_at <= now)
+
     def is_open(self, now: datetime) -> bool:
         """Return whether the time is right; there may be nothing left."""
-        has_ended = self.ended_at is not None or (self.ends_at is not None and self.ends_at <= now)
-        return self.starts_at <= now and not has_ended
+        return self.starts_at <= now and not self.has_ended(now)
 
 
 class VoucherCodeQuerySet(models.QuerySet["VoucherCode"]):
@@ -183,4 +186,4 @@ class Redemption(models.Model):
         indexes = [models.Index(fields=["-created_at", "-id"], name="vouchers_redemption_created")]
 
     def __str__(self) -> str:
-        return f"{self.campaign_id} {self.ordinal}"
+        return f"{self.campaign}, {self.organization}"

@@ -14,6 +14,7 @@ from apps.billing.credits import credit_of
 from apps.core.http.pages import FormMixin, OrganizationPage
 from apps.core.money import plain_micros
 from apps.core.permissions import Permission
+from apps.ledger.services import CurrencyMismatch
 from apps.vouchers import services
 
 
@@ -54,8 +55,8 @@ class Credits(FormMixin, OrganizationPage):
                 code=form.cleaned_data["code"],
                 now=self.now,
             )
-        except services.VoucherInvalid as refusal:
-            # Elsewhere a page that is not found; here an answer that belongs beside the field.
+        except (services.VoucherInvalid, services.AlreadyRedeemed, CurrencyMismatch) as refusal:
+            # Of what was typed, so beside the field; a wrong code is elsewhere a page that is not found.
             form.add_error("code", str(refusal))
             return self.render({"form": form, **self.context()}, status=422)
         message = _now("%(amount)s %(currency)s are in your account: %(campaign)s.") % {

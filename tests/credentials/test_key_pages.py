@@ -55,6 +55,24 @@ def test_a_key_is_made_and_its_secret_shown_once(lab, owner):
         assert key.masked in client.get(path).text
 
 
+def test_loading_the_answer_again_makes_and_rotates_nothing(lab, owner):
+    client = build.browser(owner)
+    attempt = client.get("/app/lab/keys/new").context["form"]["attempt"].value()
+
+    made(client, attempt=attempt)
+    again = made(client, attempt=attempt)
+    key = ApiKey.objects.get()
+    rotate = f"/app/lab/keys/{key.pk}/rotate"
+    sent = {"hours": "24", "attempt": client.get(rotate).context["form"]["attempt"].value()}
+    secret = SECRET.search(client.post(rotate, sent).text)[0]
+    twice = client.post(rotate, sent, follow=True)
+
+    assert again.headers["Location"] == twice.redirect_chain[0][0] == f"/app/lab/keys/{key.pk}"
+    assert "The secret was shown once, so it is not shown again." in twice.text
+    assert build.client(secret).get("/api/v1/me").status_code == 200
+    assert made(client).status_code == 200, "another form makes another key"
+
+
 def test_every_scope_is_explained_and_those_of_people_are_not_offered(lab, owner):
     page = build.browser(owner).get("/app/lab/keys/new").text
 
@@ -73,11 +91,11 @@ def test_a_developer_is_offered_their_own_scopes_and_gets_no_more(lab):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": ""}, "This field is required."),
-        ({"scopes": []}, "This field is required."),
+        ({"name": ""}, "Fill this in."),
+        ({"scopes": []}, "Choose at least one."),
         ({"allowed_ips": "203.0.113.0/24\nnowhere"}, "This is no address or network"),
-        ({"days": "31"}, "Select a valid choice."),
-        ({"project": "foreign"}, "Select a valid choice."),
+        ({"days": "31"}, "Choose one of those that are offered now."),
+        ({"project": "foreign"}, "Choose one of those that are offered now."),
     ],
 )
 def test_what_is_wrong_stands_beside_its_field_and_the_rest_stays(lab, owner, changes, said):

@@ -170,6 +170,48 @@ def test_the_report_tells_what_became_of_the_credit(staff, lab):
     assert failing() == []
 
 
+def test_an_action_on_very_many_rows_tells_of_the_first(staff, monkeypatch):
+    monkeypatch.setattr("apps.core.staff.ROWS_NAMED_MAX", 2)
+    campaign = build.campaign(kind="unique")
+    for _number in range(5):
+        build.voucher(campaign)
+    chosen = [str(pk) for pk in VoucherCode.objects.values_list("pk", flat=True)]
+
+    answer = staff.post(
+        reverse("admin:vouchers_vouchercode_changelist"),
+        {"action": "void_selected", "_selected_action": chosen, "reason": "Leaked"},
+        follow=True,
+    )
+
+    told = [str(message) for message in answer.context["messages"]]
+    assert len(told) == 3
+    assert told[-1] == "The same for 3 more rows."
+    assert not VoucherCode.objects.filter(voided_at=None).exists()
+
+
+def test_codes_say_how_they_stand_and_none_are_made_once_a_campaign_is_over(staff, lab):
+    over = build.campaign(kind="unique", ends_at=NOW + timedelta(days=1))
+    open_still = build.campaign(kind="unique")
+    planned = build.campaign(starts_at=datetime(2126, 1, 1, tzinfo=UTC))
+    build.voucher(over)
+    build.voucher(planned)
+    redeem(lab, build.voucher(open_still))
+    build.voucher(open_still)
+
+    listed = staff.get(reverse("admin:vouchers_vouchercode_changelist")).context["cl"]
+    admin = listed.model_admin
+    assert {(code.campaign, admin.state(code)) for code in listed.result_list} == {
+        (over, "campaign ended"), (planned, "works from its campaign's start on"), (open_still, "used up"),
+        (open_still, "works"),
+    }  # fmt: skip
+
+    refused = staff.post(reverse("admin:vouchers_issue_codes", args=[over.pk]), {"count": "1"})
+    assert "This campaign has ended" in refused.text
+    assert over.codes.count() == 1
+    page = staff.get(reverse("admin:vouchers_campaign_change", args=[over.pk])).text
+    assert reverse("admin:vouchers_issue_codes", args=[over.pk]) not in page
+
+
 def test_the_report_is_one_query_whatever_the_number(lab, django_assert_num_queries):
     for _number in range(3):
         redeem(lab, build.voucher(build.campaign()))

@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.billing.models import Pot
 from apps.core.permissions import Role
 from apps.vouchers.models import Redemption
-from apps.vouchers.services import VoucherInvalid
+from apps.vouchers.services import AlreadyRedeemed, VoucherInvalid
 from tests import build
 from tests.build import NOW
 
@@ -64,8 +64,19 @@ def test_a_code_is_redeemed_on_the_page(lab, owner):
     assert "1. Promotional Spring 25.00" in text_of(answer)
     again = client.post(CREDITS, {"code": code})
     assert again.status_code == 422
-    assert "You have redeemed this code already" in text_of(again)
+    assert again.context["form"].errors == {"code": [str(AlreadyRedeemed.default_message)]}
     assert Redemption.objects.get().redeemed_by == owner
+
+
+def test_a_code_of_another_currency_is_told_beside_its_field(lab, owner):
+    code = build.voucher(build.campaign(currency="EUR", now=timezone.now()), now=timezone.now())
+
+    answer = build.browser(owner).post(CREDITS, {"code": code})
+
+    assert answer.status_code == 422
+    assert answer.context["form"].errors == {
+        "code": ["This code gives EUR; this organization is billed in USD."]
+    }
 
 
 def test_a_wrong_code_is_told_beside_its_field(lab, owner):

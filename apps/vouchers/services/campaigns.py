@@ -130,7 +130,7 @@ def issue_codes(*, actor: Actor, campaign: Campaign, count: int, now: datetime) 
     # Redemptions of void codes stay redemptions.
     spent = VoucherCode.objects.filter(campaign=campaign, voided_at__isnull=False)
     taken = spent.aggregate(sum=Sum("redeemed_count"))["sum"] or 0
-    if campaign.ended_at is not None:
+    if campaign.has_ended(now):
         raise CampaignFull(_("This campaign has ended. Make a new one for more codes."))
     if campaign.kind == CampaignKind.SHARED:
         left = campaign.redemptions_max - taken
