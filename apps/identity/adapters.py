@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
@@ -20,6 +20,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from apps.core import encryption
 from apps.core.http.address import client_address
@@ -32,6 +33,25 @@ logger = structlog.get_logger(__name__)
 
 class AccountAdapter(DefaultAccountAdapter):
     """Our rules for allauth's own pages."""
+
+    error_messages: ClassVar = {
+        **DefaultAccountAdapter.error_messages,
+        "account_inactive": gettext_lazy("This account is switched off. Ask support to switch it on."),
+        "email_password_mismatch": gettext_lazy(
+            "The address or the password is not correct. Look at both, or reset the password."
+        ),
+        "enter_current_password": gettext_lazy(
+            "This is not your password. Write the one that you log in with."
+        ),
+        "incorrect_password": gettext_lazy("This is not your password. Write the one that you log in with."),
+        "duplicate_email": gettext_lazy("This is your address already. Write the one to change to."),
+        "email_taken": gettext_lazy("Somebody already uses this address. Write another one."),
+        "invalid_password_reset": gettext_lazy("This link no longer works. Ask for a new one."),
+        "rate_limited": gettext_lazy("These were too many tries. Wait a minute, then try again."),
+        "too_many_login_attempts": gettext_lazy(
+            "These were too many tries. Wait some minutes, then try again."
+        ),
+    }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         """Return whether anybody may sign up (SIGNUP_OPEN), or who comes by an invite."""
@@ -144,6 +164,11 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
 
 class MFAAdapter(DefaultMFAAdapter):
     """Encrypts TOTP secrets and recovery seeds with the newest key and reads those of every listed key."""
+
+    error_messages: ClassVar = {
+        **DefaultMFAAdapter.error_messages,
+        "incorrect_code": gettext_lazy("This does not fit. Try again; of codes, only the newest counts."),
+    }
 
     def generate_authenticator_name(self, user: Any, type: Any) -> str:  # noqa: A002  allauth's signature.
         """Return the name that a new passkey has until its owner knows a better one."""

@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.staff import (
+    EVERYWHERE,
     ReadOnlyAdmin,
     ReasonActionForm,
     act_on_each,
@@ -124,15 +125,19 @@ class OrganizationAdmin(ReadOnlyAdmin):
         OrganizationSlugInline,
     )
     readonly_fields = ("related",)
+    shown = (
+        "name", "slug", "status", "deleted_at", "plan", "billing_state", "currency", "timezone", "billing_email",
+        "require_mfa", "mfa_grace_ends_at", "is_demonstration", "created_at", "related",
+    )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return admin.ModelAdmin.has_add_permission(self, request)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **kwargs) if change else OrganizationForm
+        return super().get_form(request, obj, change, **kwargs) if obj else OrganizationForm
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return super().get_fields(request, obj) if obj else OrganizationForm.Meta.fields
+        return self.shown if obj else OrganizationForm.Meta.fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return super().get_readonly_fields(request, obj) if obj else ()
@@ -184,19 +189,23 @@ class OrganizationAdmin(ReadOnlyAdmin):
         """Whoever may change organizations may block and restore them."""
         return admin.ModelAdmin.has_change_permission(self, request)
 
-    @admin.action(description=_("Suspend: block members and keys"), permissions=["decide"])
+    @admin.action(
+        description=_("Suspend: block members and keys"), permissions=["decide"], location=EVERYWHERE
+    )
     @with_reason
     def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Organization], reason: str) -> None:
         suspend = partial(services.suspend_organization, suspended=True)
         self._decide(request, queryset, suspend, reason, _("suspended"))
 
-    @admin.action(description=_("Resume: let members and keys in again"), permissions=["decide"])
+    @admin.action(
+        description=_("Resume: let members and keys in again"), permissions=["decide"], location=EVERYWHERE
+    )
     @with_reason
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Organization], reason: str) -> None:
         resume = partial(services.suspend_organization, suspended=False)
         self._decide(request, queryset, resume, reason, _("active"))
 
-    @admin.action(description=_("Restore after deletion"), permissions=["decide"])
+    @admin.action(description=_("Restore after deletion"), permissions=["decide"], location=EVERYWHERE)
     @with_reason
     def restore_selected(self, request: HttpRequest, queryset: QuerySet[Organization], reason: str) -> None:
         restore = partial(services.restore_organization, now=timezone.now())
@@ -233,12 +242,15 @@ class OrganizationAdmin(ReadOnlyAdmin):
                 '<a href="{}">{}</a>', reverse("admin:billing_grant_credit", args=[pk]), _("Grant credit")
             ),
             list_link("billing_creditlot", str(_("Credit")), organization__id__exact=pk),
+            list_link("invoices_invoice", str(_("Invoices")), organization__id__exact=pk),
+            list_link("payments_payment", str(_("Payments")), organization__id__exact=pk),
             format_html(
                 '<a href="{}">{}</a>',
                 reverse("admin:organizations_change_time_zone", args=[pk]),
                 _("Time zone"),
             ),
             list_link("quotas_limitoverride", str(_("Limits")), organization__id__exact=pk),
+            list_link("quotas_quotarequest", str(_("Quota requests")), organization__id__exact=pk),
             list_link("credentials_apikey", str(_("API keys")), organization__id__exact=pk),
             list_link("organizations_billingperiod", str(_("Periods")), organization__id__exact=pk),
             list_link("ledger_account", str(_("Accounts")), organization_id__exact=pk),

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import countries, money, periods
-from apps.core.forms import NamedForm, offer_choices, read_addresses
+from apps.core.forms import ChangeForm, NamedForm, offer_choices, read_addresses
 from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.organizations.models import BillingProfile, Membership, Organization, OrganizationSlug
 from apps.organizations.services import wrong_name, wrong_organization_slug
@@ -92,7 +92,7 @@ class InviteForm(forms.Form):
         self.fields["role"].initial = Role.DEVELOPER
 
 
-class MemberForm(forms.Form):
+class MemberForm(ChangeForm):
     """What may be changed of a member. `until` becomes the moment at which the membership ends."""
 
     role = forms.ChoiceField(label=_("Role"))
@@ -167,7 +167,7 @@ class NewProjectForm(forms.Form):
     )
 
 
-class ProjectForm(forms.Form):
+class ProjectForm(ChangeForm):
     """What may be changed of a project."""
 
     name = forms.CharField(label=_("Name"))
@@ -178,7 +178,7 @@ class ProjectForm(forms.Form):
     )
 
 
-class SettingsForm(forms.Form):
+class SettingsForm(ChangeForm):
     """What an organization is called and where."""
 
     name = forms.CharField(label=_("Name"))
@@ -197,7 +197,7 @@ class SettingsForm(forms.Form):
     )
 
 
-class BillingDetailsForm(forms.Form):
+class BillingDetailsForm(ChangeForm):
     """Who invoices are made out to; `billing_emails` becomes a list."""
 
     legal_name = forms.CharField(label=_("Legal name"), required=False, max_length=200)
@@ -246,8 +246,11 @@ class TransferForm(forms.Form):
             self,
             "member",
             [
-                (pk, f"{row.user.get_full_name()} ({row.get_role_display()})")
-                for pk, row in self._members.items()
+                ("", _("Choose …")),
+                *(
+                    (pk, f"{row.user.get_full_name()} ({row.get_role_display()})")
+                    for pk, row in self._members.items()
+                ),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""Mails to members about what they may do."""
+"""Mails to members about what they may do, and about whose the organization is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from apps.core.actor import Actor
 from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.notifications import services as notifications
-from apps.organizations.models import Membership
+from apps.organizations.models import Membership, OwnershipOffer
 
 
 def tell_of_role(*, actor: Actor, membership: Membership, before: str, purpose: str, now: datetime) -> None:
@@ -36,5 +36,42 @@ def tell_of_role(*, actor: Actor, membership: Membership, before: str, purpose: 
         user_id=membership.user_id,
         # Each change is news: who is promoted and demoted again is told twice.
         cause=f"organizations.role:{uuid7()}",
+        now=now,
+    )
+
+
+def tell_of_offer(*, actor: Actor, offer: OwnershipOffer, now: datetime) -> None:
+    """Mail a member that the organization is offered to them, and where they answer."""
+    organization = offer.member.organization
+    notifications.queue_mail(
+        template="organizations/mail/offer",
+        to=[offer.member.user.email],
+        context={
+            "organization": organization.name,
+            "by": actor.label,
+            "until": offer.expires_at.isoformat(),
+            "link": f"{settings.PUBLIC_URL}/app/{organization.slug}/transfer/accept",
+        },
+        organization_id=organization.id,
+        user_id=offer.member.user_id,
+        cause=f"organizations.offer:{offer.id}",
+        now=now,
+    )
+
+
+def tell_of_refused_offer(*, offer: OwnershipOffer, now: datetime) -> None:
+    """Mail whoever offered an organization that the member declined it."""
+    organization = offer.organization
+    notifications.queue_mail(
+        template="organizations/mail/offer_declined",
+        to=[offer.offered_by.email],
+        context={
+            "organization": organization.name,
+            "by": offer.member.user.get_full_name(),
+            "link": f"{settings.PUBLIC_URL}/app/{organization.slug}/transfer",
+        },
+        organization_id=organization.id,
+        user_id=offer.offered_by_id,
+        cause=f"organizations.offer_declined:{offer.id}",
         now=now,
     )

@@ -23,6 +23,11 @@ api_urlpatterns = [
         name="organization-transfer-accept",
     ),
     path(
+        "orgs/<slug:slug>/transfer/decline",
+        members.TransferDecline.as_view(),
+        name="organization-transfer-decline",
+    ),
+    path(
         "orgs/<slug:slug>/billing-profile",
         billing_profile.BillingProfileDetail.as_view(),
         name="billing-profile",
@@ -109,5 +114,8 @@ urlpatterns = [
         name="withdraw-transfer",
     ),
     path("app/<slug:slug>/transfer/accept", settings_pages.AcceptTransfer.as_view(), name="accept-transfer"),
+    path(
+        "app/<slug:slug>/transfer/decline", settings_pages.DeclineTransfer.as_view(), name="decline-transfer"
+    ),
     path("app/<slug:slug>/delete", settings_pages.Deletion.as_view(), name="delete-organization"),
 ]

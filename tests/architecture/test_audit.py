@@ -43,6 +43,7 @@ REASONS: dict[str, set[str]] = {
         "billing.insert_burns",
         "billing.open_lot",
         "billing.put_unbilled_receipts",
+        "billing.reopen_keys",
         "billing.settle_receivable",
         "billing.take",
         "billing.take_unbilled_receipts",

@@ -146,6 +146,7 @@ def test_dotted_names_in_settings_lead_somewhere():
         settings.ORGANIZATION_RESOLVER,
         settings.RATE_LIMIT_POLICY,
         settings.RATED_UNTIL,
+        settings.RATED_OTHERWISE,
         settings.RECEIPT_ALLOCATOR,
         settings.TAX_ENGINE,
         settings.ENVIRONMENT_CLASS,

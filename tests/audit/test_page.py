@@ -73,7 +73,7 @@ def test_it_is_narrowed_by_who_what_and_when(client, lab):
     assert found(f"last={first - timedelta(days=1)}") == 0
     wrong = client.get("/app/lab/audit?first=soon")
     assert wrong.status_code == 422
-    assert "Enter a valid date." in wrong.text
+    assert "Write year, month and day, such as 2026-11-30." in wrong.text
 
 
 def test_older_rows_are_a_page_away_and_keep_the_filter(client, lab):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 
@@ -18,7 +19,7 @@ from apps.credentials.models import ApiKey, Integration
 from apps.identity import services as identity
 from apps.identity.models import User
 from apps.organizations import services as organizations
-from apps.organizations.models import Membership
+from apps.organizations.models import Membership, Organization
 from tests import build
 from tests.identity.codes import code_at
 
@@ -170,8 +171,12 @@ def test_a_role_is_told_to_whose_it_is(lab, mails):
 
 def test_both_hear_of_a_new_owner(lab, mails):
     ada = Membership.objects.get(user__email=ADA)
-    as_person(OWNER).post("/orgs/lab/transfer", {"member": str(ada.id)})
-    mails()
+    for answer in ("decline", "accept"):
+        as_person(OWNER).post("/orgs/lab/transfer", {"member": str(ada.id)})
+        assert mails() == [(ADA, "You are offered the ownership of Lab & Co")]
+        if answer == "decline":
+            as_person(ADA).post("/orgs/lab/transfer/decline")
+            assert mails() == [(OWNER, f"{ADA} declined the ownership of Lab & Co")]
 
     assert as_person(ADA).post("/orgs/lab/transfer/accept").status_code == 200
 
@@ -197,7 +202,11 @@ def test_factors_are_told_over_rest_and_on_the_pages(lab, mails, django_capture_
     with django_capture_on_commit_callbacks(execute=True):
         browser.post("/accounts/2fa/totp/activate/", {"code": code_at(shown, timezone.now())})
     assert (ADA, "Countinghouse: An authenticator app was added.") in mails()
-    build.browser(User.objects.get(email=ADA)).post("/accounts/2fa/totp/deactivate/")
+    Organization.objects.update(require_mfa=True)
+    removing = build.browser(User.objects.get(email=ADA))
+    asked = html.unescape(removing.get("/accounts/2fa/totp/deactivate/").text)
+    assert "Lab & Co requires a second factor" in asked
+    removing.post("/accounts/2fa/totp/deactivate/")
     assert mails() == [(ADA, "Countinghouse: The authenticator app was removed.")]
     assert not Authenticator.objects.exists()
 

@@ -113,12 +113,13 @@ def test_a_key_is_revoked_by_an_action(staff, rows):
 
     staff.post(
         reverse("admin:credentials_apikey_changelist"),
-        {"action": "revoke_selected", "_selected_action": [str(key.pk)]},
+        {"action": "revoke_selected", "_selected_action": [str(key.pk)], "reason": "Published"},
     )
 
     key.refresh_from_db()
     assert key.revoked_at is not None
-    assert AuditEvent.objects.filter(action="api_key.revoked", actor_kind="staff").count() == 1
+    event = AuditEvent.objects.get(action="api_key.revoked")
+    assert (event.actor_kind, event.reason) == ("staff", "Published")
 
 
 def test_slugs_are_listed_with_the_organization(staff, rows):
@@ -147,7 +148,17 @@ def test_staff_suspend_with_a_reason(staff, rows):
     assert build.person_client(owner).get("/orgs/lab").json()["code"] == "organization_suspended"
     event = AuditEvent.objects.get(action="organization.suspended")
     assert (event.reason, event.actor_kind) == ("fraud", "staff")
-    staff.post(changelist, chosen | {"action": "resume_selected", "reason": "cleared"})
+
+    # The page of the organization offers the same, in fields with a prefix.
+    page = reverse("admin:organizations_organization_change", args=[rows.pk])
+    shown = staff.get(page).text
+    assert "Resume: let members and keys in again" in shown
+    assert '<div class="readonly">Suspended</div>' in shown
+    resume = {"CHANGE_FORM-action": "resume_selected", "_selected_action": [str(rows.pk)]}
+    asked = staff.post(page, resume | {"CHANGE_FORM-reason": ""})
+    kept = dict(re.findall(r'<input type="hidden" name="([A-Za-z_-]+)" value="([^"]*)">', asked.text))
+    done = staff.post(page, kept | {"CHANGE_FORM-reason": "cleared"})
+    assert done.url == page
     assert build.person_client(owner).get("/orgs/lab").status_code == 200
 
 

@@ -185,7 +185,7 @@ def test_ownership_is_offered_and_accepted(lab, owner):
     assert AuditEvent.objects.filter(action="organization.transferred").count() == 1
 
 
-@pytest.mark.parametrize("spoil", ["expired", "withdrawn", "demoted", "suspended", "replaced"])
+@pytest.mark.parametrize("spoil", ["expired", "withdrawn", "declined", "demoted", "suspended", "replaced"])
 def test_an_offer_that_no_longer_stands_is_none(lab, owner, spoil):
     heir = build.member(lab, Role.VIEWER)
     second_owner = build.member(lab, Role.OWNER)
@@ -196,6 +196,10 @@ def test_an_offer_that_no_longer_stands_is_none(lab, owner, spoil):
         OwnershipOffer.objects.update(created_at=build.NOW, expires_at=timezone.now())
     elif spoil == "withdrawn":
         assert client.delete(f"{LAB}/transfer").status_code == 204
+    elif spoil == "declined":
+        assert code(client.post(f"{LAB}/transfer/decline")) == (404, "not_found")
+        assert build.person_client(heir).post(f"{LAB}/transfer/decline").status_code == 204
+        assert AuditEvent.objects.filter(action="organization.transfer_declined").count() == 1
     elif spoil == "replaced":
         client.post(f"{LAB}/transfer", {"member": str(Membership.objects.get(user=second_owner).id)})
     else:

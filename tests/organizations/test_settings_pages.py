@@ -101,9 +101,9 @@ def test_settings_are_saved_and_a_new_slug_is_followed(client, lab):
     [
         ({"slug": "other"}, "This slug is taken."),
         ({"slug": "account"}, "This slug is reserved."),
-        ({"name": ""}, "This field is required."),
-        ({"timezone": "Mars/Base"}, "Select a valid choice."),
-        ({"billing_email": "nobody"}, "Enter a valid email address."),
+        ({"name": ""}, "Fill this in."),
+        ({"timezone": "Mars/Base"}, "Choose one of those that are offered now."),
+        ({"billing_email": "nobody"}, "Write an e-mail address, such as name@example.com."),
     ],
 )
 def test_wrong_settings_say_what_to_mend(client, lab, changes, said):
@@ -188,6 +188,7 @@ def test_handing_over_takes_an_offer_and_a_yes(client, lab, owner):
     theirs = build.browser(heir)
     assert theirs.get("/app/lab/transfer/accept").status_code == 404
 
+    assert client.post("/app/lab/transfer", {"member": ""}).status_code == 422, "nobody is chosen beforehand"
     client.post("/app/lab/transfer", {"member": str(Membership.objects.get(user=heir).pk)})
     assert "The ownership is offered to Hal." in client.get("/app/lab/settings").text
     assert "You are offered the ownership" in theirs.get("/app/lab").text
@@ -197,6 +198,21 @@ def test_handing_over_takes_an_offer_and_a_yes(client, lab, owner):
 
     assert Membership.objects.get(user=heir).role == Role.OWNER
     assert Membership.objects.get(user=owner).role == Role.ADMIN
+
+
+def test_an_offer_is_declined(client, lab, owner):
+    heir = build.member(lab, Role.ADMIN)
+    client.post("/app/lab/transfer", {"member": str(Membership.objects.get(user=heir).pk)})
+    theirs = build.browser(heir)
+    assert 'formaction="/app/lab/transfer/decline"' in theirs.get("/app/lab/transfer/accept").text
+    assert client.post("/app/lab/transfer/decline").status_code == 404, "the offer is not to them"
+
+    theirs.post("/app/lab/transfer/decline")
+
+    assert not OwnershipOffer.objects.exists()
+    assert "Nothing has changed." in theirs.get("/app/lab").text
+    assert theirs.post("/app/lab/transfer/decline").status_code == 404
+    assert Membership.objects.get(user=owner).role == Role.OWNER
 
 
 def test_an_offer_is_taken_back(client, lab, owner):

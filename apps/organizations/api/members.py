@@ -62,7 +62,7 @@ class TransferInput(Input):
 
 
 class OfferOutput(serializers.Serializer[Any]):
-    """An offer of ownership, until it is accepted, withdrawn or over."""
+    """An offer of ownership, until it is accepted, declined, withdrawn or over."""
 
     id = serializers.UUIDField()
     member = serializers.UUIDField(source="member_id")
@@ -203,6 +203,19 @@ class TransferAccept(IdempotentMixin, OrganizationView):
             actor=self.actor, organization=self.organization, now=timezone.now()
         )
         return Response(MemberOutput(member).data)
+
+
+class TransferDecline(IdempotentMixin, OrganizationView):
+    """Declining the ownership."""
+
+    permission = AUTHENTICATED
+    people_only = frozenset({"POST"})
+
+    @extend_schema(request=None, responses={204: None})
+    def post(self, request: Request, **_path: Any) -> Response:
+        """Decline the offer; everything stays as it is, and whoever offered it is told."""
+        organizations.decline_ownership(actor=self.actor, organization=self.organization, now=timezone.now())
+        return Response(status=204)
 
 
 def _heir(view: OrganizationView, keys: str) -> Membership | None:

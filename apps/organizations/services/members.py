@@ -189,7 +189,7 @@ def offer_ownership(*, actor: Actor, membership: Membership, now: datetime) -> O
     in_force = Membership.objects.in_force(now).filter(organization_id=membership.organization_id)
     if not in_force.filter(user_id=actor.person_id, role=Role.OWNER).exists():
         raise PermissionDenied(_("Only an owner can offer the ownership."))
-    member = in_force.filter(pk=membership.pk).first()
+    member = in_force.select_related("organization", "user").filter(pk=membership.pk).first()
     if member is None or member.user_id == actor.person_id:
         message = str(_("This is the id of another member who is neither suspended nor expired."))
         raise ValidationFailed(fields=[FieldError(path="member", code="invalid", message=message)])
@@ -207,6 +207,7 @@ def offer_ownership(*, actor: Actor, membership: Membership, now: datetime) -> O
         member,
         diff={"to": member.user.email, "until": offer.expires_at},
     )
+    notices.tell_of_offer(actor=actor, offer=offer, now=now)
     return offer
 
 
@@ -218,6 +219,23 @@ def withdraw_offer(*, actor: Actor, organization: Organization) -> None:
     if offer is None:
         raise NotFound
     _tell(actor, "organization.transfer_withdrawn", offer.member, diff={"to": offer.member.user.email})
+    offer.delete()
+
+
+@transaction.atomic
+def decline_ownership(*, actor: Actor, organization: Organization, now: datetime) -> None:
+    """Refuse the offer of ownership that names the actor; NotFound unless there is a live one."""
+    _lock_organization(organization.pk)
+    offers = OwnershipOffer.objects.filter(member__user_id=actor.person_id, expires_at__gt=now)
+    offer = (
+        offers.filter(organization=organization)
+        .select_related("organization", "member__user", "offered_by")
+        .first()
+    )
+    if offer is None:
+        raise NotFound
+    _tell(actor, "organization.transfer_declined", offer.member, diff={"from": offer.offered_by.email})
+    notices.tell_of_refused_offer(offer=offer, now=now)
     offer.delete()
 
 

@@ -8,8 +8,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from apps.core.http import navigation
 from apps.core.http.pages import FormMixin, Page
 from apps.core.http.views import AUTHENTICATED
+from apps.core.permissions import ROLE_PERMISSIONS, Role
 from apps.identity.models import User
 from apps.organizations import selectors
 from apps.organizations import services as organizations
@@ -35,12 +37,17 @@ class Switch(Page):
     permission = AUTHENTICATED
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Go to an organization and make it the one that the next login opens."""
+        """Go to an organization and make it the one that the next login opens.
+
+        The person stays in the section that they were in, if their role there sees it.
+        """
         organization = organizations.resolve_organization(request.POST.get("organization", ""))
-        organizations.choose_default(
+        chosen = organizations.choose_default(
             actor=self.actor, user_id=self.actor.person_id, organization=organization, now=self.now
         )
-        return self.done(to=reverse("overview", kwargs={"slug": organization.slug}))
+        own = ROLE_PERMISSIONS[Role(chosen.role)]
+        route = navigation.route_of(request.POST.get("section", ""), permissions=own)
+        return self.done(to=reverse(route or "overview", kwargs={"slug": organization.slug}))
 
 
 class NewOrganization(FormMixin, Page):

@@ -110,13 +110,14 @@ class Member(_OneMember):
 
     def act(self, form: Any) -> HttpResponse:
         """Change what was changed in the form."""
+        changes = form.changes()
         changed = organizations.change_member(
             actor=self.actor,
             membership=self.member,
-            role=Role(form.cleaned_data["role"]),
-            suspended=form.cleaned_data["suspended"],
-            expires_at=form.cleaned_data["until"],
-            keep_expiry="until" not in form.changed_data,
+            role=Role(changes["role"]) if "role" in changes else None,
+            suspended=changes.get("suspended"),
+            expires_at=changes.get("until"),
+            keep_expiry="until" not in changes,
             now=self.now,
         )
         message = _("%(name)s is changed.") % {"name": changed.user.get_full_name()}
@@ -157,6 +158,7 @@ class Leave(FormMixin, OrganizationPage):
     """Leaving the organization oneself."""
 
     permission = AUTHENTICATED
+    section = "members"
     template_name = "organizations/leave.html"
     form_class = LeaverForm
 

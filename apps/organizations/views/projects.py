@@ -70,7 +70,7 @@ class ProjectPage(FormMixin, OrganizationPage):
     def act(self, form: Any) -> HttpResponse:
         """Change it."""
         changed = organizations.change_project(
-            actor=self.actor, project=self.project, now=self.now, **form.cleaned_data
+            actor=self.actor, project=self.project, now=self.now, **form.changes()
         )
         message = _("%(name)s is changed.") % {"name": changed.name}
         return self.done(message, to=self.url("projects"), undo=self.undo(form))

@@ -41,11 +41,12 @@ class Settings(FormMixin, OrganizationPage):
 
     def act(self, form: Any) -> HttpResponse:
         """Change what is different; a new slug leads to the new address."""
+        changes = form.changes()
         self.organization = organizations.change_organization(
-            actor=self.actor, organization=self.organization, now=self.now, **form.cleaned_data
+            actor=self.actor, organization=self.organization, now=self.now, **changes
         )
         # A slug that was given up stays so: it may be in addresses that others keep.
-        undo = None if "slug" in form.changed_data else self.undo(form)
+        undo = None if "slug" in changes else self.undo(form)
         return self.done(_("The settings are saved."), to=self.url("settings"), undo=undo)
 
 
@@ -96,7 +97,7 @@ class BillingDetails(FormMixin, OrganizationPage):
     def act(self, form: Any) -> HttpResponse:
         """Save it; invoices that are final keep what they say."""
         organizations.change_billing_profile(
-            actor=self.actor, organization=self.organization, now=self.now, **form.cleaned_data
+            actor=self.actor, organization=self.organization, now=self.now, **form.changes()
         )
         message = _("The next invoice says this.")
         return self.done(message, to=self.url("billing-details"), undo=self.undo(form))
@@ -120,8 +121,11 @@ class Transfer(FormMixin, OrganizationPage):
         return {"members": selectors.other_members(self.actor, now=self.now)}
 
     def context(self) -> dict[str, Any]:
-        """Return the offer that waits, if there is one."""
-        return {"offer": selectors.offer_of(self.organization, now=self.now)}
+        """Return the offer that waits, if there is one, and whether there is anybody to make one to."""
+        return {
+            "offer": selectors.offer_of(self.organization, now=self.now),
+            "has_others": bool(self.form_arguments()["members"]),
+        }
 
     def act(self, form: Any) -> HttpResponse:
         """Offer it."""
@@ -163,6 +167,17 @@ class AcceptTransfer(OrganizationPage):
         organizations.accept_ownership(actor=self.actor, organization=self.organization, now=self.now)
         said = _("You own %(name)s now.") % {"name": self.organization.name}
         return self.done(said, to=self.url("overview"))
+
+
+class DeclineTransfer(OrganizationPage):
+    """Declining the offer."""
+
+    permission = AUTHENTICATED
+
+    def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:
+        """Decline; whoever offered it is told."""
+        organizations.decline_ownership(actor=self.actor, organization=self.organization, now=self.now)
+        return self.done(_("You declined. Nothing has changed."), to=self.url("overview"))
 
 
 class Deletion(FormMixin, OrganizationPage):
