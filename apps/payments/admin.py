@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -24,6 +24,7 @@ from django.utils.translation import gettext_lazy
 from apps.core.errors import DomainError
 from apps.core.money import from_minor, grouped_minor
 from apps.core.staff import (
+    EVERYWHERE,
     OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
@@ -34,9 +35,10 @@ from apps.core.staff import (
     take_step,
     with_reason,
 )
+from apps.invoices.models import Invoice
 from apps.invoices.parties import due_on
 from apps.payments import services as payments
-from apps.payments.forms import BankReceiptForm, StaffRefundForm
+from apps.payments.forms import BankReceiptForm, ResolveForm, StaffRefundForm
 from apps.payments.models import (
     AutoTopUp,
     CardSetup,
@@ -174,12 +176,12 @@ class RefundAdmin(_Staff):
     def payment_link(self, refund: Refund) -> SafeString | str:
         return link_to("payments_payment", refund.payment_id, str(refund.payment.intent_id))
 
-    @admin.action(description=gettext_lazy("Approve"), permissions=["decide"])
+    @admin.action(description=gettext_lazy("Approve"), permissions=["decide"], location=EVERYWHERE)
     @with_reason
     def approve(self, request: HttpRequest, queryset: QuerySet[Refund], reason: str) -> None:
         self._decide(request, queryset, reason, is_approved=True)
 
-    @admin.action(description=gettext_lazy("Reject"), permissions=["decide"])
+    @admin.action(description=gettext_lazy("Reject"), permissions=["decide"], location=EVERYWHERE)
     @with_reason
     def reject(self, request: HttpRequest, queryset: QuerySet[Refund], reason: str) -> None:
         self._decide(request, queryset, reason, is_approved=False)
@@ -277,7 +279,7 @@ class StripeEventAdmin(_Staff):
     def as_it_came(self, event: StripeEvent) -> str:
         return bytes(event.body).decode(errors="replace")
 
-    @admin.action(description=gettext_lazy("Process again"), permissions=["replay"])
+    @admin.action(description=gettext_lazy("Process again"), permissions=["replay"], location=EVERYWHERE)
     @with_reason
     def replay(self, request: HttpRequest, queryset: QuerySet[StripeEvent], reason: str) -> None:
         def act(event: StripeEvent) -> None:
@@ -308,7 +310,7 @@ class DifferenceAdmin(_Staff):
         """Return whether the staff user may resolve differences."""
         return self.has_own_permission(request, "resolve_difference")
 
-    @admin.action(description=gettext_lazy("Resolve"), permissions=["resolve"])
+    @admin.action(description=gettext_lazy("Resolve"), permissions=["resolve"], location=EVERYWHERE)
     @with_reason
     def resolve(self, request: HttpRequest, queryset: QuerySet[Difference], reason: str) -> None:
         def act(difference: Difference) -> None:
@@ -332,7 +334,7 @@ class CollectionAdmin(_Staff):
 
     def get_urls(self) -> list[Any]:
         receipt = self.admin_site.admin_view(self.receipt)
-        own = path("<uuid:collection_id>/receipt", receipt, name="payments_collection_receipt")
+        own = path("invoice/<uuid:invoice_id>/receipt", receipt, name="payments_invoice_receipt")
         return [own, *super().get_urls()]
 
     def has_record_permission(self, request: HttpRequest) -> bool:
@@ -355,27 +357,26 @@ class CollectionAdmin(_Staff):
     def step(self, row: Collection) -> SafeString | str:
         if row.state == CollectionState.DONE:
             return "–"
-        url = reverse("admin:payments_collection_receipt", args=[row.pk])
+        url = reverse("admin:payments_invoice_receipt", args=[row.invoice_id])
         return format_html('<a href="{}">{}</a>', url, _("Record a bank transfer…"))
 
-    def receipt(self, request: HttpRequest, collection_id: UUID) -> HttpResponse:
+    def receipt(self, request: HttpRequest, invoice_id: UUID) -> HttpResponse:
         """Ask what came to the bank for an invoice, and record it."""
         if not self.has_record_permission(request):
             raise PermissionDenied
-        row = get_object_or_404(
-            Collection.objects.select_related("invoice", "organization"), pk=collection_id
-        )
+        final = Invoice.objects.final().invoices().select_related("organization")
+        invoice = get_object_or_404(final, pk=invoice_id)
         form = BankReceiptForm(request.POST or None)
+        currency = invoice.currency
+        asked = from_minor(invoice.outstanding_minor(), currency)
 
         def step() -> str:
-            currency = row.invoice.currency
-            asked = from_minor(row.invoice.outstanding_minor(), currency)
             payments.record_bank_receipt(
-                actor=staff_actor(request), invoice_id=row.invoice_id, now=timezone.now(), **form.cleaned_data
+                actor=staff_actor(request), invoice_id=invoice.pk, now=timezone.now(), **form.cleaned_data
             )
-            left = row.invoice.outstanding_minor()
+            left = invoice.outstanding_minor()
             more = (form.cleaned_data["amount"] or asked) - asked
-            facts = {"currency": currency, "invoice": row.invoice}
+            facts = {"currency": currency, "invoice": invoice}
             if left:
                 message = _("Recorded. %(amount)s %(currency)s are left to pay on %(invoice)s.")
                 return message % {**facts, "amount": grouped_minor(left, currency)}
@@ -385,17 +386,23 @@ class CollectionAdmin(_Staff):
                     "then become credit."
                 )
                 return message % {**facts, "amount": f"{more:,f}"}
-            return _("Invoice %s is paid.") % row.invoice
+            return _("Invoice %s is paid.") % invoice
 
         return take_step(
             self,
             request,
-            row=row.invoice,
-            row_url=reverse("admin:invoices_invoice_change", args=[row.invoice_id]),
+            row=invoice,
+            row_url=reverse("admin:invoices_invoice_change", args=[invoice.pk]),
             title=_("Record a bank transfer"),
             form=form,
             step=step,
-            done_url=reverse("admin:payments_collection_changelist"),
+            subtitle=_("%(invoice)s of %(organization)s: %(amount)s %(currency)s are left to pay")
+            % {
+                "invoice": invoice,
+                "organization": invoice.organization,
+                "amount": grouped_minor(invoice.outstanding_minor(), currency),
+                "currency": currency,
+            },
         )
 
 
@@ -440,14 +447,19 @@ class ReconciliationAdmin(_Staff):
         return TemplateResponse(request, "payments/admin/report.html", context)
 
     def _resolve(self, request: HttpRequest) -> None:
-        row = get_object_or_404(Difference, pk=request.POST.get("difference", ""))
-        reason = request.POST.get("reason", "").strip()[:500]
-        if not reason:
+        form = ResolveForm(request.POST)
+        if not form.is_valid():
+            if "difference" in form.errors:
+                raise Http404
             self.message_user(request, _("Give a reason."), messages.ERROR)
             return
+        row = form.cleaned_data["difference"]
         try:
             payments.resolve_difference(
-                actor=staff_actor(request), difference_id=row.id, reason=reason, now=timezone.now()
+                actor=staff_actor(request),
+                difference_id=row.id,
+                reason=form.cleaned_data["reason"],
+                now=timezone.now(),
             )
         except DomainError as error:
             self.message_user(request, f"{row.object_id}: {error}", messages.ERROR)

@@ -157,8 +157,13 @@ class CardAction(OrganizationPage):
         method = selectors.method_by_id(self.actor, path["method_id"])
         to = self.url("payments")
         if request.POST.get("do") == "remove":
-            payments.remove_card(actor=self.actor, method_id=method.id, now=self.now)
-            return self.done(_("%(card)s is removed.") % {"card": method}, to=to)
+            ended_auto_top_up = payments.remove_card(actor=self.actor, method_id=method.id, now=self.now)
+            removed = (
+                _("%(card)s is removed. It was the last card, so automatic top-up is off.")
+                if ended_auto_top_up
+                else _("%(card)s is removed.")
+            )
+            return self.done(removed % {"card": method}, to=to)
         before = selectors.default_card(self.actor)
         payments.make_default(actor=self.actor, method_id=method.id)
         back = self.url("card-action", method_id=before.pk) if before else ""

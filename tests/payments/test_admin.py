@@ -122,6 +122,7 @@ def test_the_report_lists_differences_until_staff_say_why(staff, difference):
     assert "pi_mug" in staff.get(address).content.decode()
 
     staff.post(address, {"difference": difference.pk, "reason": " "})
+    assert staff.post(address, {"difference": "nothing", "reason": "Sold a mug"}).status_code == 404
     difference.refresh_from_db()
     assert difference.resolved_at is None
 
@@ -173,7 +174,7 @@ def test_money_at_the_bank_is_recorded_in_parts(staff, db):
     build.usage(lab, april, april + timedelta(hours=4))
     invoice = build.closed(lab, "2026-04").invoice
     payments.collect_due(now=timezone.now())
-    address = reverse("admin:payments_collection_receipt", args=[models.Collection.objects.get().pk])
+    address = reverse("admin:payments_invoice_receipt", args=[models.Collection.objects.get().invoice_id])
 
     assert (
         "Record a bank transfer"

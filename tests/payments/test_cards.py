@@ -466,7 +466,7 @@ def test_removing_the_last_card_turns_it_off_and_says_so(stripe, lab):
     method, other = card(stripe, lab), card(stripe, lab)
     rule(lab)
 
-    payments.remove_card(actor=build.actor(lab), method_id=other.id, now=timezone.now())
+    assert not payments.remove_card(actor=build.actor(lab), method_id=other.id, now=timezone.now())
     assert AutoTopUp.objects.get().state == AutoTopUpState.ACTIVE
     stripe.engine.detach_method(method.method_id)
     for _time in range(2):
@@ -480,6 +480,17 @@ def test_removing_the_last_card_turns_it_off_and_says_so(stripe, lab):
     told = render(mail.template, mail.context)
     assert "Visa •••• 4242, was removed" in told.text
     assert told.subject == "Automatic top-up is off: there is no card left"
+
+
+def test_whoever_removes_the_last_card_reads_that_it_is_off(stripe, lab):
+    method = card(stripe, lab)
+    rule(lab)
+    client = build.browser(build.member(lab, Role.OWNER))
+
+    done = client.post(f"/app/lab/payments/cards/{method.pk}", {"do": "remove"}, follow=True)
+
+    assert AutoTopUp.objects.get().state == AutoTopUpState.OFF
+    assert "It was the last card, so automatic top-up is off." in done.text
 
 
 def test_a_card_that_was_detached_at_stripe_can_be_removed(stripe, lab):

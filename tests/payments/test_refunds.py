@@ -16,6 +16,8 @@ from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.invoices import services as invoices
 from apps.ledger.models import Transfer
+from apps.notifications.models import Mail
+from apps.notifications.rendering import render
 from apps.payments import gateway
 from apps.payments import services as payments
 from apps.payments.models import Dispute, Refund, RefundDestination, RefundState
@@ -365,9 +367,20 @@ def test_a_dispute_that_is_lost_changes_nothing_more(stripe, lab):
     assert Dispute.objects.get().status == "lost"
 
 
-def test_an_inquiry_moves_nothing(stripe, lab):
+def test_an_inquiry_moves_nothing_and_says_so_once(stripe, lab):
     payment = paid(stripe, lab)
 
-    dispute_of(stripe, payment, inquiry=True)
+    identity = dispute_of(stripe, payment, inquiry=True)
+    dispute = stripe.store.find("dispute", identity)
+    stripe.store.save(dispute | {"status": "warning_under_review"})
+    payments.sync_dispute(identity, now=timezone.now())
+    stripe.act("end-dispute", dispute=identity, won=True)
+    payments.sync_dispute(identity, now=timezone.now())
 
     assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
+    mails = Mail.objects.filter(template="payments/mail/dispute").order_by("pk")
+    asked, closed = [render(mail.template, mail.context) for mail in mails]
+    assert asked.subject == "A bank asks about your payment of 25.00 USD"
+    assert "Nothing was taken back, and the credit stays as it is." in asked.text
+    assert closed.subject == "The question about your payment of 25.00 USD is closed"
+    assert "write to support" not in closed.text

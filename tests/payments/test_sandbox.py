@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -318,6 +319,21 @@ def test_a_connection_breaks_before_or_after_the_effect(client, sandbox, when, m
         client.v1.customers.create({}, {"idempotency_key": "one"})
 
     assert len(client.v1.customers.list().data) == made
+
+
+def test_a_fault_that_cannot_be_is_refused_and_the_page_says_why(client, sandbox):
+    for wrong, why in (({"match": "("}, "regular expression"), ({"times": "many"}, "whole number of times")):
+        form = urllib.parse.urlencode({"action": "error", **wrong}).encode()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(  # noqa: S310  Our own sandbox.
+                f"{sandbox.url}/control/fault", data=form, timeout=PATIENCE_SECONDS
+            )
+        page = refused.value.read().decode()
+        assert refused.value.code == 400
+        assert why in page
+        assert "Script a fault" in page
+
+    client.v1.customers.create({})
 
 
 def test_faults_end_after_their_number_and_can_be_forgotten(client, sandbox):

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.core.errors import ValidationFailed
 from apps.notifications.models import Mail
+from apps.organizations import services as organizations
 from apps.payments import gateway
 from apps.payments import services as payments
 from apps.payments.models import Payment, PaymentState, StripeCustomer
@@ -180,6 +181,22 @@ def test_an_answer_that_comes_too_late_is_asked_for_again_under_the_same_key(str
 
     assert len(list(stripe.store.newest("checkout.session"))) == 1
     assert found.session_id == next(stripe.store.newest("checkout.session"))["id"]
+
+
+def test_an_organization_renamed_between_two_tries_becomes_a_customer_by_its_new_name(stripe, lab):
+    payment = payments.start_top_up(
+        actor=build.actor(lab), organization=lab, amount=Decimal(25), now=timezone.now()
+    )
+    stripe.act("fault", match="POST /v1/customers", action="drop", times=3)
+    with pytest.raises(gateway.GatewayTimeout):
+        payments.open_checkout(payment_id=payment.id, now=timezone.now())
+    organizations.change_organization(
+        actor=build.actor(lab), organization=lab, name="Renamed", now=timezone.now()
+    )
+    payments.open_checkout(payment_id=payment.id, now=timezone.now() + attempts.LEASE)
+
+    known = StripeCustomer.objects.get().customer_id
+    assert stripe.store.find("customer", known)["name"] == "Renamed"
 
 
 @pytest.mark.parametrize("status", [500, 429, 409])

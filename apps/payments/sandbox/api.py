@@ -159,15 +159,20 @@ class Api:
         action = rule.get("action")
         if action not in {"delay", "error", "drop"}:
             raise invalid("A fault's action is delay, error or drop.", param="action")
+        match = str(rule.get("match") or "POST /v1/.*")
+        try:
+            re.compile(match)
+        except re.error as error:
+            raise invalid(f"This is not a regular expression: {error}.", param="match") from error
         kept = {
-            "match": str(rule.get("match") or "POST /v1/.*"),
+            "match": match,
             "action": action,
             "when": "before" if rule.get("when") == "before" else "after",
-            "status": int(rule.get("status") or 500),
-            "seconds": int(rule.get("seconds") or 30),
+            "status": _whole(rule, "status", 500),
+            "seconds": _whole(rule, "seconds", 30),
         }
         self.engine.store.run(
-            "INSERT INTO fault (rule, times) VALUES (?, ?)", json.dumps(kept), int(rule.get("times") or 1)
+            "INSERT INTO fault (rule, times) VALUES (?, ?)", json.dumps(kept), _whole(rule, "times", 1)
         )
 
     def faults(self) -> list[Body]:
@@ -198,6 +203,13 @@ class Api:
                 raise Dropped
             return found
         return _scripted(fault)
+
+
+def _whole(rule: Mapping[str, Any], name: str, instead: int) -> int:
+    text = str(rule.get(name) or instead).strip()
+    if not (text.isascii() and text.isdecimal()):
+        raise invalid(f"Give a whole number of {name}.", param=name)
+    return int(text)
 
 
 def _scripted(fault: Body) -> Answer:

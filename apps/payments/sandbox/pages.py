@@ -147,7 +147,8 @@ class Pages:
 
     # --- Control ---
 
-    def control(self) -> str:
+    def control(self, *, problem: str = "") -> str:
+        """Show the control page; problem: what was wrong with what it was asked."""
         store = self.engine.store
 
         def shown(kind: str) -> list[Body]:
@@ -160,6 +161,7 @@ class Pages:
 
         return render(
             "control.html",
+            problem=problem,
             faults=self.api.faults(),
             mode=self.deliverer.mode if self.deliverer else "off",
             modes=Deliverer.MODES,

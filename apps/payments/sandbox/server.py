@@ -132,7 +132,12 @@ class _Handler(BaseHTTPRequestHandler):
             case ["receipts", charge_id]:
                 page = pages.receipt(charge_id)
             case ["control", verb] if form is not None:
-                pages.act(verb, form)
+                try:
+                    pages.act(verb, form)
+                except Refused as refusal:
+                    page = pages.control(problem=refusal.body["error"]["message"])
+                    self._write(refusal.status, "text/html; charset=utf-8", page.encode())
+                    return
                 raise Redirect("/")
             case [""]:
                 page = pages.control()

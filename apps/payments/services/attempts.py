@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -53,11 +54,14 @@ def customer_of(organization_id: UUID, *, now: datetime) -> str:
         # A customer without payments moves no money, so one that was made and never noted may stay behind.
         row = _begin_again(row, now=now)
     organization = Organization.objects.get(pk=organization_id)
+    name, email = organization.name, organization.billing_email
+    # Stripe refuses a key with other parameters, and both can be changed between two tries.
+    said = sha256(f"{name}\n{email}".encode()).hexdigest()[:16]
     made = gateway.current().create_customer(
-        name=organization.name,
-        email=organization.billing_email,
+        name=name,
+        email=email,
         reference=str(organization_id),
-        key=Key(text=f"customer-{row.id}", since=row.created_at),
+        key=Key(text=f"customer-{row.id}-{said}", since=row.created_at),
     )
     StripeCustomer.objects.filter(pk=row.pk, customer_id=None).update(customer_id=made)
     return str(

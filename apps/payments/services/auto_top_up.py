@@ -94,8 +94,11 @@ def turn_off_auto_top_up(*, actor: Actor, organization: Organization, now: datet
     return True
 
 
-def turn_off_without_card(*, actor: Actor, method: PaymentMethod, now: datetime) -> None:
-    """Turn automatic top-up off because its last card is gone, in the transaction that removes that; say so by mail."""
+def turn_off_without_card(*, actor: Actor, method: PaymentMethod, now: datetime) -> bool:
+    """Turn automatic top-up off because its last card is gone, in the transaction that removes that; say so by mail.
+
+    Returns whether it was on until now.
+    """
     rule = (
         AutoTopUp.objects.select_for_update(no_key=True)
         .filter(organization_id=method.organization_id)
@@ -103,7 +106,7 @@ def turn_off_without_card(*, actor: Actor, method: PaymentMethod, now: datetime)
         .first()
     )
     if rule is None:
-        return
+        return False
     before, rule.state, rule.updated_at = rule.state, AutoTopUpState.OFF, now
     rule.save(update_fields=["state", "updated_at"])
     _tell_change(actor, rule, {"card": str(method)})
@@ -115,6 +118,7 @@ def turn_off_without_card(*, actor: Actor, method: PaymentMethod, now: datetime)
             now=now,
             card=str(method),
         )
+    return before == AutoTopUpState.ACTIVE
 
 
 def _tell_change(actor: Actor, rule: AutoTopUp, facts: dict[str, str]) -> None:

@@ -139,14 +139,17 @@ def make_default(*, actor: Actor, method_id: UUID) -> PaymentMethod:
     return method
 
 
-def remove_card(*, actor: Actor, method_id: UUID, now: datetime) -> None:
-    """Forget a card, at Stripe first and then here; without any card automatic top-up is off."""
+def remove_card(*, actor: Actor, method_id: UUID, now: datetime) -> bool:
+    """Forget a card, at Stripe first and then here.
+
+    Returns whether it was the last one, which turned automatic top-up off.
+    """
     method = PaymentMethod.objects.visible_to(actor).filter(pk=method_id).first()
     if method is None:
         raise NotFound
     with contextlib.suppress(NotAtStripe):
         _detach(method.method_id)
-    _remove(actor, method, now=now)
+    return _remove(actor, method, now=now)
 
 
 def _detach(method_id: str) -> None:
@@ -164,12 +167,15 @@ def _note_removed(method_id: str, *, now: datetime) -> None:
 
 
 @transaction.atomic
-def _remove(actor: Actor, found: PaymentMethod, *, now: datetime) -> None:
-    """Note that a card is gone, once, whoever says so first: the person who removed it or Stripe's news of it."""
+def _remove(actor: Actor, found: PaymentMethod, *, now: datetime) -> bool:
+    """Note that a card is gone, once, whoever says so first: the person who removed it or Stripe's news of it.
+
+    Returns whether that turned automatic top-up off.
+    """
     Organization.objects.select_for_update(no_key=True).get(pk=found.organization_id)
     method = PaymentMethod.objects.get(pk=found.pk)
     if method.removed_at is not None:
-        return
+        return False
     was_default, method.is_default, method.removed_at = method.is_default, False, now
     method.save(update_fields=["is_default", "removed_at"])
     others = PaymentMethod.objects.filter(organization_id=method.organization_id, removed_at=None)
@@ -177,10 +183,12 @@ def _remove(actor: Actor, found: PaymentMethod, *, now: datetime) -> None:
     if was_default and next_one is not None:
         next_one.is_default = True
         next_one.save(update_fields=["is_default"])
-    if next_one is None:
-        auto_top_up.turn_off_without_card(actor=actor, method=method, now=now)
+    ended_auto_top_up = next_one is None and auto_top_up.turn_off_without_card(
+        actor=actor, method=method, now=now
+    )
     audit.record(actor=actor, action="payment_method.removed", target=method, diff={"card": str(method)})
     outbox.publish("payments.card_removed", {"id": str(method.id)}, organization_id=method.organization_id)
+    return ended_auto_top_up
 
 
 def _locked(actor: Actor, method_id: UUID) -> PaymentMethod:

@@ -35,6 +35,13 @@ _RANKS = {
 }
 _CLOSED_RANK = 6
 TO_ANSWER = ("warning_needs_response", "needs_response")
+# What customers hear of, once each: answering a question or a dispute is no news to them.
+_STAGES = {
+    "warning_needs_response": "asked",
+    "warning_under_review": "asked",
+    "needs_response": "disputed",
+    "under_review": "disputed",
+}
 
 
 def is_known(status: str) -> bool:
@@ -153,6 +160,8 @@ def _tell(dispute: Dispute, before: str, *, auto_top_up: str, now: datetime) -> 
         {"id": str(dispute.id), "status": dispute.status, **facts},
         organization_id=organization_id,
     )
+    if _stage(before) == _stage(dispute.status):
+        return
     mails.tell(
         "dispute",
         organization_id=organization_id,
@@ -162,3 +171,7 @@ def _tell(dispute: Dispute, before: str, *, auto_top_up: str, now: datetime) -> 
         status=dispute.status,
         auto_top_up=auto_top_up,
     )
+
+
+def _stage(status: str) -> str:
+    return _STAGES.get(status, status)
