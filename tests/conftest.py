@@ -62,6 +62,17 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_b
         settings.DATABASES["default"]["TEST"]["TEMPLATE"] = database.make_template()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """End what is still connected before the database goes: of a killed process PostgreSQL may not know yet."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
 def restore_database() -> None:
     """Bring every table back to what migrations left, append-only ones too.
 

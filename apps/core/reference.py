@@ -70,7 +70,8 @@ _WITHOUT_A_CLASS = {
      "Plain HTTP under REQUIRE_HTTPS."),
     (405, "method_not_allowed", "This path does not take this method.", "`Allow` names those that it takes."),
     (413, "payload_too_large", "The request body is larger than … bytes.", "`details.limit_bytes` is the limit."),
-    (415, "unsupported_media_type", "Send the body as application/json.", "Another content type."),
+    (415, "unsupported_media_type", "Send the body as application/json.",
+     "Another content type, or a compressed body."),
     (500, "internal_error", "Something went wrong on our side. Quote the correlation id when you report it.",
      "A bug; it is logged with the correlation id."),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME, ActionForm
+from django.contrib.admin.options import ActionLocation
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -17,6 +18,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import DomainError, ValidationFailed
@@ -146,6 +148,10 @@ def _as_money(model: type[Model], name: Any) -> Any:
     return column
 
 
+# An action that is offered beside the list and on the page of each row.
+EVERYWHERE = (ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM)
+
+
 class ReasonActionForm(ActionForm):
     """The choice of an action with its reason beside it; `with_reason` asks for one that is missing."""
 
@@ -162,7 +168,7 @@ class _ReasonForm(forms.Form):
     )
 
 
-ROWS_NAMED_MAX = 20  # Beyond them the page that asks for a reason says how many there are.
+ROWS_NAMED_MAX = 20  # Beyond them staff read how many there are.
 
 
 def with_reason[A: admin.ModelAdmin[Any], R: Model](
@@ -175,7 +181,10 @@ def with_reason[A: admin.ModelAdmin[Any], R: Model](
 
     @wraps(act)
     def action(model_admin: A, request: HttpRequest, queryset: QuerySet[R]) -> HttpResponse | None:
-        form = _ReasonForm(request.POST)
+        # On a row's own page the fields of the action have a prefix.
+        place = ActionLocation.CHANGE_FORM.value
+        prefix = place if f"{place}-action" in request.POST else None
+        form = _ReasonForm(request.POST, prefix=prefix)
         if form.is_valid():
             act(model_admin, request, queryset, form.cleaned_data["reason"])
             return None
@@ -189,6 +198,7 @@ def with_reason[A: admin.ModelAdmin[Any], R: Model](
             "count": count,
             "more": max(count - ROWS_NAMED_MAX, 0),
             "action": name,
+            "prefix": f"{prefix}-" if prefix else "",
             "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", "0"),
             "list_url": request.get_full_path(),
@@ -206,17 +216,29 @@ def act_on_each(
     *,
     named: Callable[[Any], str] = str,
 ) -> None:
-    """Call a service for each row and say how each went.
+    """Call a service for each row and say how each went; of very many, how the first of them did.
 
     act: returns what happened, in words; what it refuses is said with the row's name.
     """
+    said: dict[int, list[str]] = {messages.ERROR: [], messages.SUCCESS: []}
     for row in rows.order_by("pk"):
         try:
-            done = act(row)
+            said[messages.SUCCESS].append(act(row))
         except DomainError as refusal:
-            model_admin.message_user(request, f"{named(row)}: {in_words(refusal)}", messages.ERROR)
-        else:
-            model_admin.message_user(request, done, messages.SUCCESS)
+            said[messages.ERROR].append(f"{named(row)}: {in_words(refusal)}")
+    for level, texts in said.items():
+        for text in texts[:ROWS_NAMED_MAX]:
+            model_admin.message_user(request, text, level)
+        if (more := len(texts) - ROWS_NAMED_MAX) > 0:
+            model_admin.message_user(request, _more_rows(more, level), level)
+
+
+def _more_rows(count: int, level: int) -> str:
+    if level == messages.ERROR:
+        text = ngettext("One more row was refused.", "%(count)s more rows were refused.", count)
+    else:
+        text = ngettext("The same for one more row.", "The same for %(count)s more rows.", count)
+    return text % {"count": f"{count:,}"}
 
 
 def link_to(model: str, pk: object, text: str) -> SafeString | str:

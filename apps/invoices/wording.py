@@ -43,6 +43,11 @@ def state_of(invoice: Invoice, *, now: datetime) -> State:
 def described(invoices: Iterable[Invoice], *, now: datetime) -> list[dict[str, Any]]:
     """Return invoices of `invoices_of` as data with their states in words."""
     return [
-        selectors.invoice_row(invoice) | {"standing": state_of(invoice, now=now), "due_at": invoice.due_at}
+        selectors.invoice_row(invoice)
+        | {
+            "standing": state_of(invoice, now=now),
+            "due_at": invoice.due_at,
+            "is_credited": invoice.credited_micros > 0,
+        }
         for invoice in invoices
     ]

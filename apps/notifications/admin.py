@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.errors import DomainError
-from apps.core.staff import ReadOnlyAdmin, link_to, list_link, staff_actor
+from apps.core.staff import ReadOnlyAdmin, act_on_each, link_to, list_link, staff_actor
 from apps.notifications import services
 from apps.notifications.models import Mail
 
@@ -41,14 +40,11 @@ class MailAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Send again"), permissions=["send"])
     def send_selected_again(self, request: HttpRequest, queryset: QuerySet[Mail]) -> None:
-        for mail in queryset.order_by("pk"):
-            try:
-                services.send_again(actor=staff_actor(request), mail_id=mail.pk, now=timezone.now())
-            except DomainError as error:
-                self.message_user(request, str(error), messages.ERROR)
-                continue
-            told = _("%(recipient)s gets it again.") % {"recipient": mail.recipient}
-            self.message_user(request, told, messages.SUCCESS)
+        def send(mail: Mail) -> str:
+            services.send_again(actor=staff_actor(request), mail_id=mail.pk, now=timezone.now())
+            return _("%(recipient)s gets it again.") % {"recipient": mail.recipient}
+
+        act_on_each(self, request, queryset, send)
 
     @admin.display(description=_("Organization"))
     def organization(self, mail: Mail) -> SafeString | str:

@@ -1,4 +1,7 @@
-"""What the search of an organization finds: its pages, people, projects, keys, budgets and documents."""
+"""What the search of an organization finds: its pages, people, projects, keys, budgets and documents.
+
+And the other organizations of who looks, so that the keyboard leads there too.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,19 @@ class Hit:
     url: str
 
 
-def search(actor: Actor, organization: Organization, text: str, *, now: datetime) -> list[Hit]:
+def search(
+    actor: Actor, organization: Organization, text: str, *, memberships: Sequence[Membership], now: datetime
+) -> list[Hit]:
     """Return what has the text in its name, the best known kinds first, at most six of each.
 
     Only what the actor may read is looked at. Without a text it is the pages alone.
+    memberships: those of who looks, by name.
     """
     asked = _Asked(actor=actor, organization=organization, text=text, now=now)
     found = list(_pages(asked))
     if not text:
         return found
+    found += _organizations(asked, memberships)
     for permission, look in _KINDS:
         if actor.can(permission):
             found += look(asked)
@@ -72,6 +79,21 @@ def _pages(asked: _Asked) -> Iterator[Hit]:
     for label, route in ((_("Profile"), "profile"), (_("Security"), "security")):
         if wanted in str(label).casefold():
             yield Hit(kind=_("Page"), title=str(label), detail=str(_("your account")), url=reverse(route))
+
+
+def _organizations(asked: _Asked, memberships: Sequence[Membership]) -> list[Hit]:
+    wanted = asked.text.casefold()
+    others = [row.organization for row in memberships if row.organization_id != asked.organization.pk]
+    named = [one for one in others if wanted in one.name.casefold() or wanted in one.slug]
+    return [
+        Hit(
+            kind=_("Organization"),
+            title=one.name,
+            detail=one.slug,
+            url=reverse("overview", kwargs={"slug": one.slug}),
+        )
+        for one in named[:FOUND_MAX]
+    ]
 
 
 def _members(asked: _Asked) -> list[Hit]:

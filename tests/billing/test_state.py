@@ -94,7 +94,7 @@ def test_one_notice_until_credit_comes_in(lab):
     build.credit(lab, "0.01", now=at(11))
 
     assert (state(lab), steps(lab)) == ("healthy", [("healthy", "low"), ("low", "healthy")])
-    assert mails()[-1] == ("money@lab.example", "lab has credit again")
+    assert mails()[-1] == ("money@lab.example", "The credit of lab is no longer low")
 
 
 def test_the_amount_to_be_warned_at_counts_without_anything_running(lab):

@@ -154,4 +154,4 @@ def one_switches_from_the_menu_of_a_narrow_screen(page):
     bar.get_by_role("button", name="Other Works").click()
 
     expect(bar.get_by_role("link", name="Other Works")).to_be_visible()
-    assert page.url.endswith("/app/other")
+    assert page.url.endswith("/app/other/usage"), "the section stays"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from decimal import Decimal
 from io import BytesIO
 from uuid import UUID
@@ -199,6 +200,18 @@ def test_another_content_type_is_415(client):
     answer = post_raw(client, b"name=x", "application/x-www-form-urlencoded")
 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_compressed_body_is_415_and_not_read_as_text(client):
+    body = gzip.compress(b'{"amount": "1"}')
+
+    answer = client.post(ECHO, body, content_type="application/json", headers={"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    plain = client.post(
+        ECHO, b"{}", content_type="application/json", headers={"Content-Encoding": "identity"}
+    )
+    assert plain.status_code != 415
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,15 @@ def test_a_credit_note_opens_where_its_invoice_does(client, lab):
     assert f'filename="{note.number}.csv"' in client.get(f"{path}/file/csv").headers["Content-Disposition"]
 
 
+def test_the_sums_of_an_invoice_that_was_written_off_add_up(client, lab):
+    invoice = Invoice.objects.get()
+    invoices.write_off(actor=build.actor(), invoice=invoice, reason="Insolvent", now=NOW)
+
+    shown = words(client.get(f"/app/lab/invoices/{invoice.pk}"))
+
+    assert "Total 4.98 Paid 0.00 Credited or written off −4.98 Open 0.00" in shown
+
+
 def test_an_invoice_is_sent_to_several_addresses(lab, run_jobs):
     owner = build.browser(build.member(lab, Role.OWNER))
     build.billing_profile(lab, billing_emails=["books@lab.example"])

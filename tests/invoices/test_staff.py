@@ -62,18 +62,25 @@ def test_a_draft_is_finalised_credited_and_cancelled_from_its_page(staff, lab):
     invoice = Invoice.objects.get(pk=draft.pk)
     assert invoice.number == f"INV-{invoice.finalized_at.year}-000001"
 
-    form = staff.get(page("credit", invoice)).content.decode()
-    assert "Net of line 1, a100 eu" in form
-    refused = staff.post(page("credit", invoice), {"amount": "1000", "reason": "too much"})
-    assert "gives at most what is left of its invoice, 15.86 EUR" in refused.content.decode()
-    both = staff.post(page("credit", invoice), {"amount": "1", "line_1": "1", "reason": "both"})
-    assert "not both" in both.content.decode()
-    finer = staff.post(page("credit", invoice), {"amount": "1.001", "reason": "finer"})
-    assert "smallest unit" in finer.content.decode()
+    form = staff.get(page("credit", invoice))
+    assert "Net of line 1, a100 eu" in form.text
+    attempt = {"attempt": form.context["form"]["attempt"].value()}
+    refused = staff.post(page("credit", invoice), attempt | {"amount": "1000", "reason": "too much"})
+    assert "gives at most what is left of its invoice, 15.86 EUR" in refused.text
+    both = staff.post(page("credit", invoice), attempt | {"amount": "1", "line_1": "1", "reason": "both"})
+    assert "not both" in both.text
+    finer = staff.post(page("credit", invoice), attempt | {"amount": "1.001", "reason": "finer"})
+    assert "smallest unit" in finer.text
     assert not Invoice.objects.credit_notes().exists()
 
-    assert staff.post(page("credit", invoice), {"line_1": "3.33", "reason": "An outage"}).status_code == 302
-    assert Invoice.objects.credit_notes().get().total_minor == -396
+    for _click in range(2):
+        sent = attempt | {"line_1": "3.33", "reason": "An outage"}
+        assert staff.post(page("credit", invoice), sent).status_code == 302
+    note = Invoice.objects.credit_notes().get()
+    assert note.total_minor == -396
+    change = staff.get(reverse("admin:invoices_invoice_change", args=[invoice.pk])).text
+    assert reverse("admin:invoices_invoice_change", args=[note.pk]) in change
+    assert reverse("admin:payments_invoice_receipt", args=[invoice.pk]) in change
     assert (
         "Write a credit note instead" in staff.post(page("cancel", invoice), {"reason": "x"}).content.decode()
     )

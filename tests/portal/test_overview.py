@@ -228,8 +228,8 @@ def test_usage_is_cut_as_asked(client, query, said):
         ("first=2026-05-15&last=2026-05-14", "This lies before the first day."),
         ("first=2024-05-15&last=2026-05-14", "At most 400 days at once."),
         ("first=2026-04-01&last=2026-05-14&interval=hour", "Hours are shown of at most 14 days."),
-        ("first=soon", "Enter a valid date."),
-        ("group=colour", "Select a valid choice."),
+        ("first=soon", "Write year, month and day, such as 2026-11-30."),
+        ("group=colour", "Choose one of those that are offered now."),
     ],
 )
 def test_a_range_that_makes_no_sense_says_why(client, query, said):

@@ -83,6 +83,17 @@ def test_go_leads_to_the_first_and_says_when_there_is_none(lab):
     assert client.get("/app/lab/search", {"q": "a\x00b"}).status_code == 422
 
 
+def test_ones_other_organizations_are_found_and_nobody_elses(lab):
+    person = build.member(lab, Role.VIEWER)
+    build.member(build.organization("other-works", name="Other Works"), Role.VIEWER, user=person)
+
+    hits = search_of(build.browser(person), "OTHER")
+
+    assert [(str(hit.kind), hit.title, hit.url) for hit in hits] == [
+        ("Organization", "Other Works", "/app/other-works")
+    ]
+
+
 def test_it_costs_a_fixed_number_of_queries(lab, django_assert_num_queries):
     client = build.browser(build.member(lab, Role.OWNER))
     client.get("/app/lab/search")

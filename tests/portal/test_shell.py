@@ -54,6 +54,21 @@ def test_switching_makes_it_the_default_and_takes_only_ones_own(lab):
     assert client.get("/app/switch").status_code == 405
 
 
+def test_switching_stays_in_the_section_that_one_may_see_there(lab):
+    person = build.member(build.organization("other"), Role.OWNER)
+    build.member(lab, Role.VIEWER, user=person)
+    client = build.browser(person)
+    assert '<input type="hidden" name="section" value="invoices">' in client.get("/app/other/invoices").text
+
+    def there(section):
+        sent = {"organization": "lab", "section": section}
+        return client.post("/app/switch", sent).headers["Location"]
+
+    assert there("invoices") == "/app/lab/invoices"
+    assert there("audit") == "/app/lab", "a viewer does not see it"
+    assert there("security") == there("nowhere") == "/app/lab"
+
+
 def test_somebody_makes_an_organization_and_is_there(lab):
     client = build.browser(build.user())
 
@@ -68,7 +83,7 @@ def test_somebody_makes_an_organization_and_is_there(lab):
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        ({"name": " ", "slug": ""}, "This field is required."),
+        ({"name": " ", "slug": ""}, "Fill this in."),
         ({"name": "Lab", "slug": "lab"}, "This slug is taken."),
         ({"name": "Lab", "slug": "invites"}, "This slug is reserved."),
         ({"name": "Lab", "slug": "No Slug"}, "A slug has up to 63 lower-case letters"),

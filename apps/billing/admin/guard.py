@@ -21,6 +21,7 @@ from apps.billing.forms import SpendGuardForm
 from apps.billing.models import BillingTransition, Budget, BudgetNotice, Hold, SpendGuard, StopRequest
 from apps.core.money import from_micros, to_micros
 from apps.core.staff import (
+    EVERYWHERE,
     OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
@@ -51,7 +52,9 @@ class HoldAdmin(OrganizationLink, ReadOnlyAdmin):
         """Return whether the staff member may give reserved credit back."""
         return request.user.has_perm("billing.change_hold")
 
-    @admin.action(description=_("Release: give the reserved credit back"), permissions=["decide"])
+    @admin.action(
+        description=_("Release: give the reserved credit back"), permissions=["decide"], location=EVERYWHERE
+    )
     @with_reason
     def release_selected(self, request: HttpRequest, queryset: QuerySet[Hold], reason: str) -> None:
         def release(hold: Hold) -> str:

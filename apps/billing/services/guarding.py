@@ -243,7 +243,8 @@ def _stay_suspended(organization: Organization, found: Assessment, *, now: datet
     guard.save()
     if is_stop_due and is_first:
         cause = f"billing.stop:{organization.id}:{now.isoformat()}"
-        _tell(organization, guard, found, BillingState.SUSPENDED, cause=cause, now=now)
+        before = BillingState.SUSPENDED
+        _tell(organization, guard, found, before, BillingState.SUSPENDED, cause=cause, now=now)
 
 
 def _change(organization: Organization, found: Assessment, state: BillingState, *, now: datetime) -> None:
@@ -291,7 +292,7 @@ def _change(organization: Organization, found: Assessment, state: BillingState, 
     if state == BillingState.SUSPENDED and _is_stop_due(guard, found):
         _request_stops(organization, guard, found, now=now)
     guard.save()
-    _tell(organization, guard, found, state, cause=f"billing.transition:{transition.id}", now=now)
+    _tell(organization, guard, found, before, state, cause=f"billing.transition:{transition.id}", now=now)
 
 
 def _request_stops(
@@ -344,6 +345,7 @@ def _tell(
     organization: Organization,
     guard: SpendGuard,
     found: Assessment,
+    before: BillingState,
     state: BillingState,
     *,
     cause: str,
@@ -357,6 +359,7 @@ def _tell(
             "organization": organization.name,
             "state": str(state),
             "is_by_staff": guard.suspended_at is not None,
+            "was_blocked": before in {BillingState.DEPLETED, BillingState.SUSPENDED},
             "available": _coins(found.balance.available_micros, found.balance.currency),
             "owed": _coins(max(-found.facts.credit_micros, 0), found.balance.currency),
             "currency": found.balance.currency,

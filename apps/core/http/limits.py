@@ -1,9 +1,10 @@
-"""What a request may weigh, and that it comes by HTTPS where the operator says so."""
+"""What a request may weigh, that it is not compressed, and that it comes by HTTPS where the operator says so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
+from typing import IO
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -20,7 +21,7 @@ _EXEMPT_FROM_HTTPS = ("/healthz", "/readyz")
 
 
 class BodyLimitMiddleware:
-    """Refuse bodies over the limit before anything reads them, and plain HTTP under REQUIRE_HTTPS."""
+    """Refuse bodies over the limit or compressed before anything reads them, and plain HTTP under REQUIRE_HTTPS."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -40,6 +41,9 @@ class BodyLimitMiddleware:
                 status=413, code="payload_too_large", message=message, details={"limit_bytes": limit}
             )
             return respond(request, problem)
+        if _is_compressed(request):
+            message = _("Send the body as it is, without Content-Encoding.")
+            return respond(request, Problem(status=415, code="unsupported_media_type", message=message))
         return self.get_response(request)
 
 
@@ -49,9 +53,7 @@ def _is_too_large(request: HttpRequest, limit: int) -> bool:
     if length.isdecimal():
         if int(length) <= limit:
             return False
-        remaining = min(int(length), DRAIN_BYTES_MAX)
-        while remaining > 0 and stream and (chunk := stream.read(min(_CHUNK, remaining))):
-            remaining -= len(chunk)
+        _drain(stream, min(int(length), DRAIN_BYTES_MAX))
         return True
     if not request.META.get("wsgi.input_terminated") or stream is None:
         return False
@@ -65,3 +67,18 @@ def _is_too_large(request: HttpRequest, limit: int) -> bool:
     request.META["CONTENT_LENGTH"] = str(len(body))
     request._stream = BytesIO(body)
     return False
+
+
+def _is_compressed(request: HttpRequest) -> bool:
+    if request.headers.get("Content-Encoding", "identity").strip().lower() in ("", "identity"):
+        return False
+    # Read as text it would be wrong in every line.
+    text = request.META.get("CONTENT_LENGTH") or ""
+    length = int(text) if text.isdecimal() else 0
+    _drain(request.META.get("wsgi.input"), length)
+    return length > 0
+
+
+def _drain(stream: IO[bytes] | None, remaining: int) -> None:
+    while remaining > 0 and stream and (chunk := stream.read(min(_CHUNK, remaining))):
+        remaining -= len(chunk)

@@ -5,7 +5,7 @@ An app lists its sections as `navigation` in its `urls` module; no app needs to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -60,10 +60,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shell:
-    """What surrounds a page: the person's memberships, the organization at hand, its sections and the banner."""
+    """What surrounds a page: the person's memberships, the organization at hand, its sections and the banner.
+
+    section: the key of the one that the page belongs to, if it belongs to one.
+    """
 
     memberships: Sequence[Any] = ()
     organization: Any = None
+    section: str = ""
     role: str = ""
     groups: Sequence[Sequence[Link]] = field(default_factory=list)
     banner: Banner | None = None
@@ -77,6 +81,14 @@ def sections() -> tuple[Section, ...]:
         if config.name.startswith("apps.") and config.module and module_has_submodule(config.module, "urls"):
             found += getattr(import_module(f"{config.name}.urls"), "navigation", [])
     return tuple(sorted(found, key=lambda section: section.position))
+
+
+def route_of(section: str, *, permissions: Collection[str]) -> str | None:
+    """Return the route of the section with this key, if there is one and these permissions let somebody see it."""
+    for found in sections():
+        if found.key == section and (found.permission is None or found.permission in permissions):
+            return found.route
+    return None
 
 
 def shell_of(request: HttpRequest) -> Shell:
@@ -106,6 +118,7 @@ def shell_of(request: HttpRequest) -> Shell:
     return Shell(
         memberships=memberships,
         organization=membership.organization,
+        section=current,
         role=membership.get_role_display(),
         groups=[
             list(group) for _hundred, group in groupby(links, key=lambda link: link.section.position // 100)

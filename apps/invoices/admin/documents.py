@@ -35,7 +35,7 @@ from apps.invoices import selectors
 from apps.invoices import services as invoices
 from apps.invoices.composing import ComposedLine
 from apps.invoices.files import FORMATS, document_answer
-from apps.invoices.forms import ConfirmForm, CreditForm, ReasonForm
+from apps.invoices.forms import ConfirmForm, CorrectionForm, CreditForm
 from apps.invoices.models import (
     DocumentKind,
     Invoice,
@@ -175,7 +175,8 @@ def _steps(invoice: Invoice) -> list[tuple[str, str]]:
     if invoice.kind == DocumentKind.INVOICE and invoice.state in (InvoiceState.OPEN, InvoiceState.PAID):
         found += [(page("credit"), _now("Credit…")), (page("cancel"), _now("Cancel…"))]
     if invoice.state == InvoiceState.OPEN:
-        found.append((page("write-off"), _now("Write off…")))
+        receipt = reverse("admin:payments_invoice_receipt", args=[invoice.pk])
+        found += [(page("write-off"), _now("Write off…")), (receipt, _now("Record a bank transfer…"))]
     return found
 
 
@@ -193,8 +194,8 @@ class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
     ordering = ("-created_at", "-id")
     fieldsets = (
         (None, {"fields": ("title", "kind", "organization_link", "period", "state", "steps")}),
-        (_("Correction"), {"fields": ("corrected", "reason")}),
-        (_("Amounts"), {"fields": ("currency", "subtotal", "discount", "tax", "total", "due")}),
+        (_("Correction"), {"fields": ("corrected", "reason", "notes")}),
+        (_("Amounts"), {"fields": ("currency", "subtotal", "discount", "tax", "total", "due", "left")}),
         (_("Dates"), {"fields": ("drafted_at", "finalized_at", "due_at", "created_at")}),
     )
     inlines = (LineInline, TaxInline, PaymentInline)
@@ -254,6 +255,7 @@ class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
                 actor=staff_actor(request),
                 invoice=invoice,
                 reason=form.cleaned_data["reason"],
+                attempt_id=form.cleaned_data["attempt"],
                 now=timezone.now(),
                 **form.what(),
             )
@@ -278,7 +280,9 @@ class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
                 "note": note,
             }
 
-        return self._step(request, invoice_id, _now("Cancel the invoice"), lambda _invoice: ReasonForm, step)
+        return self._step(
+            request, invoice_id, _now("Cancel the invoice"), lambda _invoice: CorrectionForm, step
+        )
 
     def write_off(self, request: HttpRequest, invoice_id: UUID) -> HttpResponse:
         """Give up what is left of an open invoice."""
@@ -292,7 +296,7 @@ class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
             )
             return _now("%s is uncollectible.") % invoice
 
-        return self._step(request, invoice_id, _now("Write off"), lambda _invoice: ReasonForm, step)
+        return self._step(request, invoice_id, _now("Write off"), lambda _invoice: CorrectionForm, step)
 
     def send(self, request: HttpRequest, invoice_id: UUID) -> HttpResponse:
         """Mail a final document once more."""
@@ -375,6 +379,21 @@ class InvoiceAdmin(OrganizationLink, ReadOnlyAdmin):
     @admin.display(description=_("Corrects"))
     def corrected(self, invoice: Invoice) -> SafeString | str:
         return link_to("invoices_invoice", invoice.corrects_id, str(invoice.corrects))
+
+    @admin.display(description=_("Corrected by"))
+    def notes(self, invoice: Invoice) -> SafeString | str:
+        rows = invoice.credit_notes.order_by("created_at", "pk")
+        return (
+            format_html_join(
+                " · ", "{}", ((link_to("invoices_invoice", note.pk, str(note)),) for note in rows)
+            )
+            or "–"
+        )
+
+    @admin.display(description=_("Left to pay"))
+    def left(self, invoice: Invoice) -> str:
+        is_owed = invoice.state == InvoiceState.OPEN
+        return grouped_minor(invoice.outstanding_minor() if is_owed else 0, invoice.currency)
 
     @admin.display(description=_("Number"), ordering="number")
     def title(self, invoice: Invoice) -> str:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.money import plain
 from apps.core.staff import (
+    EVERYWHERE,
     OrganizationLink,
     ReadOnlyAdmin,
     ReasonActionForm,
@@ -124,7 +125,7 @@ class TaxExemptionAdmin(AppendOnlyAdmin):
         made = invoices.add_tax_exemption(actor=staff_actor(request), now=timezone.now(), **form.cleaned_data)
         obj.pk = made.pk
 
-    @admin.action(description=_("Revoke"), permissions=["revoke"])
+    @admin.action(description=_("Revoke"), permissions=["revoke"], location=EVERYWHERE)
     @with_reason
     def revoke(self, request: HttpRequest, queryset: QuerySet[TaxExemption], reason: str) -> None:
         def act(exemption: TaxExemption) -> str:

@@ -64,9 +64,11 @@ def credit_invoice(
     now: datetime,
     amount_minor: int | None = None,
     lines_minor: Mapping[UUID, int] | None = None,
+    attempt_id: UUID | None = None,
 ) -> Invoice:
     """Waive an invoice or a part of it and return the credit note.
 
+    attempt_id: of the form that asks for it, which takes effect once.
     amount_minor: with tax, spread over the lines by what they have left. lines_minor: net amounts by line. Neither: all
     that is left. What is owed is settled first, this invoice before others; the rest becomes paid credit. What later
     documents corrected is not left; corrections to come are counted as if the note were not there.
@@ -76,6 +78,8 @@ def credit_invoice(
     assert amount_minor is None or lines_minor is None, "by amount or by line"
     book = ledger.open_book(organization_id=invoice.organization_id, currency=invoice.currency, now=now)
     invoice = Invoice.objects.select_related("organization", "period").get(pk=invoice.pk)
+    if attempt_id and (made := invoice.credit_notes.filter(pk=attempt_id).first()):
+        return made
     if invoice.kind != DocumentKind.INVOICE or invoice.state not in (InvoiceState.OPEN, InvoiceState.PAID):
         raise NotCreditable
     lines = {line.id: line for line in invoice.lines.order_by("position")}
@@ -96,6 +100,7 @@ def credit_invoice(
             left=left_minor,
         )
     note = begin_note(invoice, kind=DocumentKind.CREDIT_NOTE, reason=reason, now=now)
+    note.id = attempt_id or note.id
     write_lines(note, [_credit_line(lines[share.line_id], share) for share in shares])
     _give(book, invoice, note, now=now)
     billing.settle_state(organization_id=invoice.organization_id, now=now)

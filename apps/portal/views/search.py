@@ -37,7 +37,7 @@ class Search(OrganizationPage):
         if not form.is_valid():
             return self.render({"form": form}, status=422)
         text = form.cleaned_data["q"]
-        hits = search(self.actor, self.organization, text, now=self.now)
+        hits = search(self.actor, self.organization, text, memberships=self.request.memberships, now=self.now)
         if form.cleaned_data["go"] and text and hits:
             return HttpResponseRedirect(hits[0].url)
         return self.render({"form": form, "hits": hits, "text": text})
