@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
+import argparse
 from typing import Any
 
-from bench import stack
+from django.utils import timezone
+
+from apps.invoices import services as invoices
+from apps.invoices.models import Invoice
+from apps.metering import services as metering
+from apps.organizations import services as organizations
+from bench import processes, world
 
 PRINTED = 200
 HOURS = 1  # Of each resource: what is measured grows with organizations, and invoices an hour are another measure.
@@ -25,28 +29,21 @@ SELLER = {
 }
 
 
-def measure(
-    count: int, resources: int, in_processes: Callable[[Callable[[Any], int], list[Any]], int]
-) -> dict[str, float]:
-    """Close a month of a tenth of `count` organizations, then of all, and print invoices with their e-invoices.
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """Close a month of a tenth of some organizations, then of all, and print invoices with their e-invoices.
 
-    resources: of each organization. close_growth: seconds for each organization of all, over those of the tenth; 1 is
+    close_growth: seconds for each organization of all, over those of the tenth; 1 is
     linear growth.
     """
-    from django.utils import timezone
-
-    from apps.invoices import services as invoices
-    from apps.invoices.models import Invoice
-    from bench import world
-
+    count, resources = options.organizations, options.resources
     world.price_book()
     invoices.save_seller(actor=world.ACTOR, code="default", now=timezone.now(), **SELLER)
     small = max(count // 10, 1)
-    in_processes(_close, _with_usage(1, resources, "warm"))
-    few = _seconds(in_processes, _close, _with_usage(small, resources, "few"))
-    many = _seconds(in_processes, _close, _with_usage(count, resources, "many"))
+    few, _few_mb = processes.run(_close, _with_usage(small, resources, "few"))
+    many, _many_mb = processes.run(_close, _with_usage(count, resources, "many"))
     waiting = Invoice.objects.final().order_by("pk").values_list("pk", flat=True)
     printed = [str(pk) for pk in waiting[: min(PRINTED, count)]]
+    printing, _printing_mb = processes.run(_print, printed)
     return {
         "close_few_organizations": small,
         "close_few_per_s": round(small / few, 1),
@@ -55,28 +52,12 @@ def measure(
         "close_resources": resources,
         "close_growth": round((many / count) / (few / small), 2),
         "close_growth_limit": GROWTH_LIMIT,
-        "documents_per_s": round(len(printed) / _seconds(in_processes, _print, printed), 1),
+        "documents_per_s": round(len(printed) / printing, 1),
     }
-
-
-def _seconds(
-    in_processes: Callable[[Callable[[Any], int], list[Any]], int],
-    work: Callable[[Any], int],
-    items: list[Any],
-) -> float:
-    started = time.perf_counter()
-    in_processes(work, items)
-    return time.perf_counter() - started
 
 
 def _with_usage(count: int, resources: int, prefix: str) -> list[Any]:
     """Make organizations in Germany whose resources ran some hours of the month and return their ids."""
-    from django.utils import timezone
-
-    from apps.metering import services as metering
-    from apps.organizations import services as organizations
-    from bench import world
-
     made = world.make_organizations(count, f"documents-{prefix}")
     for organization in made:
         organizations.change_billing_profile(
@@ -93,22 +74,11 @@ def _with_usage(count: int, resources: int, prefix: str) -> list[Any]:
     return [organization.pk for organization in made]
 
 
-def _close(organization_id: Any) -> int:
-    from django.utils import timezone
-
-    from apps.invoices import services as invoices
-    from bench import world
-
+def _close(organization_id: Any) -> None:
     invoices.close_period(
         actor=world.ACTOR, organization_id=organization_id, label=MONTH, finalize=True, now=timezone.now()
     )
-    return stack.peak_rss_mb(os.getpid())
 
 
-def _print(invoice_id: Any) -> int:
-    from django.utils import timezone
-
-    from apps.invoices import services as invoices
-
+def _print(invoice_id: Any) -> None:
     invoices.make_files(invoice_id=invoice_id, now=timezone.now())
-    return stack.peak_rss_mb(os.getpid())

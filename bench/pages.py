@@ -6,6 +6,7 @@ production. It runs all of its machines all of the time, each other organization
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from datetime import datetime, timedelta
@@ -38,17 +39,19 @@ OVERVIEW_MS_LIMIT = 300
 EXPLORER_MS_LIMIT = 1_000
 
 
-def measure(count: int, machines: int) -> dict[str, float]:
+def measure(options: argparse.Namespace) -> dict[str, float]:
     """Return the median time of the overview, and of the explorer grouped as takes longest, in ms."""
     now = floor_hour(timezone.now())
-    measured, *others = world.make_organizations(count, "pages", created_at=now - timedelta(days=60))
+    measured, *others = world.make_organizations(
+        options.customers, "pages", created_at=now - timedelta(days=60)
+    )
     for number in range(PROJECTS):
         organizations.create_project(
             actor=world.ACTOR, organization=measured, slug=f"project-{number}", now=timezone.now()
         )
     started = time.perf_counter()
-    _make_month([measured], now, machines=machines, hours=HOURS)
-    _make_month(others, now, machines=machines, hours=HOURS_OF_OTHERS)
+    _make_month([measured], now, machines=options.machines, hours=HOURS)
+    _make_month(others, now, machines=options.machines, hours=HOURS_OF_OTHERS)
     _charge_others(others)
     _charge(measured, now)
     with connection.cursor() as cursor:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
-from bench import load, stack
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from apps.payments import gateway
+from apps.payments import services as payments
+from apps.payments.models import StripeEvent
+from apps.payments.sandbox import webhooks
+from apps.payments.sandbox.server import Sandbox
+from bench import load, processes, stack, world
+from config import sandbox
 
 PAYMENTS = 20
 ACKNOWLEDGED = 2_000  # Over HTTP, while all the others wait.
@@ -21,18 +32,13 @@ PROCESSED = 1_000
 ASKED = 400
 
 
-def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]], int]) -> dict[str, float]:
-    """Let `count` events about a few paid payments wait, acknowledge more over HTTP, process some of those that wait.
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """Let events about a few paid payments wait, acknowledge more over HTTP, process some of those that wait.
 
     Beside the acknowledgements: one row a commit over one connection, which is the least that they have to do. Beside
     the processing: the question to the sandbox alone, in as many processes.
     """
-    from django.conf import settings
-
-    from apps.payments.sandbox import webhooks
-    from apps.payments.sandbox.server import Sandbox
-    from config import sandbox
-
+    count = options.webhooks
     place = sandbox.find(settings.VAR)
     assert place is not None, "reserved before the settings were read"
     running = Sandbox(port=place.port, secret_key=place.secret_key, webhook_secret=place.webhook_secret)
@@ -61,12 +67,8 @@ def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]]
             _send(port, bodies[count : count + warm], post)
             seconds, latencies = _send(port, bodies[count + warm : count + more], post)
         stored = _stored_per_s(bodies[count + more :])
-        began = time.perf_counter()
-        in_processes(_process, [limit // 2, limit // 2])
-        processing = time.perf_counter() - began
-        began = time.perf_counter()
-        in_processes(_ask, [intents * (ASKED // 2 // len(intents))] * 2)
-        asking = time.perf_counter() - began
+        processing, _processing_mb = processes.run(_process, [limit // 2, limit // 2])
+        asking, _asking_mb = processes.run(_ask, [intents * (ASKED // 2 // len(intents))] * 2)
     finally:
         running.stop()
     ordered = sorted(latencies)
@@ -86,8 +88,6 @@ def measure(count: int, in_processes: Callable[[Callable[[Any], int], list[Any]]
 
 def _let_wait(bodies: list[bytes]) -> None:
     """Store events as the webhook does, many in one transaction."""
-    from django.db import transaction
-
     with transaction.atomic():
         for body in bodies:
             _take(body)
@@ -102,10 +102,6 @@ def _stored_per_s(bodies: list[bytes]) -> float:
 
 
 def _take(body: bytes) -> None:
-    from datetime import UTC, datetime
-
-    from apps.payments.models import StripeEvent
-
     event = json.loads(body)
     now = datetime.now(UTC)
     StripeEvent(
@@ -139,12 +135,7 @@ def _send(
     return time.perf_counter() - began, latencies
 
 
-def _paid_intents(running: Any) -> list[str]:
-    from django.utils import timezone
-
-    from apps.payments import services as payments
-    from bench import world
-
+def _paid_intents(running: Sandbox) -> list[str]:
     found = []
     for organization in world.make_organizations(PAYMENTS, "webhooks"):
         now = timezone.now()
@@ -152,6 +143,7 @@ def _paid_intents(running: Any) -> list[str]:
             actor=world.ACTOR, organization=organization, amount=Decimal(25), now=now
         )
         session_id = payments.open_checkout(payment_id=payment.id, now=now).session_id
+        assert session_id is not None, "the sandbox has opened it"
         with running.store.transaction():
             method = running.engine.add_method("4242424242424242", month=12, year=2034)
             session = running.engine.pay_session(session_id, method)
@@ -173,23 +165,11 @@ def _event(number: int, intent_id: str) -> bytes:
     return json.dumps(event).encode()
 
 
-def _process(limit: int) -> int:
-    import os
-
-    from django.utils import timezone
-
-    from apps.payments import services as payments
-
+def _process(limit: int) -> None:
     done = payments.process_events(now=timezone.now(), limit=limit)
     assert done.processed == limit, done
-    return stack.peak_rss_mb(os.getpid())
 
 
-def _ask(intents: list[str]) -> int:
-    import os
-
-    from apps.payments import gateway
-
+def _ask(intents: list[str]) -> None:
     for intent in intents:
         assert gateway.current().intent(intent).status == "succeeded"
-    return stack.peak_rss_mb(os.getpid())

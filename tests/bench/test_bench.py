@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
-from bench import chart, stack
+from bench import chart, processes, stack
 
 ROOT = Path(__file__).parents[2]
+SECONDS_MAX = 600
 COMMAND = [
     sys.executable,
     "-m",
@@ -80,17 +83,23 @@ NAMES = {
 def test_a_small_run_gives_every_figure(tmp_path):
     output = tmp_path / "latest.json"
 
-    subprocess.run(
-        [*COMMAND, "--output", str(output)],
-        cwd=ROOT,
-        check=True,
-        timeout=900,
-        stdout=subprocess.DEVNULL,
-    )
-
+    with subprocess.Popen(
+        [*COMMAND, "--output", str(output)], cwd=ROOT, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            code = process.wait(SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # It cleans up, and its traceback says where it stood.
+            raise
+    assert code == 0
     figures = json.loads(output.read_text())
     assert set(figures) == NAMES
     assert max(figures[name] for name in NAMES if name.startswith("peak_rss")) < 300
+
+
+def test_a_process_that_was_killed_is_an_error_and_not_waited_for():
+    with pytest.raises(BrokenProcessPool):
+        processes.run(signal.raise_signal, [signal.SIGKILL])
 
 
 def test_a_run_that_would_fill_the_disk_does_not_start():
