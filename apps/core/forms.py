@@ -28,9 +28,10 @@ class PlainDecimalField(forms.DecimalField):
 
 
 class OnceForm(forms.Form):
-    """A form that moves money: sent twice, it does so once."""
+    """A form that moves money or shows a secret: sent twice, such as by loading its answer again, it does so once."""
 
-    attempt = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
+    # A browser that fills in what it remembers would send a new form as the old one.
+    attempt = forms.UUIDField(widget=forms.HiddenInput(attrs={"autocomplete": "off"}), initial=uuid7)
 
 
 class ChangeForm(forms.Form):

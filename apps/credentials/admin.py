@@ -32,7 +32,7 @@ class CredentialAdmin(ReadOnlyAdmin):
 
     action_form = ReasonActionForm
     actions = ("revoke_selected",)
-    exclude = ("digest", "previous_digest")
+    exclude = ("digest", "previous_digest", "attempts")
     ordering = ("-created_at", "-id")
     readonly_fields = ("masked", "related")
 

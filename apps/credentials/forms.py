@@ -13,8 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import ValidationFailed
-from apps.core.forms import ChangeForm, offer_choices, offer_rows
-from apps.core.ids import uuid7
+from apps.core.forms import ChangeForm, OnceForm, offer_choices, offer_rows
 from apps.core.permissions import IntegrationScope, Permission
 from apps.credentials.models import Integration
 from apps.credentials.scopes import PEOPLE_ONLY, SCOPE_PURPOSES
@@ -78,13 +77,7 @@ def _as_days(text: str) -> int | None:
     return int(text) if text else None
 
 
-class _SecretForm(forms.Form):
-    """A form whose answer shows a secret. attempt: the same when the answer is loaded again, which sends it again."""
-
-    attempt = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7, required=False)
-
-
-class KeyForm(_SecretForm):
+class KeyForm(OnceForm):
     """A new key: `days` until it expires, None for never."""
 
     name = forms.CharField(label=_("Name"), help_text=_("What will use it, such as training-cluster."))
@@ -137,7 +130,7 @@ class KeyChangeForm(ChangeForm):
     )
 
 
-class RotateForm(_SecretForm):
+class RotateForm(OnceForm):
     """How many hours the old secret works on."""
 
     hours = forms.TypedChoiceField(

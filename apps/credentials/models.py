@@ -23,7 +23,10 @@ from apps.organizations.places import Place
 
 
 class Credential(models.Model):
-    """What both kinds of credential have in common. A rotated secret works beside the new one for a while."""
+    """What both kinds of credential have in common. A rotated secret works beside the new one for a while.
+
+    attempts: of the forms whose answers showed a secret of it, so that none shows another.
+    """
 
     marker: ClassVar[str]
 
@@ -43,6 +46,7 @@ class Credential(models.Model):
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
     last_used_address = models.CharField(_("last used from"), max_length=45, blank=True)
     created_at = models.DateTimeField(_("created"))
+    attempts = ArrayField(models.UUIDField(), default=list, db_default=[], editable=False)
 
     class Meta:
         abstract = True

@@ -31,11 +31,6 @@ _KEYS_BY = {
 }
 
 
-# Which key's secret each of a session's last forms showed: loading the answer again sends the form again.
-SECRETS_SHOWN_KEY = "secrets_shown"
-SECRETS_KNOWN_MAX = 20
-
-
 class Keys(OrganizationPage):
     """The keys in force, and on demand those revoked."""
 
@@ -77,20 +72,22 @@ class NewKey(FormMixin, OrganizationPage):
 
     def act(self, form: Any) -> HttpResponse:
         """Make the key and show its secret, this once."""
-        if again := _shown_before(self, form):
-            return again
         sent = form.cleaned_data
-        key, secret = services.create_api_key(
-            actor=self.actor,
-            organization=self.organization,
-            name=sent["name"],
-            scopes=sent["scopes"],
-            project=sent["project"],
-            expires_at=None if sent["days"] is None else self.now + timedelta(days=sent["days"]),
-            allowed_addresses=sent["allowed_ips"].split(),
-            now=self.now,
-        )
-        return _shown_once(self, form, key, secret)
+        try:
+            key, secret = services.create_api_key(
+                actor=self.actor,
+                organization=self.organization,
+                name=sent["name"],
+                scopes=sent["scopes"],
+                project=sent["project"],
+                expires_at=None if sent["days"] is None else self.now + timedelta(days=sent["days"]),
+                allowed_addresses=sent["allowed_ips"].split(),
+                attempt_id=sent["attempt"],
+                now=self.now,
+            )
+        except services.SecretShown as shown:
+            return _shown_before(self, shown)
+        return _shown_once(self, key, secret)
 
 
 class _OneKey(FormMixin, OrganizationPage):
@@ -155,15 +152,17 @@ class RotateKey(_OneKey):
 
     def act(self, form: Any) -> HttpResponse:
         """Rotate, and show the new secret, this once."""
-        if again := _shown_before(self, form):
-            return again
-        _rotated, secret = services.rotate(
-            actor=self.actor,
-            credential=self.key,
-            overlap=timedelta(hours=form.cleaned_data["hours"]),
-            now=self.now,
-        )
-        return _shown_once(self, form, self.key, secret)
+        try:
+            _rotated, secret = services.rotate(
+                actor=self.actor,
+                credential=self.key,
+                overlap=timedelta(hours=form.cleaned_data["hours"]),
+                attempt_id=form.cleaned_data["attempt"],
+                now=self.now,
+            )
+        except services.SecretShown as shown:
+            return _shown_before(self, shown)
+        return _shown_once(self, self.key, secret)
 
 
 class RevokeKey(_OneKey):
@@ -195,19 +194,12 @@ class EndProgram(Page):
         return self.done(_("That program is logged out."), to=reverse("security"))
 
 
-def _shown_before(page: OrganizationPage, form: Any) -> HttpResponse | None:
-    """Return the way to the key whose secret this form has shown already, if it has."""
-    key_id = page.request.session.get(SECRETS_SHOWN_KEY, {}).get(str(form.cleaned_data["attempt"]))
-    if key_id is None:
-        return None
-    message = _("The secret was shown once, so it is not shown again. If you do not have it, rotate the key.")
-    return page.done(message, to=page.url("key", key_id=key_id))
+def _shown_before(page: OrganizationPage, shown: services.SecretShown) -> HttpResponse:
+    """Return the way to the key whose secret this form has shown already."""
+    return page.done(str(shown), to=page.url("key", key_id=shown.details["api_key"]))
 
 
-def _shown_once(page: OrganizationPage, form: Any, key: ApiKey, secret: str) -> HttpResponse:
-    if attempt := form.cleaned_data["attempt"]:
-        shown = {**page.request.session.get(SECRETS_SHOWN_KEY, {}), str(attempt): str(key.pk)}
-        page.request.session[SECRETS_SHOWN_KEY] = dict(list(shown.items())[-SECRETS_KNOWN_MAX:])
+def _shown_once(page: OrganizationPage, key: ApiKey, secret: str) -> HttpResponse:
     example = f"curl {settings.PUBLIC_URL}/api/v1/me \\\n  -H 'Authorization: Bearer {secret}'"
     return page.render(
         {"key": key, "secret": secret, "example": example}, template="credentials/key_secret.html"

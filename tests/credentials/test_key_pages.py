@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.utils import timezone
 
+from apps.core.ids import uuid7
 from apps.core.permissions import Permission, Role
 from apps.credentials.models import ApiKey
 from apps.credentials.scopes import PEOPLE_ONLY, SCOPE_PURPOSES
 from tests import build
+from tests.threads import at_once
 
 SECRET = re.compile(r"ch_live_[0-9A-Za-z]{8}_[0-9A-Za-z]{49}")
 SENT = {"name": "training", "scopes": ["usage.read", "billing.read"], "days": "30", "allowed_ips": ""}
@@ -29,7 +33,7 @@ def owner(lab):
 
 
 def made(client, **changes):
-    return client.post("/app/lab/keys/new", {**SENT, **changes})
+    return client.post("/app/lab/keys/new", {**SENT, "attempt": uuid7(), **changes})
 
 
 def offered(page):
@@ -71,6 +75,37 @@ def test_loading_the_answer_again_makes_and_rotates_nothing(lab, owner):
     assert "The secret was shown once, so it is not shown again." in twice.text
     assert build.client(secret).get("/api/v1/me").status_code == 200
     assert made(client).status_code == 200, "another form makes another key"
+
+
+def test_one_form_sent_at_once_makes_or_rotates_one_key_whatever_the_session_knows(transactional_db):
+    lab = build.organization("lab")
+    owner = build.member(lab, Role.OWNER)
+    attempt = uuid7()
+
+    answers = at_once(*[partial(made, build.browser(owner), attempt=attempt) for _each in range(4)])
+    key = ApiKey.objects.get()
+    shown = [SECRET.search(answer.text)[0] for answer in answers if answer.status_code == 200]
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 302: 3}
+    assert build.client(shown[0]).get("/api/v1/me").status_code == 200
+
+    path, sent = f"/app/lab/keys/{key.pk}/rotate", {"hours": "24", "attempt": uuid7()}
+    answers = at_once(*[partial(build.browser(owner).post, path, sent) for _each in range(4)])
+    rotated = [SECRET.search(answer.text)[0] for answer in answers if answer.status_code == 200]
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 302: 3}
+    for secret in shown + rotated:
+        assert build.client(secret).get("/api/v1/me").status_code == 200
+
+    late = [made(build.browser(owner), attempt=attempt), build.browser(owner).post(path, sent)]
+    assert {answer.headers["Location"] for answer in late} == {f"/app/lab/keys/{key.pk}"}
+    assert ApiKey.objects.count() == 1
+
+
+def test_the_attempt_of_another_organizations_form_is_unknown_here(lab, owner):
+    attempt = uuid7()
+    build.api_key(build.organization("other"), attempt_id=attempt)
+
+    assert made(build.browser(owner), attempt=attempt).status_code == 200
+    assert ApiKey.objects.filter(organization=lab).count() == 1
 
 
 def test_every_scope_is_explained_and_those_of_people_are_not_offered(lab, owner):
@@ -132,7 +167,7 @@ def test_a_rotated_key_has_two_secrets_for_a_while(lab, owner):
     old = build.api_key(lab, ["usage.read"])
     key = ApiKey.objects.get()
 
-    page = build.browser(owner).post(f"/app/lab/keys/{key.pk}/rotate", {"hours": "24"})
+    page = build.browser(owner).post(f"/app/lab/keys/{key.pk}/rotate", {"hours": "24", "attempt": uuid7()})
     new = SECRET.search(page.text)[0]
 
     assert new != old
@@ -186,7 +221,12 @@ def test_keys_of_others_do_not_exist(lab, owner):
 
     for suffix in ("", "/rotate", "/revoke"):
         assert client.get(f"/app/lab/keys/{pk}{suffix}").status_code == 404
-        assert client.post(f"/app/lab/keys/{pk}{suffix}", {"name": "x", "hours": "0"}).status_code == 404
+        assert (
+            client.post(
+                f"/app/lab/keys/{pk}{suffix}", {"name": "x", "hours": "0", "attempt": uuid7()}
+            ).status_code
+            == 404
+        )
     assert "No keys yet" in client.get("/app/lab/keys").text
 
 

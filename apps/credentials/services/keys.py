@@ -66,6 +66,15 @@ class CredentialRevoked(Conflict):
     default_message = _("A revoked credential cannot be changed. Make a new one.")
 
 
+class SecretShown(Conflict):
+    """The form was sent before, and its answer showed the secret; nothing was made or rotated again."""
+
+    code = "secret_shown"
+    default_message = _(
+        "The secret was shown once, so it is not shown again. If you do not have it, rotate the key."
+    )
+
+
 class KeysExceedMember(Conflict):
     """A key cannot be handed to a member who lacks one of its permissions."""
 
@@ -90,17 +99,23 @@ def create_api_key(
     project: Project | None = None,
     expires_at: datetime | None = None,
     allowed_addresses: Sequence[str] = (),
+    attempt_id: UUID | None = None,
     now: datetime,
 ) -> tuple[ApiKey, str]:
     """Make a key of an organization and return it with its secret, which is not kept.
 
     Nobody grants more than they have: a member's key has the member's permissions at most; a key made by a key also
     ends no later, and stays within its project and addresses. The plan limits how many keys there are.
+    attempt_id: of the form that asks for it, which takes effect once; SecretShown afterwards.
     """
     _check(name=name, scopes=scopes, known=set(Permission), expires_at=expires_at, now=now)
     reach = _within_own(actor, scopes, expires_at, project, parse_networks(allowed_addresses))
-    # Whoever makes keys waits here, so that they are counted.
+    # Whoever makes keys waits here, so that they are counted and a form that is sent twice finds its key.
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    if attempt_id is not None:
+        made = ApiKey.objects.filter(organization=organization, attempts__contains=[attempt_id]).first()
+        if made is not None:
+            raise SecretShown(api_key=str(made.id))
     kept = ApiKey.objects.kept(now).filter(organization=organization).count()
     organizations.check_quota(
         actor=actor, organization_id=organization.id, quota="api_keys", using=kept + 1, now=now
@@ -117,6 +132,7 @@ def create_api_key(
         allowed_addresses=reach.networks,
         expires_at=reach.expires_at,
         created_at=now,
+        attempts=[] if attempt_id is None else [attempt_id],
     )
     _tell(
         actor,
@@ -170,20 +186,32 @@ def create_integration(
 
 @transaction.atomic
 def rotate(
-    *, actor: Actor, credential: AnyCredential, overlap: timedelta, now: datetime
+    *,
+    actor: Actor,
+    credential: AnyCredential,
+    overlap: timedelta,
+    attempt_id: UUID | None = None,
+    now: datetime,
 ) -> tuple[AnyCredential, str]:
-    """Give a credential a new secret; the old one works on for the overlap, at most seven days."""
+    """Give a credential a new secret; the old one works on for the overlap, at most seven days.
+
+    attempt_id: of the form that asks for it, which takes effect once; SecretShown afterwards.
+    """
     if not timedelta(0) <= overlap <= OVERLAP_MAX:
         message = str(_("The overlap is between 0 seconds and 7 days."))
         raise ValidationFailed(fields=[FieldError(path="overlap_seconds", code="invalid", message=message)])
     credential = _lock(credential)
     _check_reach(actor, credential)
+    if attempt_id in credential.attempts:
+        raise SecretShown(api_key=str(credential.id))
     if credential.revoked_at is not None:
         raise CredentialRevoked
     secret = secrets.generate(credential.marker, credential.public_id)
     credential.previous_digest, credential.previous_expires_at = credential.digest, now + overlap
     credential.digest = secret.digest
-    credential.save(update_fields=["digest", "previous_digest", "previous_expires_at"])
+    if attempt_id is not None:
+        credential.attempts = [*credential.attempts, attempt_id]
+    credential.save(update_fields=["digest", "previous_digest", "previous_expires_at", "attempts"])
     _tell(actor, f"{_kind(credential)}.rotated", credential, overlap_seconds=int(overlap.total_seconds()))
     notices.tell_of_change(actor=actor, credential=credential, change="rotated", now=now)
     return credential, secret.text
