@@ -65,6 +65,19 @@ class ReadOnlyAdmin(LinkedRowsAdmin):
         return False
 
 
+class ReadOnlyInline(admin.TabularInline):
+    """Rows shown beneath the one they belong to, never edited there."""
+
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
 REFUSAL = "service_refusal"  # Where a request carries what a service refused, for its form.
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Model, QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.staff import (
     EVERYWHERE,
     ReadOnlyAdmin,
+    ReadOnlyInline,
     ReasonActionForm,
     act_on_each,
     link_to,
@@ -41,49 +42,39 @@ from apps.organizations.models import (
 )
 
 
-class ReadOnlyInline(admin.TabularInline):
-    """Rows shown beneath another."""
-
-    extra = 0
-    can_delete = False
+class _Inline(ReadOnlyInline):
     show_change_link = True
 
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class MembershipInline(ReadOnlyInline):
+class MembershipInline(_Inline):
     model = Membership
     fields = ("user", "role", "is_default", "suspended_at", "expires_at")
 
 
-class ProjectInline(ReadOnlyInline):
+class ProjectInline(_Inline):
     model = Project
     fields = ("slug", "name", "archived_at", "created_at")
 
 
-class BillingPeriodInline(ReadOnlyInline):
+class BillingPeriodInline(_Inline):
     model = BillingPeriod
     fields = ("label", "starts_at", "ends_at", "state", "finalized_at")
     ordering = ("-starts_at",)
 
 
-class OwnershipOfferInline(ReadOnlyInline):
+class OwnershipOfferInline(_Inline):
     model = OwnershipOffer
     fields = ("member", "offered_by", "created_at", "expires_at")
     show_change_link = False
 
 
-class InviteInline(ReadOnlyInline):
+class InviteInline(_Inline):
     model = Invite
     fields = ("email", "role", "invited_by", "expires_at", "accepted_at", "declined_at", "revoked_at")
     show_change_link = False
 
 
-class OrganizationSlugInline(ReadOnlyInline):
+class OrganizationSlugInline(_Inline):
     model = OrganizationSlug
     fields = ("slug", "retired_at")
     show_change_link = False

@@ -25,6 +25,7 @@ from apps.core.money import grouped, grouped_minor, plain
 from apps.core.staff import (
     OrganizationLink,
     ReadOnlyAdmin,
+    ReadOnlyInline,
     link_to,
     list_link,
     micros_column,
@@ -57,19 +58,11 @@ def _amount(field: str, description: Any) -> Any:
     return shown
 
 
-class LineInline(admin.TabularInline):
+class LineInline(ReadOnlyInline):
     model = InvoiceLine
     fields = ("position", "kind", "usage_period", "key_link", "counted", "price", "amount", "discount")
     readonly_fields = fields
     ordering = ("position",)
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description=_("Charge key"))
     def key_link(self, line: InvoiceLine) -> SafeString | str:
@@ -92,15 +85,10 @@ class LineInline(admin.TabularInline):
         return grouped_minor(line.discount_minor, line.invoice.currency)
 
 
-class TaxInline(admin.TabularInline):
+class TaxInline(ReadOnlyInline):
     model = InvoiceTax
     fields = readonly_fields = ("category", "rate", "country", "base", "tax", "note")
     ordering = ("position",)
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description=_("Percent"))
     def rate(self, row: InvoiceTax) -> str:
@@ -115,15 +103,10 @@ class TaxInline(admin.TabularInline):
         return grouped_minor(row.tax_minor, row.invoice.currency)
 
 
-class PaymentInline(admin.TabularInline):
+class PaymentInline(ReadOnlyInline):
     model = InvoicePayment
     fields = readonly_fields = ("paid_at", "kind", "amount", "transfers")
-    extra = 0
-    can_delete = False
     amount = micros_column("amount_micros", _("Amount"))
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description=_("Ledger"))
     def transfers(self, payment: InvoicePayment) -> SafeString:

@@ -15,12 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.errors import DomainError
-from apps.core.staff import (
-    EVERYWHERE,
-    ReasonActionForm,
-    staff_actor,
-    with_reason,
-)
+from apps.core.staff import EVERYWHERE, ReasonActionForm, staff_actor, with_reason
 from apps.payments import services as payments
 from apps.payments.admin.common import StaffAdmin
 from apps.payments.forms import ResolveForm

@@ -14,21 +14,16 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.staff import ServiceAdmin, link_to, list_link, staff_actor
+from apps.core.staff import ReadOnlyInline, ServiceAdmin, link_to, list_link, staff_actor
 from apps.pricing import services
 from apps.pricing.admin.imports import import_page
 from apps.pricing.models import PriceBook, PriceBookVersion, VersionState
 
 
-class VersionInline(admin.TabularInline):
+class VersionInline(ReadOnlyInline):
     model = PriceBookVersion
     fields = readonly_fields = ("opened", "state", "effective_from", "effective_to", "published_at")
     ordering = ("-number",)
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description=_("Version"))
     def opened(self, version: PriceBookVersion) -> SafeString | str:

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.staff import ServiceAdmin, link_to, list_link, staff_actor, take_step
+from apps.core.staff import ReadOnlyInline, ServiceAdmin, link_to, list_link, staff_actor, take_step
 from apps.pricing import selectors, services
 from apps.pricing.diffs import Change, compare, describe
 from apps.pricing.forms import TIER_FIELDS, CompareForm, HourForm, PriceForm, PriceFormSet, price_choices
@@ -55,20 +55,12 @@ class PriceInline(admin.StackedInline):
     extra = 1
 
 
-class PublishedPriceInline(admin.TabularInline):
+class PublishedPriceInline(ReadOnlyInline):
     """The rows of a version that was published, a line each."""
 
     model = Price
     fields = readonly_fields = ("meter", "sku", "region", "terms")
     ordering = ("meter", "sku", "region")
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description=_("Price"))
     def terms(self, price: Price) -> str:
