@@ -6,6 +6,7 @@ settings.FORM_RENDERER names `Renderer`, which Django asks for each form. What a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from django import forms
@@ -37,7 +38,6 @@ WORDS: Mapping[type[forms.Field], Mapping[str, Promise]] = {
     forms.SlugField: {"invalid": _("Write letters, digits, hyphens and underscores only.")},
     forms.JSONField: {"invalid": _("This is not JSON. Look at its quotes, commas and brackets.")},
     forms.IntegerField: {"invalid": _("Write a whole number, such as 12.")},
-    forms.FloatField: {"invalid": _("Write a number, such as 12.5.")},
     forms.DecimalField: {"invalid": _("Write a decimal in plain digits, such as 12.50.")},
     forms.DateField: {"required": _DAY, "invalid": _DAY},
     forms.TimeField: {"required": _TIME, "invalid": _TIME},
@@ -71,11 +71,13 @@ WORDS: Mapping[type[forms.Field], Mapping[str, Promise]] = {
 }
 
 
+@cache
 def words_of(kind: type[forms.Field]) -> Mapping[str, Any]:
     """Return what a kind of field says about each problem."""
     return {code: words for parent in reversed(kind.__mro__) for code, words in WORDS.get(parent, {}).items()}
 
 
+@cache
 def _stock_of(kind: type[forms.Field]) -> Mapping[str, Any]:
     """Return what Django lets a kind of field say."""
     return {
@@ -100,10 +102,11 @@ class Renderer(DjangoTemplates):
 
 
 def _word(field: forms.Field) -> None:
-    stock = _stock_of(type(field))
+    # mypy takes the hash that fields have for that of their class.
+    stock = _stock_of(type(field))  # type: ignore[arg-type]
     ours = {
         code: words
-        for code, words in words_of(type(field)).items()
+        for code, words in words_of(type(field)).items()  # type: ignore[arg-type]
         if field.error_messages.get(code) == stock.get(code)
     }
     field.error_messages = {**field.error_messages, **ours}

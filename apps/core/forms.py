@@ -23,7 +23,7 @@ class PlainDecimalField(forms.DecimalField):
         """Return the decimal, or refuse what is not written in plain digits."""
         # People also leave out a zero, before the point or behind it.
         if isinstance(value, str) and not is_plain(f"0{value.strip().lstrip('+-')}0"):
-            raise forms.ValidationError(_("Write a decimal in plain digits, such as 12.50."), code="invalid")
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
         return super().to_python(value)
 
 
