@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import F, Q, Sum
+from django.db.models import F, Sum
 
 from apps.billing.models import Burn, ChargeHour, ChargeKey, Pot
 from apps.core import money
@@ -157,14 +157,12 @@ def compose(organization: Organization, period: BillingPeriod, tax: TaxTerms) ->
     mixed, the negative lines wait for a later document.
     """
     of_organization = ChargeKey.objects.filter(organization_id=organization.id)
-    wanted = Q(period=period)
+    wanted = of_organization.filter(period=period)
     earlier = BillingPeriod.objects.of(organization.id).filter(starts_at__lt=period.starts_at)
     if not earlier.exclude(state=PeriodState.FINAL).exists():
-        left = of_organization.filter(period__in=earlier).unsettled()
-        wanted |= Q(pk__in=left.values_list("pk", flat=True))
+        wanted |= of_organization.filter(period__in=earlier).unsettled()
     keys = list(
-        of_organization.filter(wanted)
-        .exclude(price_key_id=None)
+        wanted.exclude(price_key_id=None)
         .select_related("period")
         .order_by("period__starts_at", "meter", "sku", "region", "created_at", "id")
     )
