@@ -31,7 +31,8 @@ type _Key = tuple[str, str, str, UUID | None]  # Meter, SKU, region and price li
 class Difference:
     """One charge key on which the recomputation and the invoices disagree.
 
-    is_charged: the quantity charged by now is the one recomputed, so the adjustment of the next invoice settles it.
+    is_charged: the quantity charged by now is the one recomputed and not the one invoiced, so that the adjustment of
+    the next invoice settles it.
     """
 
     meter: str
@@ -110,7 +111,9 @@ def replay(organization: Organization, period: BillingPeriod) -> Replay:
             invoiced_quantity=invoiced.get(key, nothing)[0],
             computed_minor=computed.get(key, nothing)[1],
             invoiced_minor=invoiced.get(key, nothing)[1],
-            is_charged=charged.get(key, Decimal(0)) == computed.get(key, nothing)[0],
+            is_charged=computed.get(key, nothing)[0]
+            == charged.get(key, Decimal(0))
+            != invoiced.get(key, nothing)[0],
         )
         for key in differing
     ]
