@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -419,26 +421,32 @@ def rated_otherwise(*, price: Price) -> bool:
     if price.model == PriceModel.PER_UNIT:
         # Between two prices without tiers each prices its own time.
         keys = keys.exclude(price__model=PriceModel.PER_UNIT, override=None)
-    return any(
-        _is_rated_otherwise(key) for key in keys.select_related("organization", "period").iterator(500)
-    )
+    ordered = keys.select_related("organization", "period").order_by("organization_id")
+    by_organization = groupby(ordered.iterator(500), attrgetter("organization_id"))
+    return any(_is_any_rated_otherwise(list(group)) for _organization, group in by_organization)
 
 
-def _is_rated_otherwise(key: ChargeKey) -> bool:
-    hours = list(ChargeHour.objects.filter(key=key, quantity__gt=0).values_list("hour", flat=True))
-    if not hours:
+def _is_any_rated_otherwise(keys: Sequence[ChargeKey]) -> bool:
+    """Return that of an organization's keys, in two queries however many they are."""
+    rows = ChargeHour.objects.filter(key__in=keys, quantity__gt=0)
+    used = [*rows.values_list("key_id", "hour")]
+    if not used:
         return False
+    by_id = {key.pk: key for key in keys}
+    hours = [hour for _key_id, hour in used]
     schedule = pricing.schedule(
-        organization_id=key.organization_id,
-        currency=key.organization.currency,
-        start=min(key.period.starts_at, *hours),
+        organization_id=keys[0].organization_id,
+        currency=keys[0].organization.currency,
+        start=min(*(key.period.starts_at for key in keys), *hours),
         end=max(hours) + HOUR,
     )
-    found = (
-        schedule.terms_for(key.meter, key.sku, key.region, hour, min(key.period.starts_at, hour))
-        for hour in hours
-    )
-    return any(terms is None or terms.key_id != key.price_key_id for terms in found)
+
+    def is_rated_otherwise(key: ChargeKey, hour: datetime) -> bool:
+        since = min(key.period.starts_at, hour)
+        terms = schedule.terms_for(key.meter, key.sku, key.region, hour, since)
+        return terms is None or terms.key_id != key.price_key_id
+
+    return any(is_rated_otherwise(by_id[key_id], hour) for key_id, hour in used)
 
 
 def rated_until(
