@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.forms import PlainDecimalField
+from apps.core.forms import ChangeForm, PlainDecimalField
 from apps.payments.models import Difference, RefundDestination
 
 
@@ -28,7 +28,7 @@ class TopUpForm(forms.Form):
     amount = _amount(_("Amount"))
 
 
-class AutoTopUpForm(forms.Form):
+class AutoTopUpForm(ChangeForm):
     """When the default card is charged by itself."""
 
     threshold = _amount(_("When available credit falls below"))

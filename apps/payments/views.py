@@ -19,6 +19,7 @@ from apps.payments import services as payments
 from apps.payments.filters import PaymentFilters
 from apps.payments.forms import AutoTopUpForm, PayInvoiceForm, RefundForm, TopUpForm
 from apps.payments.gateway import CardRefused
+from apps.payments.models import AutoTopUpState
 
 PAYMENTS_SHOWN = 20
 _STEP_UP = frozenset({"POST"})
@@ -190,20 +191,32 @@ class AutoTopUpPage(FormMixin, OrganizationPage):
         return {"standing": selectors.standing(self.organization, self.actor, now=self.now)}
 
     def post(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponse:
-        """Turn it off, or on with the amounts of the form."""
+        """Turn it off, or take the form."""
         if request.POST.get("do") == "off":
             amounts = self.form_arguments()["initial"]
             payments.turn_off_auto_top_up(actor=self.actor, organization=self.organization, now=self.now)
-            undo = Undo(url=request.path, fields={name: str(value) for name, value in amounts.items()})
+            undo = Undo(url=request.path, fields={"do": "on", **amounts})
             return self.done(_("Automatic top-up is off."), to=self.url("payments"), undo=undo)
         return super().post(request, *args, **path)
 
     def act(self, form: Any) -> HttpResponse:
-        """Turn it on."""
-        payments.set_auto_top_up(
-            actor=self.actor, organization=self.organization, now=self.now, **form.cleaned_data
+        """Change the amounts, and turn it on if that is what the button said."""
+        turn_on = self.request.POST.get("do") == "on"
+        rule = payments.set_auto_top_up(
+            actor=self.actor,
+            organization=self.organization,
+            turn_on=turn_on,
+            now=self.now,
+            **form.changes(),
         )
-        return self.done(_("Automatic top-up is on."), to=self.url("payments"))
+        if turn_on:
+            return self.done(_("Automatic top-up is on."), to=self.url("payments"))
+        message = (
+            _("The amounts of automatic top-up are saved.")
+            if rule.state == AutoTopUpState.ACTIVE
+            else _("The amounts are saved, but automatic top-up is not on.")
+        )
+        return self.done(message, to=self.url("payments"), undo=self.undo(form))
 
 
 class PayInvoice(FormMixin, OrganizationPage):

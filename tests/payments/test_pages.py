@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from html import unescape
 from urllib.parse import urlencode
 
 import pytest
@@ -12,9 +13,11 @@ from django.utils import timezone
 
 from apps.core.permissions import Role
 from apps.payments import services as payments
-from apps.payments.models import Dispute, Payment
+from apps.payments.models import AutoTopUp, Dispute, Payment
 from tests import build
-from tests.payments.paid import paid, refunded, top_up
+from tests.payments.paid import card, paid, refunded, top_up
+from tests.portal import test_old_pages as old_pages
+from tests.portal import test_undo as undoing
 from tests.staff import staff_client
 
 pytestmark = pytest.mark.django_db
@@ -135,3 +138,78 @@ def test_whoever_comes_back_while_stripe_does_not_answer_sees_what_is_known(stri
     later = client.get(f"/app/lab/payments/{payment.id}").text
     assert "The credit is there." in later
     assert "We keep asking" not in later
+
+
+# --- Automatic top-up ---
+
+AUTO = "/app/lab/payments/auto-top-up"
+AMOUNTS = {"threshold": "10", "amount": "25", "monthly_cap": "60"}
+
+
+def of_rule():
+    row = AutoTopUp.objects.get()
+    return row.state, row.threshold_minor, row.amount_minor, row.monthly_cap_minor
+
+
+def test_an_old_page_of_automatic_top_up_takes_back_nothing(stripe, lab, client):
+    card(stripe, lab)
+    client.post(AUTO, {"do": "on", **AMOUNTS})
+    old = client.get(AUTO).text
+
+    client.post(AUTO, old_pages.shown(old, **AMOUNTS | {"monthly_cap": "80"}), follow=True)
+    done = client.post(AUTO, old_pages.shown(old, **AMOUNTS | {"amount": "30.00"}), follow=True)
+
+    assert of_rule() == ("active", 1000, 3000, 8000)
+    assert "The amounts of automatic top-up are saved." in done.text
+    undoing.undo(client, done)
+    assert of_rule() == ("active", 1000, 2500, 8000)
+
+
+def test_saving_amounts_does_not_turn_on_what_was_turned_off_meanwhile(stripe, lab, client):
+    card(stripe, lab)
+    client.post(AUTO, {"do": "on", **AMOUNTS})
+    old = client.get(AUTO).text
+    assert ">Turn on<" not in old
+
+    client.post(AUTO, {"do": "off"})
+    AutoTopUp.objects.update(failures_in_a_row=2)
+    done = client.post(AUTO, old_pages.shown(old, **AMOUNTS | {"amount": "30"}), follow=True)
+
+    assert of_rule() == ("off", 1000, 3000, 6000)
+    assert AutoTopUp.objects.get().failures_in_a_row == 2
+    assert "The amounts are saved, but automatic top-up is not on." in unescape(done.text)
+
+
+def test_automatic_top_up_is_turned_on_and_off_by_its_buttons_and_undo(stripe, lab, client):
+    card(stripe, lab)
+    assert 'name="do" value="on">Turn on<' in client.get(AUTO).text
+    client.post(AUTO, {"do": "on", **AMOUNTS})
+    assert of_rule() == ("active", 1000, 2500, 6000)
+
+    off = client.post(AUTO, {"do": "off"}, follow=True)
+    assert of_rule() == ("off", 1000, 2500, 6000)
+    undoing.undo(client, off)
+    assert of_rule() == ("active", 1000, 2500, 6000)
+
+
+def test_the_cap_that_stays_limits_the_amount_that_changes(stripe, lab, client):
+    card(stripe, lab)
+    client.post(AUTO, {"do": "on", **AMOUNTS})
+    old = client.get(AUTO).text
+
+    refused = client.post(AUTO, old_pages.shown(old, **AMOUNTS | {"amount": "61"}))
+
+    assert refused.status_code == 422
+    assert "The monthly cap must allow at least one top-up." in refused.text
+    assert of_rule() == ("active", 1000, 2500, 6000)
+
+
+def test_amounts_that_a_page_says_are_there_but_are_not_are_asked_for(stripe, lab, client):
+    card(stripe, lab)
+    sent = {f"initial-{name}": value for name, value in AMOUNTS.items()} | AMOUNTS
+
+    refused = client.post(AUTO, sent)
+
+    assert refused.status_code == 422
+    assert "Give all three amounts at first." in refused.text
+    assert not AutoTopUp.objects.exists()

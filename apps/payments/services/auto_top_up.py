@@ -46,39 +46,46 @@ def set_auto_top_up(
     *,
     actor: Actor,
     organization: Organization,
-    threshold: Decimal,
-    amount: Decimal,
-    monthly_cap: Decimal,
+    threshold: Decimal | None = None,
+    amount: Decimal | None = None,
+    monthly_cap: Decimal | None = None,
+    turn_on: bool = True,
     now: datetime,
 ) -> AutoTopUp:
-    """Turn automatic top-up on, or on again after a pause or failures; amounts in major units.
+    """Change the amounts that are given, in major units; what is not given stays.
 
-    Raises NoCard, ValidationFailed for amounts out of range or a cap below the amount.
+    turn_on: also on, or on again after a pause or failures; otherwise it stays as it is, at first off.
+    Raises NoCard, ValidationFailed for amounts out of range or missing at first, or a cap below the amount.
     """
     if PaymentMethod.objects.default_of(organization.id) is None:
         raise NoCard
+    given = {"threshold": threshold, "amount": amount, "monthly_cap": monthly_cap}
+    facts = {name: str(value) for name, value in given.items() if value is not None}
+    before = AutoTopUp.objects.select_for_update(no_key=True).filter(organization=organization).first()
+    if before is None and (missing := given.keys() - facts.keys()):
+        message = str(_("Give all three amounts at first."))
+        raise ValidationFailed(
+            fields=[FieldError(path=name, code="required", message=message) for name in sorted(missing)]
+        )
     currency = ledger.wallet_currency(organization.id) or organization.currency
     least = int(LEAST_MAJOR.scaleb(money.exponent(currency)))
-    amount_minor = checked_minor(amount, currency, minimum=least)
-    cap_minor = checked_minor(monthly_cap, currency, minimum=least, path="monthly_cap")
-    if cap_minor < amount_minor:
+    minimum = {"threshold": 0, "amount": least, "monthly_cap": least}
+    minor: dict[str, int] = {
+        f"{name}_minor": getattr(before, f"{name}_minor")
+        if value is None
+        else checked_minor(value, currency, minimum=minimum[name], path=name)
+        for name, value in given.items()
+    }
+    if minor["monthly_cap_minor"] < minor["amount_minor"]:
         message = str(_("The monthly cap must allow at least one top-up."))
         raise ValidationFailed(fields=[FieldError(path="monthly_cap", code="range", message=message)])
+    state = AutoTopUpState.ACTIVE if turn_on else before.state if before else AutoTopUpState.OFF
+    # Whoever sets what charges the card wants it tried now; what is off keeps why.
+    fresh = {"failures_in_a_row": 0, "next_attempt_at": None} if state == AutoTopUpState.ACTIVE else {}
     rule, _created = AutoTopUp.objects.update_or_create(
-        organization=organization,
-        defaults={
-            "state": AutoTopUpState.ACTIVE,
-            "threshold_minor": checked_minor(threshold, currency, minimum=0, path="threshold"),
-            "amount_minor": amount_minor,
-            "monthly_cap_minor": cap_minor,
-            "failures_in_a_row": 0,
-            "next_attempt_at": None,
-            "updated_at": now,
-        },
+        organization=organization, defaults={"state": state, "updated_at": now, **minor, **fresh}
     )
-    _tell_change(
-        actor, rule, {"threshold": str(threshold), "amount": str(amount), "monthly_cap": str(monthly_cap)}
-    )
+    _tell_change(actor, rule, facts)
     return rule
 
 
