@@ -6,20 +6,40 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from apps.billing.models import ChargeKey
+from apps.core.money import grouped_minor
 from apps.invoices.models import Invoice, InvoiceState
-from apps.organizations.models import Organization
+from apps.invoices.services.close import compose_document
+from apps.invoices.tax.rules import TaxRateMissing
+from apps.organizations.models import BillingPeriod, Organization, PeriodState
 
 
-def open_business(
-    *,
-    organization: Organization,
-    now: datetime,  # noqa: ARG001  Every blocker is asked alike.
-) -> Iterator[tuple[str, str | Promise]]:
-    """Yield a code and a sentence if an invoice is not settled."""
+def open_business(*, organization: Organization, now: datetime) -> Iterator[tuple[str, str | Promise]]:
+    """Yield a code and a sentence if an invoice is not settled, and for each to come that will ask for tax.
+
+    Credit that is used up has paid for usage alone: the tax on that is asked for at the month's end.
+    """
     unsettled = Invoice.objects.filter(
         organization=organization, state__in=[InvoiceState.DRAFT, InvoiceState.OPEN]
     )
     if unsettled.exists():
-        yield "invoice_open", _("An invoice is not settled yet.")
+        yield "invoice_open", gettext_lazy("An invoice is not settled yet.")
+    used = ChargeKey.objects.filter(organization_id=organization.id, period__state=PeriodState.OPEN)
+    for period in BillingPeriod.objects.filter(pk__in=used.values("period")).order_by("starts_at"):
+        facts = {"month": period.label, "currency": organization.currency}
+        try:
+            tax_minor = compose_document(organization, period, now=now).settlement.tax_receivable_minor
+        except TaxRateMissing:
+            message = _("The tax on the invoice of %(month)s is not known yet. Ask support for it.")
+            yield "tax_to_come", message % facts
+            continue
+        if tax_minor > 0:
+            facts["amount"] = grouped_minor(tax_minor, organization.currency)
+            message = _(
+                "The invoice of %(month)s will ask for %(amount)s %(currency)s of tax on what was used. It comes after"
+                " the month; pay it then."
+            )
+            yield "tax_to_come", message % facts

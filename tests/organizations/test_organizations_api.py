@@ -279,3 +279,44 @@ def test_what_is_owed_and_open_invoices_stand_against_deleting():
         "balance_owed",
         "invoice_open",
     ]
+
+
+@pytest.mark.parametrize(
+    ("country", "said"),
+    [
+        # 4.00 × 24 % = 0.96.
+        ("GR", "The invoice of 2026-04 will ask for 0.96 EUR of tax on what was used."),
+        ("NO", "The tax on the invoice of 2026-04 is not known yet. Ask support for it."),
+    ],
+)
+def test_tax_to_come_on_used_up_credit_stands_against_deleting(country, said):
+    start = build.NOW.replace(month=4, day=10)
+    lab = build.organization("lab", currency="EUR", now=start)
+    build.seller(country="GR", vat_id="EL094259216", tax_registrations=["NO"])
+    build.billing_profile(lab, legal_name="Lab", country=country)
+    build.price_book({"unit_price": "2"}, currency="EUR")
+    build.credit(lab, "4.00", now=start)
+    build.usage(lab, start, start + timedelta(hours=2), now=start + timedelta(hours=2))
+    build.metered(lab, start + timedelta(hours=3))
+
+    with pytest.raises(organizations.HasOpenBusiness) as refusal:
+        organizations.delete_organization(
+            actor=build.actor(), organization=lab, now=start + timedelta(hours=3)
+        )
+
+    (blocker,) = refusal.value.details["blockers"]
+    assert blocker["code"] == "tax_to_come"
+    assert said in blocker["message"]
+
+
+def test_used_up_credit_without_tax_stands_against_nothing():
+    start = build.NOW.replace(month=4, day=10)
+    lab = build.organization("lab", now=start)
+    build.price_book({"unit_price": "2"})
+    build.credit(lab, "4.00", now=start)
+    build.usage(lab, start, start + timedelta(hours=2), now=start + timedelta(hours=2))
+    build.metered(lab, start + timedelta(hours=3))
+
+    organizations.delete_organization(actor=build.actor(), organization=lab, now=start + timedelta(hours=3))
+
+    assert Organization.objects.get().status == "deleted"
