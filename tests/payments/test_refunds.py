@@ -378,6 +378,7 @@ def test_an_inquiry_moves_nothing_and_says_so_once(stripe, lab):
     payments.sync_dispute(identity, now=timezone.now())
 
     assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
+    assert refunded(payment, "10.00").state == RefundState.SUCCEEDED
     mails = Mail.objects.filter(template="payments/mail/dispute").order_by("pk")
     asked, closed = [render(mail.template, mail.context) for mail in mails]
     assert asked.subject == "A bank asks about your payment of 25.00 USD"

@@ -239,6 +239,21 @@ def test_an_inquiry_takes_no_money(client, sandbox):
     assert (dispute["status"], dispute["balance_transactions"]) == ("warning_needs_response", [])
 
 
+def test_a_charge_with_an_inquiry_can_be_refunded_and_one_that_was_charged_back_cannot(client, sandbox):
+    customer, method = saved_card(client, sandbox)
+    asked, disputed = charge(client, customer, method), charge(client, customer, method)
+    inquiry = sandbox.act("dispute", charge=asked.latest_charge, inquiry=True)
+    sandbox.act("dispute", charge=disputed.latest_charge)
+
+    client.v1.refunds.create({"payment_intent": asked.id, "amount": 100})
+    sandbox.act("end-dispute", dispute=inquiry["id"], won=False)
+    client.v1.refunds.create({"payment_intent": asked.id, "amount": 200})
+    assert client.v1.charges.retrieve(asked.latest_charge).amount_refunded == 300
+
+    with pytest.raises(stripe.InvalidRequestError, match="has been charged back"):
+        client.v1.refunds.create({"payment_intent": disputed.id})
+
+
 def test_a_session_expires(client, sandbox):
     session = session_of(client)
     client.v1.checkout.sessions.expire(session.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apps.payments.sandbox import shapes
@@ -21,7 +21,8 @@ class Refunds(Methods):
         charge = self.get("charge", str(charge_id), param="charge")
         if not charge["paid"]:
             raise invalid(f"Charge {charge['id']} has not been paid.", code="charge_not_refundable")
-        if charge["disputed"]:
+        # An inquiry leaves the money where it is, so it can still go back, before and after it is closed.
+        if not all(found["is_charge_refundable"] for found in self._disputes_of(charge)):
             raise invalid(f"Charge {charge['id']} has been charged back.", code="charge_disputed")
         left = charge["amount"] - charge["amount_refunded"]
         amount = int(params.get("amount", left))
@@ -41,6 +42,9 @@ class Refunds(Methods):
         if card.refund == "failed":
             self.end_refund(refund["id"], succeeds=False)
         return refund
+
+    def _disputes_of(self, charge: Body) -> Iterator[Body]:
+        return (found for found in self.store.newest("dispute") if found["charge"] == charge["id"])
 
     def _count_refund(self, charge: Body, amount: int) -> None:
         charge["amount_refunded"] += amount
