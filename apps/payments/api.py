@@ -334,6 +334,7 @@ class RefundOutput(serializers.Serializer[Any]):
     amount = serializers.CharField()
     currency = serializers.CharField()
     reason = serializers.CharField()
+    message = serializers.CharField(help_text="Why it was rejected; else empty")
     created_at = serializers.DateTimeField()
 
 

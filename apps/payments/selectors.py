@@ -260,6 +260,7 @@ def refund_row(refund: Refund) -> dict[str, Any]:
         "amount": major(refund.amount_minor, refund.currency),
         "currency": refund.currency,
         "reason": refund.reason,
+        "message": refund.message,
         "created_at": refund.created_at,
     }
 

@@ -82,6 +82,22 @@ def test_a_refund_is_approved_with_a_reason(stripe, lab, act):
     assert "decided already" in refused
 
 
+def test_staff_read_that_the_customer_reads_why_a_refund_is_rejected(stripe, lab, staff):
+    payment = paid(stripe, lab)
+    refund = payments.request_refund(
+        actor=build.actor(lab), payment_id=payment.id, amount=None, reason="not needed", now=timezone.now()
+    )
+    address = reverse("admin:payments_refund_changelist")
+
+    asked = staff.post(address, {"action": "reject", "_selected_action": refund.pk})
+    assert "Reject (the customer reads the reason)" in asked.content.decode()
+    sent = {"action": "reject", "_selected_action": refund.pk, "reason": "It is spent by now."}
+    assert "rejected" in staff.post(address, sent, follow=True).content.decode()
+
+    refund.refresh_from_db()
+    assert (refund.state, refund.message) == ("rejected", "It is spent by now.")
+
+
 def test_a_dead_letter_is_processed_again(act):
     now = timezone.now()
     StripeEvent.objects.create(

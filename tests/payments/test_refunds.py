@@ -44,9 +44,9 @@ def ask(payment, amount=None, *, actor=None, **fields):
     )
 
 
-def decide(refund, *, actor=None, approve=True):
+def decide(refund, *, actor=None, approve=True, reason="fine"):
     return payments.decide_refund(
-        actor=actor or staff(), refund_id=refund.id, approve=approve, reason="fine", now=timezone.now()
+        actor=actor or staff(), refund_id=refund.id, approve=approve, reason=reason, now=timezone.now()
     )
 
 
@@ -104,6 +104,32 @@ def test_a_rejected_request_frees_its_amount(stripe, lab):
     assert payments.refundable_minor(payment) == 2_500
     with pytest.raises(refunds.RefundDecided):
         decide(Refund.objects.get())
+
+
+def test_a_customer_reads_why_a_refund_was_rejected_and_nothing_of_why_one_was_approved(stripe, lab):
+    payment = paid(stripe, lab)
+    browser = build.browser(build.member(lab, Role.BILLING))
+    why = "It is credit of <May>: it is refunded by the end of the month."
+
+    with pytest.raises(ValidationFailed):
+        decide(ask(payment, "5.00"), approve=False, reason=" ")
+    refund = Refund.objects.get()
+    assert (refund.state, refund.message) == (RefundState.REQUESTED, "")
+    decide(refund, approve=False, reason=f" {why}\n")
+    refunded(payment, "4.00")
+
+    assert list(Refund.objects.order_by("pk").values_list("state", "message")) == [
+        (RefundState.REJECTED, why),
+        (RefundState.SUCCEEDED, ""),
+    ]
+    rejected, sent = Mail.objects.filter(template="payments/mail/refund").order_by("pk")
+    told = render(rejected.template, rejected.context)
+    assert f"The credit stays as it is.\n\n{why}\n\n" in told.text
+    assert "It is credit of &lt;May&gt;: it is" in told.html
+    assert "agreed" not in render(sent.template, sent.context).text
+    page = browser.get(f"/app/lab/payments/{payment.id}").text
+    assert '<p class="muted">It is credit of &lt;May&gt;: it is' in page
+    assert page.count('<p class="muted">') == 1
 
 
 def test_above_the_limit_a_second_person_decides(stripe, lab, settings):

@@ -103,7 +103,7 @@ class PaymentAdmin(StaffAdmin):
 class RefundAdmin(StaffAdmin):
     list_display = (
         "created_at", "organization_link", "state", "amount", "destination", "payment_link", "reason",
-        "requested_by", "decided_by", "refund_id",
+        "message", "requested_by", "decided_by", "refund_id",
     )  # fmt: skip
     list_filter = ("state", "destination", "currency")
     list_select_related = ("organization", "payment")
@@ -128,7 +128,11 @@ class RefundAdmin(StaffAdmin):
     def approve(self, request: HttpRequest, queryset: QuerySet[Refund], reason: str) -> None:
         self._decide(request, queryset, reason, is_approved=True)
 
-    @admin.action(description=gettext_lazy("Reject"), permissions=["decide"], location=EVERYWHERE)
+    @admin.action(
+        description=gettext_lazy("Reject (the customer reads the reason)"),
+        permissions=["decide"],
+        location=EVERYWHERE,
+    )
     @with_reason
     def reject(self, request: HttpRequest, queryset: QuerySet[Refund], reason: str) -> None:
         self._decide(request, queryset, reason, is_approved=False)

@@ -14,6 +14,8 @@ from apps.core.actor import Actor
 from apps.core.ids import uuid7
 from apps.payments.models.payments import Payment
 
+REASON_LENGTH_MAX = 500
+
 
 class RefundState(models.TextChoices):
     """The life of a refund, forward only; a bank may still refuse what had succeeded."""
@@ -54,6 +56,7 @@ class Refund(models.Model):
     """Money of one payment that goes back: asked for, approved, sent. Amounts are ISO 4217 minor units.
 
     lot_micros: what the lot gave; the rest of a refund that was made at Stripe directly is owed again (receivable).
+    message: why it was rejected, for the customer.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -65,7 +68,8 @@ class Refund(models.Model):
     )
     amount_minor = models.BigIntegerField()
     currency = models.CharField(max_length=3)
-    reason = models.CharField(max_length=500)
+    reason = models.CharField(max_length=REASON_LENGTH_MAX)
+    message = models.CharField(max_length=REASON_LENGTH_MAX, blank=True, default="", db_default="")
     refund_id = models.CharField(max_length=64, unique=True, null=True, blank=True)
     lot_micros = models.BigIntegerField(default=0)
     failure_message = models.TextField(blank=True)

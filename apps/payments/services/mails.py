@@ -93,6 +93,7 @@ def refund(of: Refund, *, now: datetime) -> None:
         amount=amount(of.amount_minor, of.currency),
         state=of.state,
         destination=of.destination,
+        message=of.message,
     )
 
 

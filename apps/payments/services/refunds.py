@@ -34,6 +34,7 @@ from apps.payments.models import (
     RefundDestination,
     RefundState,
 )
+from apps.payments.models.returns import REASON_LENGTH_MAX
 from apps.payments.services import mails
 from apps.payments.services.applying import DoesNotFit, paid_by_intent
 from apps.payments.services.attempts import checked_minor, lease
@@ -173,8 +174,9 @@ def request_refund(
 def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, now: datetime) -> Refund:
     """Approve or reject a request. Approved, its money leaves the lot at once, so that nobody spends it meanwhile.
 
+    reason: the customer is told the one for which it is rejected.
     Raises RefundDecided, SecondPersonNeeded above REFUND_ALONE_MAX, NothingToRefund when it was spent since, or went
-    back another way.
+    back another way, ValidationFailed for a rejection without a reason.
     """
     found = Refund.objects.select_related("payment").get(pk=refund_id)
     ledger.open_book(organization_id=found.organization_id, currency=found.currency, now=now)
@@ -186,6 +188,7 @@ def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, 
         raise SecondPersonNeeded
     refund.decided_by, refund.decided_at = actor.label, now
     if not approve:
+        refund.message = _checked_message(reason)
         return _become(actor, refund, RefundState.REJECTED, now=now, reason=reason)
     if refund.amount_minor > _unrefunded_minor(refund.payment):
         raise NothingToRefund
@@ -197,6 +200,14 @@ def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, 
     refund = _become(actor, refund, RefundState.APPROVED, now=now, reason=reason)
     jobs.enqueue("payments.send_refund", refund_id=refund.id)
     return refund
+
+
+def _checked_message(reason: str) -> str:
+    message = reason.strip()
+    if not message or len(message) > REASON_LENGTH_MAX:
+        text = _("Say why, in up to 500 characters; the customer reads it.")
+        raise ValidationFailed(fields=[FieldError(path="reason", code="invalid", message=text)])
+    return message
 
 
 def _take_credit(refund: Refund, *, now: datetime) -> None:
