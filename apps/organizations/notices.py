@@ -75,3 +75,20 @@ def tell_of_refused_offer(*, offer: OwnershipOffer, now: datetime) -> None:
         cause=f"organizations.offer_declined:{offer.id}",
         now=now,
     )
+
+
+def tell_of_ended_offer(*, offer: OwnershipOffer, now: datetime) -> None:
+    """Mail a member that the organization is no longer offered to them."""
+    organization = offer.organization
+    notifications.queue_mail(
+        template="organizations/mail/offer_ended",
+        to=[offer.member.user.email],
+        context={
+            "organization": organization.name,
+            "link": f"{settings.PUBLIC_URL}/app/{organization.slug}",
+        },
+        organization_id=organization.id,
+        user_id=offer.member.user_id,
+        cause=f"organizations.offer_ended:{offer.id}",
+        now=now,
+    )

@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.core.permissions import Role
+from apps.notifications.models import Mail
+from apps.notifications.rendering import render
 from apps.organizations import services as organizations
 from apps.organizations.models import Membership, Organization, OrganizationStatus, OwnershipOffer
 from apps.outbox.models import OutboxEvent
@@ -211,6 +213,30 @@ def test_an_offer_that_no_longer_stands_is_none(lab, owner, spoil):
 
     assert code(build.person_client(heir).post(f"{LAB}/transfer/accept")) == (404, "not_found")
     assert Membership.objects.get(user=heir).role == "viewer"
+    told = Mail.objects.filter(template="organizations/mail/offer_ended")
+    hears_of_it = [] if spoil in {"expired", "declined"} else [heir.email]
+    assert list(told.values_list("recipient", flat=True)) == hears_of_it
+    for mail in told:
+        said = render(mail.template, mail.context)
+        assert said.subject == "The ownership of The lab is no longer offered to you"
+        assert "your role stays as it is.\n\nhttp" in said.text
+
+
+def test_an_offer_that_is_over_made_again_or_to_a_leaver_ends_without_a_word(lab, owner):
+    heir = build.member(lab, Role.VIEWER)
+    member = Membership.objects.get(user=heir)
+    client = build.person_client(owner)
+
+    for _twice in range(2):
+        client.post(f"{LAB}/transfer", {"member": str(member.id)})
+    OwnershipOffer.objects.update(created_at=build.NOW, expires_at=timezone.now())
+    assert client.delete(f"{LAB}/transfer").status_code == 204
+    client.post(f"{LAB}/transfer", {"member": str(member.id)})
+    assert client.delete(f"{LAB}/members/{member.id}").status_code == 204
+
+    assert not OwnershipOffer.objects.exists()
+    templates = Mail.objects.filter(template__startswith="organizations/").values_list("template", flat=True)
+    assert list(templates) == ["organizations/mail/offer"] * 3
 
 
 def test_ownership_is_offered_to_members_only(lab, owner):

@@ -184,8 +184,8 @@ class Transfer(IdempotentMixin, OrganizationView):
 
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request, **_path: Any) -> Response:
-        """Take the offer back."""
-        organizations.withdraw_offer(actor=self.actor, organization=self.organization)
+        """Take the offer back; the member is told."""
+        organizations.withdraw_offer(actor=self.actor, organization=self.organization, now=timezone.now())
         return Response(status=204)
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
@@ -118,9 +119,12 @@ def change_member(
     if was_owner and not _owns_for_good(membership):
         _require_owner(membership.organization_id)
     if not _owns_for_good(membership):
-        OwnershipOffer.objects.filter(
-            offered_by_id=membership.user_id, organization_id=membership.organization_id
-        ).delete()
+        _end_offers(
+            OwnershipOffer.objects.filter(
+                offered_by_id=membership.user_id, organization_id=membership.organization_id
+            ),
+            now=now,
+        )
     _tell(actor, "member.changed", membership, diff=diff)
     if "role" in diff:
         _tell_of_role(actor, membership, str(before["role"]), now)
@@ -148,9 +152,12 @@ def remove_member(
         raise ValidationFailed(fields=[FieldError(path="keys", code="invalid", message=message)])
     _settle_keys()(actor=actor, membership=membership, heir=keys_to, now=now)
     OwnershipOffer.objects.filter(organization_id=membership.organization_id, member=membership).delete()
-    OwnershipOffer.objects.filter(
-        organization_id=membership.organization_id, offered_by_id=membership.user_id
-    ).delete()
+    _end_offers(
+        OwnershipOffer.objects.filter(
+            organization_id=membership.organization_id, offered_by_id=membership.user_id
+        ),
+        now=now,
+    )
     was_owner, was_default = _owns_for_good(membership), membership.is_default
     _tell(
         actor,
@@ -193,7 +200,9 @@ def offer_ownership(*, actor: Actor, membership: Membership, now: datetime) -> O
     if member is None or member.user_id == actor.person_id:
         message = str(_("This is the id of another member who is neither suspended nor expired."))
         raise ValidationFailed(fields=[FieldError(path="member", code="invalid", message=message)])
-    OwnershipOffer.objects.filter(organization_id=membership.organization_id).delete()
+    before = OwnershipOffer.objects.filter(organization_id=membership.organization_id)
+    _end_offers(before.exclude(member=member), now=now)
+    before.delete()
     offer = OwnershipOffer.objects.create(
         organization_id=membership.organization_id,
         member=member,
@@ -212,14 +221,15 @@ def offer_ownership(*, actor: Actor, membership: Membership, now: datetime) -> O
 
 
 @transaction.atomic
-def withdraw_offer(*, actor: Actor, organization: Organization) -> None:
-    """Take back the offer of ownership, if there is one."""
+def withdraw_offer(*, actor: Actor, organization: Organization, now: datetime) -> None:
+    """Take back the offer of ownership; NotFound unless there is one."""
     _lock_organization(organization.pk)
-    offer = OwnershipOffer.objects.filter(organization=organization).select_related("member__user").first()
+    offers = OwnershipOffer.objects.filter(organization=organization)
+    offer = offers.select_related("member__user").first()
     if offer is None:
         raise NotFound
     _tell(actor, "organization.transfer_withdrawn", offer.member, diff={"to": offer.member.user.email})
-    offer.delete()
+    _end_offers(offers, now=now)
 
 
 @transaction.atomic
@@ -270,6 +280,13 @@ def accept_ownership(*, actor: Actor, organization: Organization, now: datetime)
     _tell_of_role(actor, mine, before, now)
     _tell_of_role(actor, theirs, Role.OWNER, now)
     return mine
+
+
+def _end_offers(offers: QuerySet[OwnershipOffer], *, now: datetime) -> None:
+    """Delete offers of ownership, and mail each member who could have accepted one until now."""
+    for offer in offers.filter(expires_at__gt=now).select_related("organization", "member__user"):
+        notices.tell_of_ended_offer(offer=offer, now=now)
+    offers.delete()
 
 
 def check_within_own(actor: Actor, *roles: Role) -> None:

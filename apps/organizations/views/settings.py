@@ -144,7 +144,7 @@ class WithdrawTransfer(OrganizationPage):
 
     def post(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         """Withdraw it."""
-        organizations.withdraw_offer(actor=self.actor, organization=self.organization)
+        organizations.withdraw_offer(actor=self.actor, organization=self.organization, now=self.now)
         return self.done(_("The offer is taken back."), to=self.url("transfer"))
 
 
