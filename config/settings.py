@@ -122,6 +122,7 @@ ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
 ORGANIZATION_DELETE_BLOCKERS = [
     "apps.billing.blockers.open_business",
     "apps.invoices.blockers.open_business",
+    "apps.payments.blockers.open_business",
 ]
 PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
 PERSON_PROGRAMS = "apps.credentials.selectors.programs_of"

@@ -9,6 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.billing import selectors
+from apps.metering import selectors as metering
 from apps.organizations.models import Organization
 
 
@@ -19,5 +20,10 @@ def open_business(*, organization: Organization, now: datetime) -> Iterator[tupl
         yield "balance_owed", _("Something is owed. Pay it first.")
     if balance.paid_micros:
         yield "credit_left", _("There is paid credit left. Ask for a refund first.")
-    if balance.accrued_micros or balance.burn_rate_micros:
+    if (
+        balance.accrued_micros
+        or balance.burn_rate_micros
+        or metering.has_uncounted(organization.id)
+        or metering.has_changes(organization.id)
+    ):
         yield "usage_running", _("Usage is still being counted. Stop what runs and wait an hour.")

@@ -212,7 +212,7 @@ class OrganizationAdmin(ReadOnlyAdmin):
     ) -> None:
         def act(organization: Organization) -> str:
             decide(actor=staff_actor(request), organization=organization, reason=reason)
-            return _("%(name)s is %(outcome)s.") % {"name": organization, "outcome": outcome}
+            return _("%(name)s is %(outcome)s.") % {"name": organization.name, "outcome": outcome}
 
         act_on_each(self, request, queryset, act)
 

@@ -11,7 +11,7 @@ from apps.core.actor import Actor
 from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.notifications import services as notifications
-from apps.organizations.models import Membership, OwnershipOffer
+from apps.organizations.models import Membership, Organization, OwnershipOffer
 
 
 def tell_of_role(*, actor: Actor, membership: Membership, before: str, purpose: str, now: datetime) -> None:
@@ -90,5 +90,29 @@ def tell_of_ended_offer(*, offer: OwnershipOffer, now: datetime) -> None:
         organization_id=organization.id,
         user_id=offer.member.user_id,
         cause=f"organizations.offer_ended:{offer.id}",
+        now=now,
+    )
+
+
+def tell_of_deletion(*, actor: Actor, organization: Organization, until: datetime, now: datetime) -> None:
+    """Mail every member in force that the organization is deleted, by whom, and until when support can restore it."""
+    _tell_everybody("deleted", organization, {"by": actor.label, "until": until.isoformat()}, now=now)
+
+
+def tell_of_restoration(*, organization: Organization, now: datetime) -> None:
+    """Mail every member in force that the organization is back."""
+    link = f"{settings.PUBLIC_URL}/app/{organization.slug}"
+    _tell_everybody("restored", organization, {"link": link}, now=now)
+
+
+def _tell_everybody(news: str, organization: Organization, facts: dict[str, str], *, now: datetime) -> None:
+    members = Membership.objects.in_force(now).filter(organization=organization).order_by("created_at", "pk")
+    notifications.queue_mail(
+        template=f"organizations/mail/{news}",
+        to=list(members.values_list("user__email", flat=True)),
+        context={"organization": organization.name, **facts},
+        organization_id=organization.id,
+        # Each time is news: what was restored may be deleted again.
+        cause=f"organizations.{news}:{uuid7()}",
         now=now,
     )

@@ -268,6 +268,30 @@ def test_a_deleted_organization_is_gone_for_customers_until_staff_restore_it(lab
     assert machine.get(LAB).status_code == 200
 
 
+def test_every_member_hears_of_the_deletion_and_of_the_return(lab, owner):
+    viewer = build.member(lab, Role.VIEWER)
+    build.client(build.api_key(lab))
+    build.person_client(owner).delete(LAB)
+    deleted = Organization.objects.get()
+    organizations.restore_organization(
+        actor=build.actor(), organization=deleted, reason="asked", now=deleted.deleted_at
+    )
+
+    told = Mail.objects.filter(template__startswith="organizations/mail/").order_by("pk")
+    assert [(mail.template.rpartition("/")[2], mail.recipient) for mail in told] == [
+        ("deleted", owner.email),
+        ("deleted", viewer.email),
+        ("restored", owner.email),
+        ("restored", viewer.email),
+    ]
+    gone, back = (render(mail.template, mail.context) for mail in (told[0], told[3]))
+    assert gone.subject == f"{deleted.name} was deleted"
+    assert f"By: {owner.email}" in gone.text
+    assert f"{deleted.deleted_at + timedelta(days=30):%Y}" in gone.text.partition("until:")[2]
+    assert back.subject == f"{deleted.name} is back"
+    assert "/app/lab" in back.text
+
+
 def test_after_thirty_days_nothing_is_restored(lab):
     now = timezone.now()
     with pytest.raises(organizations.NotRestorable):
@@ -288,6 +312,15 @@ def test_open_business_stands_against_deleting(lab, owner):
     assert code(answer) == (409, "organization_has_open_business")
     assert [blocker["code"] for blocker in answer.json()["details"]["blockers"]] == ["credit_left"]
     assert Organization.objects.get().status == "active"
+
+
+def test_usage_that_no_tick_has_counted_stands_against_deleting(lab):
+    now = timezone.now().replace(microsecond=0)
+    build.usage(lab, now - timedelta(hours=2), now - timedelta(hours=1), now=now)
+
+    assert [blocker["code"] for blocker in organizations.open_business(organization=lab, now=now)] == [
+        "usage_running"
+    ]
 
 
 def test_what_is_owed_and_open_invoices_stand_against_deleting():

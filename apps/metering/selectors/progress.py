@@ -78,6 +78,11 @@ def has_changes(organization_id: UUID) -> bool:
     return UsageChange.objects.filter(organization_id=organization_id).exists()
 
 
+def has_uncounted(organization_id: UUID) -> bool:
+    """Return whether events of an organization were accepted that no tick has counted yet."""
+    return DirtyBatch.objects.filter(organization_id=organization_id).exists()
+
+
 def has_news(organization_id: UUID, until: datetime) -> bool:
     """Return whether there is usage before a moment that is not counted, or that waits to be charged."""
     waiting = Exists(UsageChange.objects.filter(organization_id=OuterRef("pk"), hour__lt=until))

@@ -16,6 +16,7 @@ from apps.core import money
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict
 from apps.core.permissions import Role
+from apps.organizations import notices
 from apps.organizations.models import (
     PLAN_DEFAULT,
     BillingState,
@@ -181,28 +182,34 @@ def change_organization(
 def delete_organization(*, actor: Actor, organization: Organization, now: datetime) -> None:
     """Delete an organization softly: staff can restore it for 30 days, and its accounting records stay for good.
 
+    Its members are told by mail.
+
     Raises HasOpenBusiness naming everything that stands against it.
     """
     organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
-    blockers = [
-        blocker
-        for path in settings.ORGANIZATION_DELETE_BLOCKERS
-        for blocker in import_string(path)(organization=organization, now=now)
-    ]
-    if blockers:
-        raise HasOpenBusiness(
-            blockers=[{"code": code, "message": str(message)} for code, message in blockers]
-        )
+    if blockers := open_business(organization=organization, now=now):
+        raise HasOpenBusiness(blockers=blockers)
+    # Told before: afterwards it has no members in force.
+    notices.tell_of_deletion(actor=actor, organization=organization, until=now + RESTORABLE, now=now)
     organization.status, organization.deleted_at = OrganizationStatus.DELETED, now
     organization.save(update_fields=["status", "deleted_at"])
     _tell(actor, "organization.deleted", organization)
+
+
+def open_business(*, organization: Organization, now: datetime) -> list[dict[str, str]]:
+    """Return what stands against deleting an organization: of each thing its code and a sentence."""
+    return [
+        {"code": code, "message": str(message)}
+        for path in settings.ORGANIZATION_DELETE_BLOCKERS
+        for code, message in import_string(path)(organization=organization, now=now)
+    ]
 
 
 @transaction.atomic
 def restore_organization(
     *, actor: Actor, organization: Organization, reason: str, now: datetime
 ) -> Organization:
-    """Bring a deleted organization back as it was; staff only, within 30 days."""
+    """Bring a deleted organization back as it was and tell its members; staff only, within 30 days."""
     assert actor.kind in {ActorKind.STAFF, ActorKind.SYSTEM}, "customers ask support"
     organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if organization.deleted_at is None or organization.deleted_at + RESTORABLE <= now:
@@ -210,6 +217,7 @@ def restore_organization(
     organization.status, organization.deleted_at = OrganizationStatus.ACTIVE, None
     organization.save(update_fields=["status", "deleted_at"])
     _tell(actor, "organization.restored", organization, reason=reason)
+    notices.tell_of_restoration(organization=organization, now=now)
     return organization
 
 

@@ -32,6 +32,7 @@ from apps.payments.models.reconciling import (
 )
 from apps.payments.models.returns import (
     HOLDING_STATES,
+    UNFINISHED_STATES,
     Dispute,
     Refund,
     RefundDestination,
@@ -42,6 +43,7 @@ from apps.payments.models.returns import (
 __all__ = [
     "HOLDING_STATES",
     "LIVE_STATES",
+    "UNFINISHED_STATES",
     "AutoTopUp",
     "AutoTopUpState",
     "CardSetup",

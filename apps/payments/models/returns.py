@@ -30,6 +30,8 @@ class RefundState(models.TextChoices):
 
 # What a refund in these states takes from the lot is not there for anything else.
 HOLDING_STATES = (RefundState.APPROVED, RefundState.PENDING, RefundState.SUCCEEDED)
+# Somebody still has to do something about a refund in these.
+UNFINISHED_STATES = (RefundState.REQUESTED, RefundState.APPROVED, RefundState.PENDING)
 _REFUND_RANKS = {
     RefundState.REQUESTED: 0,
     RefundState.APPROVED: 1,

@@ -144,7 +144,9 @@ def _tell_change(actor: Actor, rule: AutoTopUp, facts: dict[str, str]) -> None:
 def queue_auto_top_ups(*, now: datetime) -> int:
     """Queue a look at every organization whose card may be charged by itself now, and return how many."""
     ready = Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
-    rules = AutoTopUp.objects.filter(ready, state=AutoTopUpState.ACTIVE)
+    rules = AutoTopUp.objects.filter(
+        ready, state=AutoTopUpState.ACTIVE, organization__status=OrganizationStatus.ACTIVE
+    )
     found = list(rules.order_by("pk").values_list("pk", flat=True))
     for organization_id in found:
         jobs.enqueue("payments.auto_top_up", organization_id=organization_id)
@@ -156,7 +158,7 @@ def start_if_low(*, organization_id: UUID, now: datetime) -> Payment | None:
     """Write an attempt and queue its charge if what is available is below the threshold; else None.
 
     None too while an earlier one is on its way (the database allows one), beyond the month's cap (mailed once a
-    month), without a card, or for a suspended organization.
+    month), without a card, or for a suspended or deleted organization.
     """
     organization = Organization.objects.get(pk=organization_id)
     currency = ledger.wallet_currency(organization_id) or organization.currency
@@ -195,7 +197,7 @@ def start_if_low(*, organization_id: UUID, now: datetime) -> Payment | None:
 
 
 def _is_ready(rule: AutoTopUp, organization: Organization, *, now: datetime) -> bool:
-    if rule.state != AutoTopUpState.ACTIVE or organization.status == OrganizationStatus.SUSPENDED:
+    if rule.state != AutoTopUpState.ACTIVE or organization.status != OrganizationStatus.ACTIVE:
         return False
     if rule.next_attempt_at is not None and rule.next_attempt_at > now:
         return False

@@ -1,0 +1,79 @@
+"""Deleting an organization and its payments: not while money may still move, and afterwards nothing is charged."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from apps.organizations import services as organizations
+from apps.payments import services as payments
+from apps.payments.models import Payment
+from tests import build
+from tests.money import failing
+from tests.payments.paid import card, paid, refunded, top_up
+from tests.payments.test_cards import rule
+
+pytestmark = pytest.mark.django_db
+REFUND_TAKES_TIME = "4000000000007726"
+
+
+def open_codes(lab):
+    return [blocker["code"] for blocker in organizations.open_business(organization=lab, now=timezone.now())]
+
+
+def delete(lab):
+    organizations.delete_organization(actor=build.actor(lab), organization=lab, now=timezone.now())
+
+
+def test_a_page_that_may_still_be_paid_stands_against_it(stripe, lab):
+    payment = top_up(lab)
+    assert open_codes(lab) == ["payment_open"]
+
+    session = stripe.engine.get("checkout.session", payment.session_id)
+    stripe.engine.expire_session(session["id"])
+    payments.sync_payment(payment.id, now=timezone.now())
+
+    assert open_codes(lab) == []
+
+
+def test_a_refund_stands_against_it_until_the_bank_has_it(stripe, lab):
+    refund = refunded(paid(stripe, lab, number=REFUND_TAKES_TIME))
+    assert open_codes(lab) == ["refund_open"]
+    with pytest.raises(organizations.HasOpenBusiness):
+        delete(lab)
+
+    stripe.act("end-refund", refund=refund.refund_id, succeeds=False)
+    payments.sync_refund(refund.refund_id, now=timezone.now())
+    assert open_codes(lab) == ["credit_left"], "what came back"
+
+    assert failing() == []
+
+
+def test_a_dispute_stands_against_it_until_it_is_decided(stripe, lab):
+    payment = paid(stripe, lab)
+    charge = stripe.engine.get("payment_intent", payment.intent_id)["latest_charge"]
+    dispute = stripe.act("dispute", charge=charge)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    assert open_codes(lab) == ["dispute_open"]
+
+    stripe.act("end-dispute", dispute=dispute["id"], won=False)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+
+    assert open_codes(lab) == []
+
+
+def test_the_card_of_a_deleted_organization_is_not_charged_by_itself(stripe, lab):
+    card(stripe, lab)
+    rule(lab)
+    delete(lab)
+
+    assert payments.queue_auto_top_ups(now=timezone.now()) == 0
+    assert payments.start_if_low(organization_id=lab.id, now=timezone.now()) is None
+    assert not Payment.objects.exists()
+
+    organizations.restore_organization(
+        actor=build.actor(), organization=lab, reason="asked", now=timezone.now() + timedelta(days=1)
+    )
+    assert payments.queue_auto_top_ups(now=timezone.now()) == 1
