@@ -193,6 +193,19 @@ class Deletion(FormMixin, OrganizationPage):
         """Say which name is to be typed."""
         return {"name": self.organization.name}
 
+    def context(self) -> dict[str, Any]:
+        """Return what stands against it, each with the page where it is settled."""
+        usage, invoices, payments = self.url("usage"), self.url("invoices"), self.url("payments")
+        settled_at = {"usage": (_("Usage"), usage), "invoice": (_("Invoices"), invoices)}
+        blockers = [
+            (
+                blocker["message"],
+                *settled_at.get(blocker["code"].partition("_")[0], (_("Payments"), payments)),
+            )
+            for blocker in organizations.open_business(organization=self.organization, now=self.now)
+        ]
+        return {"blockers": blockers, "invoices_url": invoices}
+
     def act(self, form: Any) -> HttpResponse:
         """Delete it, if nothing is open."""
         organizations.delete_organization(actor=self.actor, organization=self.organization, now=self.now)
