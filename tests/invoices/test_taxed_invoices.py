@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 
 from apps.billing.models import Pot
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceLine, InvoiceTax
 from apps.invoices.tax.rules import TaxRateMissing
+from apps.notifications.models import Mail
+from apps.notifications.rendering import render
+from apps.organizations import services as organizations
 from apps.organizations.models import BillingPeriod
 from tests import build
 from tests.billing.runs import HOUR, run, stop
@@ -102,6 +107,25 @@ def test_what_credit_does_not_cover_of_the_tax_is_due(lab):
         ("tax", "paid_lot", "tax_payable", 10_000_000),
     ]
     assert lots(lab) == [("paid", 5_000)]
+    assert failing() == []
+
+
+def test_a_deleted_organization_gets_its_last_invoice(lab):
+    prices({"unit_price": "100"})
+    build.credit(lab, "100", now=APRIL)
+    build.usage(lab, APRIL, APRIL + HOUR, now=APRIL + HOUR)
+    build.metered(lab, APRIL + 2 * HOUR)
+    build.billing_profile(lab, legal_name="Lab", country="US", billing_emails=["bills@lab.example"])
+    organizations.delete_organization(actor=build.actor(lab), organization=lab, now=APRIL + 2 * HOUR)
+
+    call_command("close_period", period="2026-04", finalize=True, stdout=StringIO())
+
+    last = Invoice.objects.get()
+    assert (amounts(last), last.state) == ((10000, 0, 0, 10000, 0), "paid")
+    mail = Mail.objects.get(template="invoices/mail/document")
+    text = render(mail.template, mail.context).text
+    assert "Support sends you the document." in text
+    assert "/app/" not in text
     assert failing() == []
 
 

@@ -19,6 +19,7 @@ from apps.invoices.services.files import NotFinal
 from apps.limits import services as limits
 from apps.notifications import services as notifications
 from apps.organizations import selectors as organizations
+from apps.organizations.models import OrganizationStatus
 from apps.outbox import services as outbox
 
 RECIPIENTS_MAX = 10
@@ -53,6 +54,7 @@ def mail_document(*, document: Invoice, to: Sequence[str], cause: str, now: date
             "due": left,
             "due_on": str(due_on(document) or ""),
             "link": page,
+            "is_deleted": document.organization.status == OrganizationStatus.DELETED,
             "pay_link": f"{page}/pay",
         },
         organization_id=document.organization_id,

@@ -196,7 +196,8 @@ class Deletion(FormMixin, OrganizationPage):
     def context(self) -> dict[str, Any]:
         """Return what stands against it, each with the page where it is settled."""
         usage, invoices, payments = self.url("usage"), self.url("invoices"), self.url("payments")
-        settled_at = {"usage": (_("Usage"), usage), "invoice": (_("Invoices"), invoices)}
+        by_invoice = (_("Invoices"), invoices)
+        settled_at = {"usage": (_("Usage"), usage), "invoice": by_invoice, "tax": by_invoice}
         blockers = [
             (
                 blocker["message"],

@@ -11,7 +11,7 @@ from apps.core.periods import is_label
 from apps.invoices import services as invoices
 from apps.invoices.services import ClosedPeriod
 from apps.organizations import services as organizations
-from apps.organizations.models import Organization
+from apps.organizations.models import BillingPeriod, Organization, PeriodState
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             raise CommandError(f"--period takes a month as YYYY-MM, not {period!r}.")
         failures = []
         closed = 0
-        for row in self._organizations(organization):
+        for row in self._organizations(organization, period):
             try:
                 result = invoices.close_period(
                     actor=system_actor("command:close_period"),
@@ -57,13 +57,18 @@ class Command(BaseCommand):
         if not closed:
             self.stdout.write(f"No organization has a period {period}; there is nothing to close.")
 
-    def _organizations(self, reference: str | None) -> list[Organization]:
+    def _organizations(self, reference: str | None, period: str) -> list[Organization]:
         if reference is not None:
             try:
                 return [organizations.resolve_organization(reference)]
             except DomainError as error:
                 raise CommandError(f"{reference}: {error}") from error
-        return list(Organization.objects.existing().order_by("slug"))
+        # A deleted organization is owed the invoice of what it used before.
+        left = BillingPeriod.objects.filter(label=period).exclude(state=PeriodState.FINAL)
+        rows = Organization.objects.existing() | Organization.objects.filter(
+            pk__in=left.values("organization")
+        )
+        return list(rows.order_by("slug"))
 
 
 def _describe(closed: ClosedPeriod) -> str:
