@@ -129,6 +129,7 @@ PERSON_PROGRAMS = "apps.credentials.selectors.programs_of"
 PERSON_PROGRAMS_END = "apps.credentials.services.end_logins"
 INVITED_ADDRESS = "apps.organizations.services.invited_address"
 PERSON_LEAVES = "apps.organizations.services.leave_everywhere"
+MEMBER_HAS_KEYS = "apps.credentials.selectors.has_keys"
 MEMBER_KEYS_SETTLER = "apps.credentials.services.settle_keys_of_leaver"
 LEDGER_PROOFS = [
     "apps.billing.proofs.prove_charges",

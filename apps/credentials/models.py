@@ -97,6 +97,12 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """Return those that count: neither revoked nor expired, switched off or not."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
+    def made_by(self, membership: Membership) -> Self:
+        """Return the keys that a member made or took over, and nobody revoked."""
+        return self.filter(
+            organization_id=membership.organization_id, created_by_id=membership.user_id, revoked_at=None
+        )
+
     def with_creator_in_force(self, now: datetime) -> Self:
         """Annotate `creator_role`, what the maker of the key is now; `ApiKey.creator_in_force` reads it."""
         membership = Membership.objects.in_force(now).filter(

@@ -12,6 +12,7 @@ from apps.core.actor import Actor
 from apps.core.states import State
 from apps.credentials.models import ApiKey, TokenFamily
 from apps.identity.browsers import browser_name
+from apps.organizations.models import Membership
 
 EXPIRES_SOON = timedelta(days=7)
 REFRESH_IDLE_MAX = timedelta(days=7)
@@ -47,6 +48,11 @@ def programs_of(user_id: UUID, *, now: datetime) -> list[ProgramRow]:
         for row in rows.select_related("user").order_by("-created_at", "-pk")
         if row.knows_password()
     ]
+
+
+def has_keys(*, membership: Membership, now: datetime) -> bool:
+    """Return whether a member has keys that are neither revoked nor expired; settings.MEMBER_HAS_KEYS names this."""
+    return ApiKey.objects.made_by(membership).kept(now).exists()
 
 
 def keys_of(actor: Actor, *, now: datetime) -> list[tuple[ApiKey, State]]:

@@ -125,16 +125,22 @@ class MemberForm(ChangeForm):
 
 
 class LeaverForm(NamedForm):
-    """What becomes of the API keys of somebody who leaves; `keys` becomes the heir, or None to revoke them.
+    """What becomes of the API keys of somebody who leaves, if they have any; see `heir`.
 
-    name: of the member who is removed, or of the organization that is left.
+    heirs: who could take them, None where there are none. name: of the member who is removed, or of the organization
+    that is left.
     """
 
     keys = forms.ChoiceField(label=_("Their API keys"), widget=forms.RadioSelect, initial=REVOKE)
     field_order = ("keys", "typed")
 
-    def __init__(self, *args: Any, heirs: Sequence[Membership], label: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, heirs: Sequence[Membership] | None, label: str = "", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        if heirs is None:
+            del self.fields["keys"]
+            return
         self.fields["keys"].label = label or self.fields["keys"].label
         self._heirs = {str(heir.pk): heir for heir in heirs}
         hand_over = _("Hand over to %(name)s")
@@ -149,6 +155,11 @@ class LeaverForm(NamedForm):
 
     def clean_keys(self) -> Membership | None:
         return self._heirs.get(self.cleaned_data["keys"])
+
+    @property
+    def heir(self) -> Membership | None:
+        """Who takes the keys; None to revoke whatever there is."""
+        return self.cleaned_data.get("keys")
 
 
 def _roles_within(own: Collection[str]) -> list[tuple[str, str]]:

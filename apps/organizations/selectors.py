@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
@@ -145,6 +147,11 @@ def state_of(member: Membership, *, now: datetime) -> State:
     if member.expires_at is not None:
         return State(word=_("ends by itself"), tone="caution")
     return State(word=_("member"), tone="ok")
+
+
+def has_keys(member: Membership, *, now: datetime) -> bool:
+    """Return whether a member has API keys that somebody must decide about when they leave."""
+    return bool(import_string(settings.MEMBER_HAS_KEYS)(membership=member, now=now))
 
 
 def heirs_of(leaver: Membership, *, now: datetime) -> list[Membership]:

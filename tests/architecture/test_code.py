@@ -150,6 +150,7 @@ def test_dotted_names_in_settings_lead_somewhere():
         settings.RECEIPT_ALLOCATOR,
         settings.TAX_ENGINE,
         settings.ENVIRONMENT_CLASS,
+        settings.MEMBER_HAS_KEYS,
         settings.MEMBER_KEYS_SETTLER,
         settings.LIMIT_CHECK,
         settings.PERSON_ARRIVES,

@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 
 from apps.core.permissions import Role
+from apps.credentials.models import ApiKey
 from apps.organizations import services as organizations
 from apps.organizations.models import Invite, Membership, Organization
 from tests import build
@@ -191,13 +192,36 @@ def test_removing_revokes_the_keys_or_hands_them_over(lab, owner):
     assert not Membership.objects.filter(user__in=[dora, dirk]).exists()
 
 
+@pytest.mark.parametrize("path", ["leave", "remove"])
+def test_keys_are_asked_about_only_of_somebody_who_has_some(lab, owner, path):
+    person = build.member(lab, Role.DEVELOPER, user=build.user("dora@example.com", name="Dora"))
+    client = build.browser(person if path == "leave" else owner)
+    address = "/app/lab/leave" if path == "leave" else page_of(person, "/remove")
+    name = "Bright Lab" if path == "leave" else "Dora"
+    soon = timezone.now() + timedelta(hours=1)
+    build.api_key(lab, ["usage.read"], name="of nobody")
+    build.api_key(lab, ["usage.read"], name="over", actor=build.user_actor(person, lab), expires_at=soon)
+    ApiKey.objects.filter(name="over").update(expires_at=build.NOW)
+    assert 'name="keys"' not in client.get(address).text
+
+    build.api_key(lab, ["usage.read"], name="live", actor=build.user_actor(person, lab))
+    assert 'name="keys"' in client.get(address).text
+    assert client.post(address, {"typed": name}).status_code == 422, "made since the page was opened"
+    ApiKey.objects.filter(name="live").update(revoked_at=timezone.now())
+    assert client.post(address, {"typed": name}).status_code == 302
+
+    assert not Membership.objects.filter(user=person).exists()
+    in_force = ApiKey.objects.filter(revoked_at=None).values_list("name", flat=True)
+    assert list(in_force) == ["of nobody"]
+
+
 def test_leaving_leads_to_what_is_left(lab, owner):
     person = build.member(lab, Role.DEVELOPER)
     client = build.browser(person)
     assert "/app/lab/leave" in client.get("/app/account/profile").text
     assert "/app/lab/members" not in client.get("/app/lab/leave").text, "a developer does not see it"
 
-    answer = client.post("/app/lab/leave", {"keys": "revoke", "typed": lab.name}, follow=True)
+    answer = client.post("/app/lab/leave", {"typed": lab.name}, follow=True)
 
     assert [where for where, _status in answer.redirect_chain] == ["/app/", "/app/new"]
     assert not Membership.objects.filter(user=person).exists()

@@ -276,9 +276,7 @@ def settle_keys_of_leaver(
 
     settings.MEMBER_KEYS_SETTLER names this. Raises KeysExceedMember if the heir may not do what one of the keys can.
     """
-    keys = ApiKey.objects.filter(
-        organization_id=membership.organization_id, created_by_id=membership.user_id, revoked_at__isnull=True
-    ).select_related("organization")
+    keys = ApiKey.objects.made_by(membership).select_related("organization")
     if heir is None:
         ended = list(keys.order_by("pk"))
         for key in ended:

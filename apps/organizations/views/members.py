@@ -144,14 +144,16 @@ class RemoveMember(_OneMember):
         """Remove the member."""
         member = self.member
         name = member.user.get_full_name()
-        organizations.remove_member(
-            actor=self.actor, membership=member, keys_to=form.cleaned_data["keys"], now=self.now
-        )
+        organizations.remove_member(actor=self.actor, membership=member, keys_to=form.heir, now=self.now)
         return self.done(_("%(name)s is no member any more.") % {"name": name}, to=self.url("members"))
 
 
 def _leaver(member: Membership, now: datetime) -> dict[str, Any]:
-    return {"heirs": selectors.heirs_of(member, now=now), "name": member.user.get_full_name()}
+    return {"heirs": _heirs(member, now), "name": member.user.get_full_name()}
+
+
+def _heirs(member: Membership, now: datetime) -> list[Membership] | None:
+    return selectors.heirs_of(member, now=now) if selectors.has_keys(member, now=now) else None
 
 
 class Leave(FormMixin, OrganizationPage):
@@ -164,14 +166,15 @@ class Leave(FormMixin, OrganizationPage):
 
     def form_arguments(self) -> dict[str, Any]:
         """Offer the members who could take the keys, and ask for the name of what is left."""
-        heirs = selectors.heirs_of(self._own(), now=self.now)
-        return {"heirs": heirs, "label": _("Your API keys"), "name": self.organization.name}
+        return {
+            "heirs": _heirs(self._own(), self.now),
+            "label": _("Your API keys"),
+            "name": self.organization.name,
+        }
 
     def act(self, form: Any) -> HttpResponse:
         """End the person's own membership."""
-        organizations.remove_member(
-            actor=self.actor, membership=self._own(), keys_to=form.cleaned_data["keys"], now=self.now
-        )
+        organizations.remove_member(actor=self.actor, membership=self._own(), keys_to=form.heir, now=self.now)
         return self.done(_("You left %(name)s.") % {"name": self.organization.name}, to=reverse("home"))
 
     def _own(self) -> Membership:
