@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import connection
 
 from apps.billing import charging
+from apps.billing.charging import Plan
 from apps.billing.models import Budget, BudgetAction, BudgetScope
 from apps.billing.usage import priced_usage, unposted
 from apps.core import money, periods
@@ -61,15 +62,18 @@ class BudgetState:
         ]
 
 
-def states(organization: Organization, budgets: Collection[Budget], *, now: datetime) -> list[BudgetState]:
+def states(
+    organization: Organization, budgets: Collection[Budget], *, plan: Plan | None = None, now: datetime
+) -> list[BudgetState]:
     """Return the budgets of one organization as they stand, in the order given.
 
     Spending of a project or an API key is its share of each hour's amount by quantity, as statements split it.
+    plan: what is not posted yet, if it is known.
     """
     if not budgets:
         return []
     period = organizations.period_containing(organization.id, now) or _without_usage(organization, now)
-    spent = _spent(organization, period, now=now)
+    spent = _spent(organization, period, plan or charging.plan_unposted(organization, now=now))
     found = []
     for budget in budgets:
         micros = sum(
@@ -90,6 +94,14 @@ def states(organization: Organization, budgets: Collection[Budget], *, now: date
             )
         )
     return found
+
+
+def blocking(
+    organization: Organization, budgets: Collection[Budget], *, plan: Plan | None = None, now: datetime
+) -> list[BudgetState]:
+    """Return those of some budgets that block new usage in their scope now; see `states`."""
+    able = [budget for budget in budgets if budget.action == BudgetAction.BLOCK_NEW]
+    return [found for found in states(organization, able, plan=plan, now=now) if found.blocks]
 
 
 def _without_usage(organization: Organization, now: datetime) -> BillingPeriod:
@@ -118,7 +130,7 @@ def _forecast(spent: int, period: BillingPeriod, *, now: datetime) -> int | None
 
 
 def _spent(
-    organization: Organization, period: BillingPeriod, *, now: datetime
+    organization: Organization, period: BillingPeriod, plan: Plan
 ) -> dict[tuple[UUID | None, UUID | None], Decimal]:
     """Return the micros of a period by project and API key, hours not posted yet as they stand."""
     with connection.cursor() as cursor:
@@ -136,7 +148,7 @@ def _spent(
                 "organization": organization.id,
                 "start": period.starts_at,
                 "end": period.ends_at,
-                **unposted(charging.plan_unposted(organization, now=now)),
+                **unposted(plan),
             },
         )
         return {

@@ -10,7 +10,7 @@ from decimal import Decimal
 from django.utils.translation import gettext as _
 
 from apps.billing import budgets, holds, selectors
-from apps.billing.models import Budget, BudgetAction, BudgetScope, Hold
+from apps.billing.models import Budget, BudgetScope, Hold
 from apps.billing.runway import Use
 from apps.billing.selectors import Standing
 from apps.core import money
@@ -169,19 +169,14 @@ def _of_credit(
 
 
 def _of_budgets(organization: Organization, launch: Launch, *, now: datetime) -> list[Reason]:
-    blocking = [
-        budget
-        for budget in budgets.budgets_of(organization.id)
-        if budget.action == BudgetAction.BLOCK_NEW and _covers(budget, launch)
-    ]
+    covering = [budget for budget in budgets.budgets_of(organization.id) if _covers(budget, launch)]
     return [
         Reason(
             code="budget_exceeded",
             remedy=_("The budget %(name)s is used up. Raise it, or wait for the next period.")
             % {"name": found.budget.name},
         )
-        for found in budgets.states(organization, blocking, now=now)
-        if found.blocks
+        for found in budgets.blocking(organization, covering, now=now)
     ]
 
 

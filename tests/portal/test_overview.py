@@ -16,7 +16,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apps.billing import explorer, usage
-from apps.billing.models import BudgetScope, Pot
+from apps.billing.models import BudgetAction, BudgetScope, Pot
 from apps.core.permissions import Role
 from apps.metering import services as metering
 from apps.organizations.models import Organization
@@ -140,8 +140,8 @@ def make_busy(lab):
 
 
 # Session, user, memberships; what runs and its events; periods, what is not posted; prices, what is charged by them;
-# the book, lots, holds; the month, invoices.
-OVERVIEW_QUERIES = 14
+# the book, lots, holds; the month, invoices, budgets.
+OVERVIEW_QUERIES = 15
 
 
 @pytest.mark.parametrize("own_prices", [0, 1])
@@ -158,6 +158,36 @@ def test_the_overview_takes_as_many_queries_however_busy(client, lab, own_prices
     assert "Now, per hour 4.98" in words(page)
     assert "Held for what is about to start −7.51" in words(page)
     assert "Promotional 17 May 2026" in words(page)
+
+
+def test_a_budget_that_blocks_says_so_and_where_to_lift_it(client, lab):
+    blocks = {"now": at(12.5), "action": BudgetAction.BLOCK_NEW}
+    build.budget(lab, "27.48", name="Enough", **blocks)
+    build.budget(lab, "1", name="Only told", now=at(12.5))
+    build.budget(lab, "20", name="Training", scope=BudgetScope.PROJECT, project=lab.projects.get(), **blocks)
+    owner = build.browser(build.member(lab, Role.OWNER))
+
+    alone = words(client.get("/app/lab"))
+    all_of_it = build.budget(lab, "27.47", name="May", **blocks)
+    page = owner.get("/app/lab")
+
+    assert "Training is used up: nothing new starts in the project train until 1 June. What runs" in alone
+    assert "See the budgets" in alone
+    assert alone.count("is used up: nothing new starts") == 1
+    assert "The budget May is used up: nothing new starts until 1 June. What runs goes on." in words(page)
+    assert f'<a href="/app/lab/budgets/{all_of_it.pk}">Change the budget</a>' in page.text
+    assert words(page).count("is used up: nothing new starts") == 2
+
+
+def test_a_budget_of_a_key_says_which_one(client, lab):
+    build.api_key(lab, name="cluster")
+    build.usage(lab, at(8), at(9), api_key=lab.api_keys.get().public_id, now=at(12.5))
+    build.metered(lab, until=at(12.5))
+    key = {"scope": BudgetScope.API_KEY, "credential": lab.api_keys.get()}
+    build.budget(lab, "2", name="Cluster", action=BudgetAction.BLOCK_NEW, now=at(12.5), **key)
+
+    said = "The budget Cluster is used up: nothing new starts with the API key cluster until 1 June."
+    assert said in words(client.get("/app/lab"))
 
 
 def test_the_start_page_and_the_overview_say_the_same_of_the_period(lab, client):

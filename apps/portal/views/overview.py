@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from apps.billing import ladders
+from apps.billing import budgets, ladders
 from apps.core.http.pages import OrganizationPage
 from apps.core.permissions import Permission
 from apps.invoices import selectors as invoice_selectors
@@ -30,6 +30,12 @@ class Overview(OrganizationPage):
         return self.render(
             {
                 "standing": standing,
+                "blocking": budgets.blocking(
+                    self.organization,
+                    budgets.budgets_of(self.organization_id),
+                    plan=standing.plan,
+                    now=self.now,
+                ),
                 "ladder": ladders.steps_of(standing.balance, now=self.now),
                 "spend": overview.spend(self.organization, standing.plan, now=self.now),
                 "invoices": described(invoices[:INVOICES_SHOWN], now=self.now),
