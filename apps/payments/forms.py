@@ -45,7 +45,7 @@ class PayInvoiceForm(forms.Form):
 class RefundForm(forms.Form):
     """What to ask back of a payment, and why."""
 
-    amount = _amount(_("Amount"))
+    amount = _amount(_("Amount"), _("All of that, unless you say less."), required=False)
     reason = forms.CharField(label=_("Why"), max_length=500)
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from apps.core.permissions import Role
 from apps.payments import services as payments
-from apps.payments.models import AutoTopUp, Dispute, Payment
+from apps.payments.models import AutoTopUp, Dispute, Payment, Refund
 from tests import build
 from tests.payments.paid import card, paid, refunded, top_up
 from tests.portal import test_old_pages as old_pages
@@ -213,3 +213,13 @@ def test_amounts_that_a_page_says_are_there_but_are_not_are_asked_for(stripe, la
     assert refused.status_code == 422
     assert "Give all three amounts at first." in refused.text
     assert not AutoTopUp.objects.exists()
+
+
+def test_a_refund_that_names_no_amount_is_of_all_that_can_go_back(stripe, lab):
+    payment = paid(stripe, lab)
+    client = build.browser(build.member(lab, Role.OWNER))
+
+    answer = client.post(f"/app/lab/payments/{payment.id}", {"amount": "", "reason": "leaving"})
+
+    assert answer.status_code == 302
+    assert Refund.objects.get().amount_minor == 2500
