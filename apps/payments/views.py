@@ -108,16 +108,19 @@ class PaymentPage(FormMixin, OrganizationPage):
         payment = selectors.payment_by_id(self.actor, self.kwargs["payment_id"])
         refundable = payments.refundable_minor(payment)
         disputes = selectors.disputes_of(payment)
+        taken = [
+            dispute
+            for dispute, _state in disputes
+            if dispute.withdrawn_at is not None and dispute.reinstated_at is None
+        ]
         return {
             "payment": payment,
             "state": selectors.state_of(payment),
             "is_current": self.is_current,
             "refunds": selectors.refunds_of(payment),
             "disputes": disputes,
-            "is_taken_back": any(
-                dispute.withdrawn_at is not None and dispute.reinstated_at is None
-                for dispute, _state in disputes
-            ),
+            "is_taken_back": bool(taken),
+            "owed": money.from_minor(sum(dispute.owed_minor for dispute in taken), payment.currency),
             "refundable": money.from_minor(refundable, payment.currency) if refundable else None,
         }
 

@@ -204,3 +204,18 @@ def test_money_at_the_bank_is_recorded_in_parts(staff, db):
     assert f"Invoice {invoice.number} is paid. The other 0.50 USD go to what else is owed" in said
     invoice.refresh_from_db()
     assert invoice.state == InvoiceState.PAID
+
+
+def test_staff_read_of_a_payment_what_went_back(stripe, lab, staff):
+    lost, whole = paid(stripe, lab), paid(stripe, lab)
+    charge = stripe.engine.get("payment_intent", lost.intent_id)["latest_charge"]
+    dispute = stripe.act("dispute", charge=charge)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    stripe.act("end-dispute", dispute=dispute["id"], won=False)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+
+    assert "Lost in a dispute" in staff.get(reverse("admin:payments_payment_changelist")).text
+    row = staff.get(reverse("admin:payments_payment_change", args=[lost.pk])).text
+    assert f"{reverse('admin:payments_dispute_changelist')}?q={lost.intent_id}" in row
+    assert "Disputes (1)" in row
+    assert "Disputes (" not in staff.get(reverse("admin:payments_payment_change", args=[whole.pk])).text

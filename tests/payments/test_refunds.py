@@ -411,3 +411,39 @@ def test_an_inquiry_moves_nothing_and_says_so_once(stripe, lab):
     assert "Nothing was taken back, and the credit stays as it is." in asked.text
     assert closed.subject == "The question about your payment of 25.00 USD is closed"
     assert "write to support" not in closed.text
+
+
+def test_who_lost_a_dispute_reads_what_is_owed_again(stripe, lab):
+    """25.00 bought, 20.00 of it spent: 5.00 of credit leaves, 20.00 is owed."""
+    payment = paid(stripe, lab)
+    spend(lab, 20)
+    identity = dispute_of(stripe, payment)
+    stripe.act("end-dispute", dispute=identity, won=False)
+    payments.sync_dispute(identity, now=timezone.now())
+
+    sentence = "20.00 USD of it had paid for usage and is owed again. If you have not paid it since,"
+    page = build.browser(build.member(lab, Role.BILLING)).get(f"/app/lab/payments/{payment.id}")
+    assert sentence in page.text
+    told = [
+        render(mail.template, mail.context)
+        for mail in Mail.objects.filter(template="payments/mail/dispute").order_by("pk")
+    ]
+    for mail in told:
+        assert f"{sentence} a top-up does." in mail.text
+        assert f"{sentence} a top-up does." in mail.html
+    assert ["The credit that is left of it cannot be spent meanwhile." in mail.text for mail in told] == [
+        True,
+        False,
+    ]
+
+
+def test_a_lost_dispute_of_credit_that_was_left_leaves_nothing_owed(stripe, lab):
+    payment = paid(stripe, lab)
+    identity = dispute_of(stripe, payment)
+    stripe.act("end-dispute", dispute=identity, won=False)
+    payments.sync_dispute(identity, now=timezone.now())
+
+    page = build.browser(build.member(lab, Role.BILLING)).get(f"/app/lab/payments/{payment.id}")
+    assert "is owed again" not in page.text
+    for mail in Mail.objects.filter(template="payments/mail/dispute"):
+        assert "owed again" not in render(mail.template, mail.context).text

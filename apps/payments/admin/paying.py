@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -27,6 +27,7 @@ from apps.core.staff import (
     take_step,
     with_reason,
 )
+from apps.payments import selectors
 from apps.payments import services as payments
 from apps.payments.admin.common import StaffAdmin
 from apps.payments.forms import StaffRefundForm
@@ -36,7 +37,7 @@ from apps.payments.models import Payment, PaymentState, Refund
 @admin.register(Payment)
 class PaymentAdmin(StaffAdmin):
     list_display = (
-        "created_at", "organization_link", "kind", "state", "amount", "step", "settled", "paid_with", "invoice_link",
+        "created_at", "organization_link", "kind", "standing", "amount", "step", "settled", "paid_with", "invoice_link",
         "intent_id", "lot_link",
     )  # fmt: skip
     list_filter = ("state", "kind", "currency")
@@ -44,6 +45,30 @@ class PaymentAdmin(StaffAdmin):
     search_fields = ("id", "intent_id", "session_id", "organization__slug", "invoice__number")
     date_hierarchy = "created_at"
     ordering = ("-created_at", "-id")
+    readonly_fields = ("went_back",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
+        rows: QuerySet[Payment] = super().get_queryset(request)
+        return rows.prefetch_related("refunds", "disputes")
+
+    @admin.display(description=gettext_lazy("State"), ordering="state")
+    def standing(self, payment: Payment) -> str:
+        """Return what the customer reads: also what became of the payment after it was paid."""
+        return str(selectors.state_of(payment).word)
+
+    @admin.display(description=gettext_lazy("Went back"))
+    def went_back(self, payment: Payment) -> SafeString | str:
+        """Return links to what of the payment was refunded or disputed."""
+        found = (
+            ("payments_refund", _("Refunds"), len(payment.refunds.all())),
+            ("payments_dispute", _("Disputes"), len(payment.disputes.all())),
+        )
+        links = [
+            list_link(model, f"{name} ({count})", q=payment.intent_id)
+            for model, name, count in found
+            if count
+        ]
+        return format_html_join(" · ", "{}", ((link,) for link in links)) or "–"
 
     @admin.display(description=gettext_lazy("Settled"), ordering="settled_minor")
     def settled(self, payment: Payment) -> str:

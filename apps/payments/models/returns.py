@@ -156,6 +156,14 @@ class Dispute(models.Model):
         return self.dispute_id
 
     @property
+    def owed_minor(self) -> int:
+        """What of funds that left was credit spent already, so that it is owed again; minor units, half up."""
+        if self.withdrawn_at is None:
+            return 0
+        taken_micros = money.minor_to_micros(self.amount_minor, self.currency)
+        return money.round_micros_to_minor(taken_micros - self.lot_micros, self.currency)
+
+    @property
     def amount(self) -> Decimal:
         """The amount in major units."""
         return money.from_minor(self.amount_minor, self.currency)

@@ -115,7 +115,7 @@ def _withdraw(dispute: Dispute, payment: Payment, *, now: datetime) -> None:
         amount_micros=money.minor_to_micros(dispute.amount_minor, payment.currency),
         kind=TransferKind.DISPUTE,
         cause=f"dispute:{dispute.dispute_id}:withdrawn",
-        reason=_("Disputed payment"),
+        reason=_("Taken back by the bank of the card"),
         reference=dispute.dispute_id,
         now=now,
     )
@@ -134,7 +134,7 @@ def _reinstate(dispute: Dispute, payment: Payment, *, now: datetime) -> None:
         cause=f"dispute:{dispute.dispute_id}:reinstated",
         new_lot_id=dispute.id,
         source="dispute",
-        reason=_("Disputed payment returned"),
+        reason=_("Returned by the bank of the card"),
         reference=dispute.dispute_id,
         now=now,
     )
@@ -169,6 +169,7 @@ def _tell(dispute: Dispute, before: str, *, auto_top_up: str, now: datetime) -> 
         now=now,
         amount=mails.amount(dispute.amount_minor, dispute.currency),
         status=dispute.status,
+        owed=mails.amount(dispute.owed_minor, dispute.currency) if dispute.owed_minor else "",
         auto_top_up=auto_top_up,
     )
 
