@@ -102,11 +102,11 @@ class Renderer(DjangoTemplates):
 
 
 def _word(field: forms.Field) -> None:
-    # mypy takes the hash that fields have for that of their class.
-    stock = _stock_of(type(field))  # type: ignore[arg-type]
+    kind: Any = type(field)  # mypy takes the hash that fields have for that of their class.
+    stock = _stock_of(kind)
     ours = {
         code: words
-        for code, words in words_of(type(field)).items()  # type: ignore[arg-type]
+        for code, words in words_of(kind).items()
         if field.error_messages.get(code) == stock.get(code)
     }
     field.error_messages = {**field.error_messages, **ours}
