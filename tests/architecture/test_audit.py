@@ -71,6 +71,7 @@ REASONS: dict[str, set[str]] = {
         "billing.expire_lots",
         "billing.settle_budgets",
         "billing.settle_holds",
+        "metering.advance_idle",
         "metering.meter_organization",
         "organizations.ensure_periods",
     },

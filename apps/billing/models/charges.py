@@ -182,7 +182,12 @@ class ChargeKey(models.Model):
                 ),
             ),
         ]
-        indexes = [models.Index(name="billing_chargekey_period", fields=["period"])]
+        indexes = [
+            models.Index(name="billing_chargekey_period", fields=["period"]),
+            models.Index(
+                name="billing_chargekey_unpriced", fields=["organization"], condition=Q(price_key_id=None)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.meter} {self.sku} {self.region}"

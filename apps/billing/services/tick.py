@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from apps.billing.models import BillingProgress
+from django.db.models import Exists, OuterRef
+
+from apps.billing.models import BillingProgress, ChargeKey, CreditLot, Hold
 from apps.billing.services.budgeting import settle_budgets
 from apps.billing.services.charge import ChargeStep, charge_organization
 from apps.billing.services.guarding import settle_state
 from apps.core import jobs
+from apps.core.periods import floor_hour
 from apps.metering import selectors as metering_state
 from apps.metering import services as metering
 from apps.organizations.models import BillingState, Organization
@@ -18,12 +21,34 @@ from apps.organizations.models import BillingState, Organization
 def queue_metering(*, now: datetime) -> int:
     """Queue one task for every organization whose usage needs counting or charging, and return how many.
 
-    This is the sweep as well: it looks at the rows, so what a lost task left undone is queued again.
+    This is the sweep as well: it looks at the rows, so what a lost task left undone is queued again. Organizations that
+    use nothing get no task but one an hour (ADR 157).
     """
+    metering.advance_idle(until=now, watched=_watched(now))
     organizations = metering_state.organizations_with_work(now)
     for organization_id in organizations:
         jobs.enqueue("billing.meter_organization", organization_id=organization_id)
     return len(organizations)
+
+
+def _watched(now: datetime) -> tuple[Exists, ...]:
+    """Return the conditions of organizations that a tick looks at even while they use nothing.
+
+    An hour has ended, and with it maybe credit; credit came for the first time; what they used waits for a price; a
+    hold may lapse; or their state depends on the time.
+    """
+    its = OuterRef("pk")
+    progress = BillingProgress.objects.filter(organization=its)
+    first_credit = CreditLot.objects.filter(
+        ~Exists(BillingProgress.objects.filter(organization=OuterRef("organization"))), organization=its
+    )
+    return (
+        Exists(progress.exclude(charged_until__gte=floor_hour(now))),
+        Exists(first_credit),
+        Exists(ChargeKey.objects.filter(organization=its).unpriced()),
+        Exists(Hold.objects.filter(organization=its, released_at=None)),
+        Exists(Organization.objects.filter(pk=its).exclude(billing_state=BillingState.HEALTHY)),
+    )
 
 
 def meter_and_charge(

@@ -2,6 +2,7 @@
 
 from apps.metering.services.changes import claim_changes
 from apps.metering.services.counting import MeteringBusy, MeteringStep, lock_metering, meter_organization
+from apps.metering.services.idling import advance_idle
 from apps.metering.services.ingestion import Outcome, Rejection, ingest_body, ingest_events
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "MeteringStep",
     "Outcome",
     "Rejection",
+    "advance_idle",
     "claim_changes",
     "ingest_body",
     "ingest_events",
