@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.forms import ChangeForm, PlainDecimalField
+from apps.core.forms import ChangeForm, OnceForm, PlainDecimalField
 from apps.payments.models import Difference, RefundDestination
 
 
@@ -36,20 +36,20 @@ class AutoTopUpForm(ChangeForm):
     monthly_cap = _amount(_("At most in a month"))
 
 
-class PayInvoiceForm(forms.Form):
+class PayInvoiceForm(OnceForm):
     """How much of an invoice to pay; nothing means all that is left, or as much as the credit covers."""
 
     amount = _amount(_("Amount"), _("All that is left, or a part of it."), required=False)
 
 
-class RefundForm(forms.Form):
+class RefundForm(OnceForm):
     """What to ask back of a payment, and why."""
 
     amount = _amount(_("Amount"), _("All of that, unless you say less."), required=False)
     reason = forms.CharField(label=_("Why"), max_length=500)
 
 
-class StaffRefundForm(forms.Form):
+class StaffRefundForm(OnceForm):
     """What staff give back of a payment, where to, and why."""
 
     amount = _amount(_("Amount"), _("All that can go back, unless you say less."), required=False)

@@ -127,7 +127,12 @@ class PaymentPage(FormMixin, OrganizationPage):
     def act(self, form: Any) -> HttpResponse:
         """Ask for a refund."""
         payments.request_refund(
-            actor=self.actor, payment_id=self.kwargs["payment_id"], now=self.now, **form.cleaned_data
+            actor=self.actor,
+            payment_id=self.kwargs["payment_id"],
+            amount=form.cleaned_data["amount"],
+            reason=form.cleaned_data["reason"],
+            attempt_id=form.cleaned_data["attempt"],
+            now=self.now,
         )
         message = _("Your refund is asked for. We mail you when it is decided.")
         return self.done(message, to=self.url("payment", payment_id=self.kwargs["payment_id"]))
@@ -246,8 +251,15 @@ class PayInvoice(FormMixin, OrganizationPage):
             "organization": self.organization,
             "invoice_id": self.kwargs["invoice_id"],
             "amount": form.cleaned_data["amount"],
+            "attempt_id": form.cleaned_data["attempt"],
             "now": self.now,
         }
+        try:
+            return self._pay(form, common)
+        except payments.SentBefore as before:
+            return self.done(str(before), to=self.url("payment", payment_id=before.details["payment"]))
+
+    def _pay(self, form: Any, common: dict[str, Any]) -> HttpResponse:
         by = self.request.POST.get("by")
         if by == "credit":
             payment = payments.replacing_page(

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.core.errors import Conflict, NotFound, ValidationFailed
+from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.invoices.documents.content import content_of
 from apps.invoices.models import InvoiceState
@@ -319,8 +320,8 @@ def test_the_pay_page_and_the_pay_route_take_credit(old_lab, credit_and_debt):
     path = f"/app/lab/invoices/{credit_and_debt.id}/pay"
 
     assert b"25.00 USD of paid credit" in page.get(path).content
-    assert page.post(path, {"amount": "10.01", "by": "credit"}).status_code == 422
-    assert page.post(path, {"amount": "4", "by": "credit"}).status_code == 302
+    assert page.post(path, {"amount": "10.01", "by": "credit", "attempt": uuid7()}).status_code == 422
+    assert page.post(path, {"amount": "4", "by": "credit", "attempt": uuid7()}).status_code == 302
     answer = build.client(build.api_key(old_lab)).post(
         f"/api/v1/billing/invoices/{credit_and_debt.id}/pay",
         {"by": "credit"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from html import unescape
 from urllib.parse import urlencode
 
@@ -11,14 +12,16 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.payments import services as payments
-from apps.payments.models import AutoTopUp, Dispute, Payment, Refund
+from apps.payments.models import AutoTopUp, Dispute, Payment, PaymentKind, PaymentState, Refund
 from tests import build
 from tests.payments.paid import card, paid, refunded, top_up
 from tests.portal import test_old_pages as old_pages
 from tests.portal import test_undo as undoing
 from tests.staff import staff_client
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -219,7 +222,92 @@ def test_a_refund_that_names_no_amount_is_of_all_that_can_go_back(stripe, lab):
     payment = paid(stripe, lab)
     client = build.browser(build.member(lab, Role.OWNER))
 
-    answer = client.post(f"/app/lab/payments/{payment.id}", {"amount": "", "reason": "leaving"})
+    answer = client.post(
+        f"/app/lab/payments/{payment.id}", {"amount": "", "reason": "leaving", "attempt": uuid7()}
+    )
 
     assert answer.status_code == 302
     assert Refund.objects.get().amount_minor == 2500
+
+
+# --- One form, sent more than once ---
+
+
+def pay_path(invoice):
+    return f"/app/lab/invoices/{invoice.id}/pay"
+
+
+def attempt_of(page):
+    return re.search(r'name="attempt" value="([0-9a-f-]{36})"', page.text)[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_form_at_once_pays_a_part_from_credit_once(old_lab, credit_and_debt):
+    owner = build.member(old_lab, Role.OWNER)
+    path = pay_path(credit_and_debt)
+    sent = {"amount": "4", "by": "credit", "attempt": attempt_of(build.browser(owner).get(path))}
+
+    answers = at_once(*[partial(build.browser(owner).post, path, sent) for _each in range(3)])
+
+    payment = Payment.objects.get(kind=PaymentKind.INVOICE)
+    assert (payment.amount_minor, payment.state) == (400, PaymentState.SUCCEEDED)
+    assert {answer.headers["Location"] for answer in answers} == {f"/app/lab/payments/{payment.id}"}
+    assert credit_and_debt.payments.get().amount_micros == 4_000_000
+
+
+def test_a_form_that_charged_the_card_leads_to_its_payment_and_another_pays_more(stripe, old_lab, invoice):
+    card(stripe, old_lab)
+    client = build.browser(build.member(old_lab, Role.OWNER))
+    path = pay_path(invoice)
+    sent = {"amount": "4", "by": "card", "attempt": attempt_of(client.get(path))}
+
+    first = client.post(path, sent)
+    again = client.post(path, sent, follow=True)
+    assert again.redirect_chain[0][0] == first.headers["Location"]
+    assert "This was sent before, and nothing is paid twice." in again.text
+    rest = {"amount": "", "by": "card", "attempt": attempt_of(client.get(path))}
+    assert client.post(path, rest).status_code == 302
+    over = client.post(path, rest, follow=True)
+
+    assert "This was sent before" in over.text, "also when nothing is left to pay"
+    assert [charge["amount"] for charge in stripe.store.newest("charge")] == [600, 400]
+
+
+def test_a_form_whose_card_was_refused_pays_another_way(stripe, old_lab, invoice):
+    card(stripe, old_lab, "4000000000000341")
+    client = build.browser(build.member(old_lab, Role.OWNER))
+    sent = {"amount": "4", "by": "card", "attempt": attempt_of(client.get(pay_path(invoice)))}
+
+    refused = client.post(pay_path(invoice), sent)
+    assert refused.status_code == 402
+    assert attempt_of(refused) == sent["attempt"]
+    for _twice in range(2):
+        answer = client.post(pay_path(invoice), sent | {"by": "checkout"})
+        assert answer.headers["Location"].startswith(stripe.url), "its page, and no other"
+
+    states = Payment.objects.order_by("pk").values_list("state", flat=True)
+    assert list(states) == [PaymentState.FAILED, PaymentState.OPEN]
+
+
+def test_a_form_asks_for_one_refund_of_all_or_a_part(stripe, lab, client):
+    payment = paid(stripe, lab)
+    path = f"/app/lab/payments/{payment.id}"
+    part = {"amount": "5", "reason": "leaving", "attempt": attempt_of(client.get(path))}
+    rest = {"amount": "", "reason": "leaving", "attempt": uuid7()}
+
+    for sent in (part, part, rest, rest):
+        assert client.post(path, sent).status_code == 302
+
+    assert list(Refund.objects.order_by("pk").values_list("amount_minor", flat=True)) == [500, 2000]
+
+
+def test_staff_ask_for_one_refund_with_one_form(stripe, lab):
+    payment = paid(stripe, lab)
+    staff = staff_client()
+    path = reverse("admin:payments_payment_refund", args=[payment.pk])
+    sent = {"amount": "5", "destination": "card", "reason": "sorry", "attempt": attempt_of(staff.get(path))}
+
+    for _twice in range(2):
+        assert staff.post(path, sent).status_code == 302
+
+    assert Refund.objects.get().amount_minor == 500

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from django.utils import timezone
 
+from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.invoices.models import InvoiceState
 from apps.notifications.models import Mail
@@ -133,7 +134,10 @@ def test_credit_takes_the_place_of_an_open_page_in_the_portal_and_the_api(stripe
     owner = build.member(old_lab, Role.OWNER)
     path = f"/app/lab/invoices/{credit_and_debt.id}/pay"
 
-    assert build.browser(owner).post(path, {"amount": "4", "by": "credit"}).status_code == 302
+    assert (
+        build.browser(owner).post(path, {"amount": "4", "by": "credit", "attempt": uuid7()}).status_code
+        == 302
+    )
     pay(old_lab, credit_and_debt)
     answer = build.client(build.api_key(old_lab)).post(
         f"/api/v1/billing/invoices/{credit_and_debt.id}/pay",

@@ -31,7 +31,7 @@ from apps.payments import selectors
 from apps.payments import services as payments
 from apps.payments.admin.common import StaffAdmin
 from apps.payments.forms import StaffRefundForm
-from apps.payments.models import Payment, PaymentState, Refund
+from apps.payments.models import Payment, PaymentState, Refund, RefundDestination
 
 
 @admin.register(Payment)
@@ -101,8 +101,15 @@ class PaymentAdmin(StaffAdmin):
         form = StaffRefundForm(request.POST or None)
 
         def step() -> str:
+            sent = form.cleaned_data
             refund = payments.request_refund(
-                actor=staff_actor(request), payment_id=payment.id, now=timezone.now(), **form.cleaned_data
+                actor=staff_actor(request),
+                payment_id=payment.id,
+                amount=sent["amount"],
+                reason=sent["reason"],
+                destination=RefundDestination(sent["destination"]),
+                attempt_id=sent["attempt"],
+                now=timezone.now(),
             )
             return _("A refund of %s waits for its decision.") % self.amount(refund)
 

@@ -74,6 +74,7 @@ class Payment(models.Model):
     and the transfers of a payment have the payment's id, so that it cannot be posted twice.
     leased_until: while somebody is calling Stripe about it. called_at: when Stripe was first called; its keys are
     never sent again 23 hours after that. next_look_at: when the sweep asks what became of it again; at first, soon.
+    attempt_id: of the form that asked for it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -103,6 +104,7 @@ class Payment(models.Model):
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
     started_by = models.CharField(max_length=254)
+    attempt_id = models.UUIDField(null=True, blank=True, editable=False)
     called_at = models.DateTimeField(null=True, blank=True)
     leased_until = models.DateTimeField(null=True, blank=True)
     next_look_at = models.DateTimeField(null=True, blank=True)

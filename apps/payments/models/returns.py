@@ -58,7 +58,7 @@ class Refund(models.Model):
     """Money of one payment that goes back: asked for, approved, sent. Amounts are ISO 4217 minor units.
 
     lot_micros: what the lot gave; the rest of a refund that was made at Stripe directly is owed again (receivable).
-    message: why it was rejected, for the customer.
+    message: why it was rejected, for the customer. attempt_id: of the form that asked for it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -77,6 +77,7 @@ class Refund(models.Model):
     failure_message = models.TextField(blank=True)
     requested_by = models.CharField(max_length=254)
     requested_by_id = models.UUIDField(null=True, blank=True)
+    attempt_id = models.UUIDField(null=True, blank=True, editable=False)
     decided_by = models.CharField(max_length=254, blank=True)
     decided_at = models.DateTimeField(null=True, blank=True)
     called_at = models.DateTimeField(null=True, blank=True)
@@ -91,6 +92,7 @@ class Refund(models.Model):
         permissions = [("decide_refund", _("Can approve and reject refunds"))]
         constraints = [
             models.UniqueConstraint(name="payments_refund_in_organization", fields=["organization", "id"]),
+            models.UniqueConstraint(name="payments_refund_attempt_once", fields=["payment", "attempt_id"]),
             models.CheckConstraint(
                 name="payments_refund_state_known", condition=Q(state__in=RefundState.values)
             ),

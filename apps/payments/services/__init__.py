@@ -17,6 +17,7 @@ from apps.payments.services.cards import (
 )
 from apps.payments.services.charging import charge_card, pay, queue_abandoned, resume
 from apps.payments.services.collecting import (
+    SentBefore,
     collect,
     collect_due,
     pay_invoice_from_credit,
@@ -40,6 +41,7 @@ from apps.payments.services.top_up import open_checkout, start_top_up
 __all__ = [
     "EVENT_TYPES",
     "Report",
+    "SentBefore",
     "Unverifiable",
     "charge_card",
     "collect",

@@ -25,6 +25,7 @@ from apps.ledger.services import AccountKind
 from apps.organizations.models import Organization
 from apps.outbox import services as outbox
 from apps.payments.models import (
+    LIVE_STATES,
     Collection,
     CollectionState,
     Payment,
@@ -58,6 +59,15 @@ class PaymentUnderWay(Conflict):
 
     code = "payment_under_way"
     default_message = gettext_lazy("A payment of this invoice is on its way. Wait for its outcome.")
+
+
+class SentBefore(Conflict):
+    """The form was sent before, and what it asked for is paid or being paid."""
+
+    code = "payment_sent_before"
+    default_message = gettext_lazy(
+        "This was sent before, and nothing is paid twice. To pay more, go to the invoice again."
+    )
 
 
 class PageInTheWay(Exception):
@@ -94,15 +104,18 @@ def start_invoice_payment(
     amount: Decimal | None = None,
     success_url: str = "",
     cancel_url: str = "",
+    attempt_id: UUID | None = None,
     now: datetime,
 ) -> Payment:
     """Write the attempt to pay an open invoice, whole or an amount in major units of it.
 
     by_card: charge the default card with its holder present, if there is one; otherwise `open_checkout` makes a page.
-    A page of the same invoice and amount that is still open is returned instead of a second one. Raises NotFound,
-    InvoiceNotOpen, PaymentUnderWay, ValidationFailed, and PageInTheWay for `replacing_page`.
+    A page of the same invoice and amount that is still open is returned instead of a second one.
+    attempt_id: of the form that asks for it, which pays once.
+    Raises NotFound, InvoiceNotOpen, PaymentUnderWay, SentBefore, ValidationFailed, and PageInTheWay for
+    `replacing_page`.
     """
-    invoice = _locked_invoice(organization.id, invoice_id, now=now)
+    invoice = _locked_invoice(organization.id, invoice_id, attempt_id=attempt_id, now=now)
     wanted = _wanted_minor(amount, invoice.outstanding_minor(), invoice.currency)
     method = PaymentMethod.objects.default_of(organization.id) if by_card else None
     page = _open_page(invoice)
@@ -118,6 +131,7 @@ def start_invoice_payment(
         is_off_session=False,
         success_url=checked_return(success_url, path="success_url"),
         cancel_url=checked_return(cancel_url, path="cancel_url"),
+        attempt_id=attempt_id,
         now=now,
     )
 
@@ -129,14 +143,16 @@ def pay_invoice_from_credit(
     organization: Organization,
     invoice_id: UUID,
     amount: Decimal | None = None,
+    attempt_id: UUID | None = None,
     now: datetime,
 ) -> Payment:
     """Pay an open invoice out of paid credit, as far as that goes or an amount in major units of it.
 
-    Raises NotFound, InvoiceNotOpen, PaymentUnderWay while it is being paid otherwise, NoPaidCredit, ValidationFailed,
-    and PageInTheWay for `replacing_page`.
+    attempt_id: of the form that asks for it, which pays once.
+    Raises NotFound, InvoiceNotOpen, PaymentUnderWay while it is being paid otherwise, SentBefore, NoPaidCredit,
+    ValidationFailed, and PageInTheWay for `replacing_page`.
     """
-    invoice = _locked_invoice(organization.id, invoice_id, now=now)
+    invoice = _locked_invoice(organization.id, invoice_id, attempt_id=attempt_id, now=now)
     credit = billing.paid_credit_micros(organization_id=organization.id, now=now)
     left = min(invoice.outstanding_minor(), credit // money.micros_per_minor(invoice.currency))
     if left <= 0:
@@ -144,7 +160,9 @@ def pay_invoice_from_credit(
     wanted = _wanted_minor(amount, left, invoice.currency)
     if (page := _open_page(invoice)) is not None:
         raise PageInTheWay(page)
-    payment = _start(actor, invoice, wanted, method=None, is_off_session=False, now=now)
+    payment = _start(
+        actor, invoice, wanted, method=None, is_off_session=False, attempt_id=attempt_id, now=now
+    )
     billing.settle_from_credit(
         book=ledger.open_book(organization_id=organization.id, currency=invoice.currency, now=now),
         invoice_id=invoice.id,
@@ -184,6 +202,7 @@ def _start(
     is_off_session: bool,
     success_url: str = "",
     cancel_url: str = "",
+    attempt_id: UUID | None = None,
     now: datetime,
 ) -> Payment:
     payment = Payment.objects.create(
@@ -197,21 +216,36 @@ def _start(
         success_url=success_url,
         cancel_url=cancel_url,
         started_by=actor.label,
+        attempt_id=attempt_id,
         created_at=now,
     )
     record_start(actor, payment)
     return payment
 
 
-def _locked_invoice(organization_id: UUID, invoice_id: UUID, *, now: datetime) -> Invoice:
+def _locked_invoice(
+    organization_id: UUID, invoice_id: UUID, *, attempt_id: UUID | None = None, now: datetime
+) -> Invoice:
     found = Invoice.objects.filter(pk=invoice_id, organization_id=organization_id).first()
     if found is None or found.state in {InvoiceState.DRAFT, InvoiceState.VOID}:
         raise NotFound
     ledger.open_book(organization_id=organization_id, currency=found.currency, now=now)
     invoice = Invoice.objects.select_for_update(no_key=True).get(pk=invoice_id)
+    if attempt_id is not None and (payment := _paid_by(invoice, attempt_id)):
+        raise SentBefore(payment=str(payment.id))
     if invoice.state != InvoiceState.OPEN:
         raise InvoiceNotOpen
     return invoice
+
+
+def _paid_by(invoice: Invoice, attempt_id: UUID) -> Payment | None:
+    """Return the payment of a form that has paid or is about to; one that failed may be sent again.
+
+    So may one whose page waits: nobody has paid on it, and it is returned or replaced.
+    """
+    at_work = Q(method__isnull=False, state__in=LIVE_STATES)
+    rows = Payment.objects.filter(at_work | Q(state=PaymentState.SUCCEEDED), attempt_id=attempt_id)
+    return rows.filter(organization_id=invoice.organization_id, invoice=invoice).first()
 
 
 # --- Collection ---

@@ -136,6 +136,7 @@ def request_refund(
     amount: Decimal | None,
     reason: str,
     destination: RefundDestination = RefundDestination.CARD,
+    attempt_id: UUID | None = None,
     now: datetime,
 ) -> Refund:
     """Ask for money of a payment back; staff decide. amount: major units, all that can be refunded unless told.
@@ -144,6 +145,8 @@ def request_refund(
     the payment. Raises NotFound, NothingToRefund, ValidationFailed.
     """
     payment = _lock(actor, payment_id, now=now)
+    if attempt_id and (asked := payment.refunds.filter(attempt_id=attempt_id).first()):
+        return asked
     if destination == RefundDestination.CARD:
         most = refundable_minor(payment)
     else:
@@ -164,6 +167,7 @@ def request_refund(
         reason=reason,
         requested_by=actor.label,
         requested_by_id=actor.id,
+        attempt_id=attempt_id,
         created_at=now,
     )
     _tell(actor, refund, "requested", reason=reason)
