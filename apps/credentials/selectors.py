@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from django.db.models import Value
+from django.db.models.functions import Coalesce, Lower
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
 from apps.core.states import State
-from apps.credentials.models import ApiKey, TokenFamily
+from apps.credentials.models import ApiKey, ApiKeyQuerySet, TokenFamily
 from apps.identity.browsers import browser_name
 from apps.organizations.models import Membership
 
+# The columns by which a list of keys is sorted, and the annotation of `keys_of` behind each.
+KEYS_BY = {"name": "sorted_name", "project": "sorted_project", "expires": "sorted_end", "used": "sorted_use"}
 EXPIRES_SOON = timedelta(days=7)
 REFRESH_IDLE_MAX = timedelta(days=7)
 
@@ -55,12 +59,18 @@ def has_keys(*, membership: Membership, now: datetime) -> bool:
     return ApiKey.objects.made_by(membership).kept(now).exists()
 
 
-def keys_of(actor: Actor, *, now: datetime) -> list[tuple[ApiKey, State]]:
-    """Return the keys of the actor's organization with their states, newest first, revoked ones last."""
+def keys_of(actor: Actor, *, now: datetime) -> ApiKeyQuerySet:
+    """Return the keys of the actor's organization with what their states and `KEYS_BY` read.
+
+    What never ends sorts after what does, what was never used before what was.
+    """
     keys = ApiKey.objects.visible_to(actor).with_creator_in_force(now)
-    newest_first = keys.select_related("project", "created_by").order_by("-created_at", "-pk")
-    found = sorted(newest_first, key=lambda key: key.revoked_at is not None)
-    return [(key, state_of(key, now=now)) for key in found]
+    return keys.select_related("project", "created_by").annotate(
+        sorted_name=Lower("name"),
+        sorted_project=Coalesce("project__slug", Value("")),
+        sorted_end=Coalesce("expires_at", Value(datetime.max.replace(tzinfo=UTC))),
+        sorted_use=Coalesce("last_used_at", Value(datetime.min.replace(tzinfo=UTC))),
+    )
 
 
 def state_of(key: ApiKey, *, now: datetime) -> State:

@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from apps.core.forms import NamedForm
-from apps.core.http.pages import FormMixin, OrganizationPage, Page
-from apps.core.http.sorting import Sorting
+from apps.core.http.pages import FormMixin, OrganizationPage, Page, slice_of
+from apps.core.http.sorting import RowOrder
 from apps.core.http.views import AUTHENTICATED
 from apps.core.permissions import Permission
 from apps.credentials import selectors, services
@@ -23,16 +23,9 @@ from apps.credentials.models import ApiKey
 from apps.credentials.scopes import SCOPE_PURPOSES
 from apps.organizations.models import Project
 
-_KEYS_BY = {
-    "name": lambda row: row[0].name.casefold(),
-    "project": lambda row: row[0].project.slug if row[0].project else None,
-    "expires": lambda row: row[0].expires_at,
-    "used": lambda row: row[0].last_used_at,
-}
-
 
 class Keys(OrganizationPage):
-    """The keys in force, and on demand those revoked."""
+    """The keys in force, and on demand those revoked too; a page at a time."""
 
     permission = Permission.API_KEYS_READ
     section = "keys"
@@ -40,15 +33,16 @@ class Keys(OrganizationPage):
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         shows_revoked = request.GET.get("revoked") == "1"
-        keys = selectors.keys_of(self.actor, now=self.now)
-        shown = [(key, state) for key, state in keys if shows_revoked or key.revoked_at is None]
-        revoked = sum(key.revoked_at is not None for key, _state in keys)
-        sorting = Sorting(request, _KEYS_BY)
+        visible = selectors.keys_of(self.actor, now=self.now)
+        order = RowOrder(request, selectors.KEYS_BY)
+        shown = visible if shows_revoked else visible.filter(revoked_at=None)
+        found = slice_of(request, shown, order=order, among=visible)
         return self.render(
             {
-                "keys": sorting.of(shown),
-                "sorting": sorting,
-                "revoked": revoked,
+                "keys": [(key, selectors.state_of(key, now=self.now)) for key in found.rows],
+                "slice": found,
+                "sorting": order,
+                "revoked": ApiKey.objects.visible_to(self.actor).exclude(revoked_at=None).count(),
                 "shows_revoked": shows_revoked,
             }
         )

@@ -235,8 +235,8 @@ def test_the_list_costs_the_same_however_long(lab, owner, django_assert_num_quer
         build.api_key(lab, ["usage.read"])
     client = build.browser(owner)
 
-    # Session, user, memberships, keys.
-    with django_assert_num_queries(4):
+    # Session, user, memberships, keys, how many are revoked.
+    with django_assert_num_queries(5):
         client.get("/app/lab/keys")
 
 
@@ -252,3 +252,29 @@ def test_the_state_says_why_a_key_does_not_work(lab, owner):
     assert ">blocked with its maker<" in client.get("/app/lab/keys").text
     ApiKey.objects.update(expires_at=timezone.now())
     assert ">expired<" in client.get("/app/lab/keys").text
+
+
+@pytest.mark.parametrize("sort", ["", "name", "-name", "project", "-expires", "used"])
+def test_many_keys_come_a_page_at_a_time_each_once(lab, owner, sort):
+    project = build.project(lab, "render")
+    now = timezone.now()
+    for number in range(60):
+        build.api_key(
+            lab,
+            name=f"{'Key' if number % 2 else 'key'} {number:02}",
+            project=project if number % 3 else None,
+            expires_at=now + timedelta(days=number) if number % 4 else None,
+        )
+    client, path, seen = build.browser(owner), f"/app/lab/keys?sort={sort}", []
+
+    while path:
+        page = client.get(path)
+        seen += [key.name.lower() for key, _state in page.context["keys"]]
+        assert len(page.context["keys"]) <= 50
+        older = page.context["slice"].older
+        path = older and f"/app/lab/keys{older}"
+
+    names = [f"key {number:02}" for number in range(60)]
+    if sort in ("", "name", "-name"):
+        assert seen == (names if sort == "name" else names[::-1])
+    assert sorted(seen) == names
