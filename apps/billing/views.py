@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from io import StringIO
 from typing import Any
 
@@ -16,7 +17,7 @@ from apps.billing.forms import BudgetChangeForm, BudgetForm, UsageForm
 from apps.billing.models import Budget, BudgetAction, BudgetScope
 from apps.billing.usage import UsageQuery, usage_with_amounts
 from apps.core.forms import NamedForm
-from apps.core.http.pages import FormMixin, OrganizationPage
+from apps.core.http.pages import FormMixin, OrganizationPage, Slice
 from apps.core.http.sorting import Sorting
 from apps.core.money import plain_micros, to_micros
 from apps.core.periods import is_label, label_of
@@ -65,8 +66,11 @@ class Usage(OrganizationPage):
         return response
 
 
+STATEMENT_LINES = 200
+
+
 class Statement(OrganizationPage):
-    """What came and went in a month, with the balance after each line."""
+    """What came and went in a month, with the balance after each line, the newest first and a page at a time."""
 
     permission = Permission.BILLING_READ
     section = "credits"
@@ -78,7 +82,17 @@ class Statement(OrganizationPage):
         this_month = label_of(self.now, self.organization.timezone)
         label = asked if is_label(asked) and "1970" <= asked <= this_month else this_month
         found = statements.statement(self.organization, label, now=self.now)
-        return self.render({"statement": found, "newest_first": reversed(found.lines)})
+        # Lines are counted from the month's start, where none is added while somebody reads.
+        asked_before = request.GET.get("before", "")
+        whole = len(found.lines)
+        end = min(int(asked_before), whole) if re.fullmatch(r"[0-9]{1,9}", asked_before) else whole
+        begin = max(end - STATEMENT_LINES, 0)
+        rows = Slice(
+            rows=found.lines[begin:end][::-1],
+            older=f"?month={label}&before={begin}" if begin else "",
+            newest=f"?month={label}" if end < whole else "",
+        )
+        return self.render({"statement": found, "slice": rows})
 
 
 _BUDGETS_BY = {

@@ -113,3 +113,24 @@ def test_the_statement_runs_from_the_opening_to_the_closing_balance(lab):
     assert april.context["statement"].closing_micros == 100_000_000
     assert (april.context["statement"].earlier, april.context["statement"].later) == ("", "2026-05")
     assert nonsense.context["statement"].label == "2026-05"
+
+
+def test_a_long_month_comes_a_page_at_a_time(lab, monkeypatch):
+    monkeypatch.setattr("apps.billing.views.STATEMENT_LINES", 2)
+    for amount in ("1.00", "2.00", "3.00"):
+        build.credit(lab, amount, now=NOW)
+    client = build.browser(build.member(lab, Role.VIEWER))
+
+    newest = client.get(f"{PAGE}?month=2026-05")
+    oldest = client.get(f"{PAGE}{newest.context['slice'].older}")
+
+    def shown(page):
+        return [(line.micros, line.balance_micros) for line in page.context["slice"].rows]
+
+    assert shown(newest) == [(3_000_000, 6_000_000), (2_000_000, 3_000_000)]
+    assert shown(oldest) == [(1_000_000, 1_000_000)]
+    assert ["Closing balance" in page.text for page in (newest, oldest)] == [True, False]
+    assert ["Opening balance" in page.text for page in (newest, oldest)] == [False, True]
+    assert oldest.context["slice"].newest == "?month=2026-05"
+    for nonsense in ("x", "-1", "9" * 5000, "9999"):
+        assert shown(client.get(f"{PAGE}?month=2026-05&before={nonsense}")) == shown(newest)
