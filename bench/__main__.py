@@ -14,7 +14,7 @@ from bench import stack
 
 LATEST = Path(__file__).parent / "latest.json"
 # Modules of this package with a function `measure(options)`, in the order they run.
-MEASURES = ("ingest", "requests", "invoices", "documents", "webhooks", "pages")
+MEASURES = ("ingest", "requests", "invoices", "documents", "webhooks", "pages", "sweep")
 # What a stored event needs on disk, in both tables, with indexes and the log of writing it.
 STORED_BYTES = 1_500
 
