@@ -393,6 +393,36 @@ def test_a_dispute_that_is_lost_changes_nothing_more(stripe, lab):
     assert Dispute.objects.get().status == "lost"
 
 
+def test_a_payment_that_a_bank_asks_about_can_be_refunded_until_it_takes_the_money(stripe, lab):
+    payment = paid(stripe, lab)
+    identity = dispute_of(stripe, payment, inquiry=True)
+
+    assert refunded(payment, "10.00").state == RefundState.SUCCEEDED
+    waiting = ask(payment, "5.00")
+    dispute = stripe.store.find("dispute", identity)
+    stripe.store.save(dispute | {"status": "needs_response", "is_charge_refundable": False})
+    payments.sync_dispute(identity, now=timezone.now())
+
+    assert payments.refundable_minor(payment) == 0
+    with pytest.raises(refunds.NothingToRefund):
+        decide(waiting)
+    assert books(lab) == {"clearing": -15_000_000, "paid_lot": 15_000_000}
+    assert failing() == []
+
+
+def test_what_a_bank_took_before_an_approved_refund_was_sent_comes_back(stripe, lab):
+    payment = paid(stripe, lab)
+    identity = dispute_of(stripe, payment, inquiry=True)
+    refund = decide(ask(payment, "10.00"))
+    dispute = stripe.store.find("dispute", identity)
+    stripe.store.save(dispute | {"status": "needs_response", "is_charge_refundable": False})
+
+    found = payments.send_refund(refund_id=refund.id, now=timezone.now())
+
+    assert found.state == RefundState.FAILED
+    assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
+
+
 def test_an_inquiry_moves_nothing_and_says_so_once(stripe, lab):
     payment = paid(stripe, lab)
 

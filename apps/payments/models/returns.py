@@ -15,6 +15,8 @@ from apps.core.ids import uuid7
 from apps.payments.models.payments import Payment
 
 REASON_LENGTH_MAX = 500
+# Of Stripe's statuses of a dispute in which a bank asks about a payment and takes no money.
+INQUIRY_PREFIX = "warning_"
 
 
 class RefundState(models.TextChoices):

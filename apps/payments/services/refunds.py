@@ -34,7 +34,7 @@ from apps.payments.models import (
     RefundDestination,
     RefundState,
 )
-from apps.payments.models.returns import REASON_LENGTH_MAX
+from apps.payments.models.returns import INQUIRY_PREFIX, REASON_LENGTH_MAX
 from apps.payments.services import mails
 from apps.payments.services.applying import DoesNotFit, paid_by_intent
 from apps.payments.services.attempts import checked_minor, lease
@@ -85,7 +85,7 @@ def refundable_minor(payment: Payment) -> int:
     """
     if payment.state != PaymentState.SUCCEEDED or payment.intent_id is None:
         return 0
-    if payment.disputes.filter(closed_at=None).exists():
+    if _is_disputed(payment):
         return 0
     unspent = sum(lot.account.balance_micros for lot in _lots_of(payment))
     left = unspent // money.micros_per_minor(payment.currency)
@@ -106,6 +106,11 @@ def _lots_of(payment: Payment) -> list[CreditLot]:
     )
     found = rows.select_related("account").order_by("created_at", "id")
     return sorted(found, key=lambda lot: lot.pk != payment.lot_id)
+
+
+def _is_disputed(payment: Payment) -> bool:
+    """Return whether a bank decides about a payment. One that only asks took nothing, and a refund is an answer."""
+    return payment.disputes.filter(closed_at=None).exclude(status__startswith=INQUIRY_PREFIX).exists()
 
 
 def _asked(payment: Payment) -> QuerySet[Refund]:
@@ -198,7 +203,7 @@ def decide_refund(*, actor: Actor, refund_id: UUID, approve: bool, reason: str, 
         raise NothingToRefund
     if refund.destination == RefundDestination.CREDIT:
         return _give_credit(actor, refund, reason=reason, now=now)
-    if refund.payment.disputes.filter(closed_at=None).exists():
+    if _is_disputed(refund.payment):
         raise NothingToRefund
     _take_credit(refund, now=now)
     refund = _become(actor, refund, RefundState.APPROVED, now=now, reason=reason)
