@@ -109,6 +109,20 @@ def test_what_has_run_is_idle_once_its_last_hour_is_charged(lab, swept):
     assert swept(at(10.1)) == []
 
 
+def test_a_trial_that_was_left_is_looked_at_until_its_grace_has_ended(lab, swept):
+    build.price_book({"unit_price": "2"})
+    build.credit(lab, "2", pot=Pot.PROMO, now=at(7))
+    build.usage(lab, at(8), at(9), now=at(9))
+    build.metered(lab, at(9))
+    assert swept(at(9) + 59 * MINUTE) == ["lab"]
+
+    build.metered(lab, at(10))
+
+    lab.refresh_from_db()
+    assert lab.billing_state == "suspended"
+    assert swept(at(10) + MINUTE) == []
+
+
 def test_a_deleted_organization_is_counted_no_further(lab, swept):
     build.metered(lab, at(9))
     organizations.delete_organization(actor=build.actor(), organization=lab, now=at(9))

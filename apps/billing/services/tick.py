@@ -35,7 +35,7 @@ def _watched(now: datetime) -> tuple[Exists, ...]:
     """Return the conditions of organizations that a tick looks at even while they use nothing.
 
     An hour has ended, and with it maybe credit; credit came for the first time; what they used waits for a price; a
-    hold may lapse; or their state depends on the time.
+    hold may lapse; or nothing is left, and the grace ends.
     """
     its = OuterRef("pk")
     progress = BillingProgress.objects.filter(organization=its)
@@ -47,7 +47,7 @@ def _watched(now: datetime) -> tuple[Exists, ...]:
         Exists(first_credit),
         Exists(ChargeKey.objects.filter(organization=its).unpriced()),
         Exists(Hold.objects.filter(organization=its, released_at=None)),
-        Exists(Organization.objects.filter(pk=its).exclude(billing_state=BillingState.HEALTHY)),
+        Exists(Organization.objects.filter(pk=its, billing_state=BillingState.DEPLETED)),
     )
 
 
