@@ -226,6 +226,18 @@ def test_an_offer_is_taken_back(client, lab, owner):
     assert build.browser(heir).post("/app/lab/transfer/accept").status_code == 404
 
 
+def test_the_link_to_an_offer_that_is_over_says_so(client, lab):
+    heir = build.member(lab, Role.ADMIN)
+    client.post("/app/lab/transfer", {"member": str(Membership.objects.get(user=heir).pk)})
+    OwnershipOffer.objects.update(expires_at=timezone.now())
+
+    answer = build.browser(heir).get("/app/lab/transfer/accept")
+
+    assert answer.status_code == 404
+    assert "This offer does not open" in answer.text
+    assert "An owner can offer the organization again." in answer.text
+
+
 def test_a_stranger_cannot_be_made_the_owner(client, lab):
     stranger = build.member(build.organization("other"), Role.VIEWER)
 

@@ -149,11 +149,12 @@ class WithdrawTransfer(OrganizationPage):
 
 
 class AcceptTransfer(OrganizationPage):
-    """Becoming the owner, by an offer to oneself; for anybody else there is no such page."""
+    """Becoming the owner, by an offer to oneself; for anybody else, and later, the page says that there is none."""
 
     permission = AUTHENTICATED
     step_up = frozenset({"POST"})
     template_name = "organizations/accept_transfer.html"
+    missing_template_name = "organizations/offer_gone.html"
 
     def get(self, request: HttpRequest, **_path: Any) -> HttpResponse:
         """Say what accepting does."""
