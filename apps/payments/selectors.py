@@ -92,24 +92,37 @@ _DISPUTED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How an organization pays: its balance, its cards, and its rule of automatic top-up."""
+    """How an organization pays: its balance, its cards with how their ends stand, and its rule of automatic top-up.
+
+    has_expired: whether the card that is charged by default has.
+    """
 
     balance: Balance
-    cards: Sequence[PaymentMethod]
+    cards: Sequence[tuple[PaymentMethod, State | None]]
     auto_top_up: dict[str, Any]
     auto_state: State
+    has_expired: bool
 
 
 def standing(organization: Organization, actor: Actor, *, now: datetime) -> Standing:
     """Return how an organization pays."""
     balance = billing.balance(organization, now=now)
     rule = AutoTopUp.objects.filter(organization=organization).first()
+    cards = list(PaymentMethod.objects.visible_to(actor).order_by("-is_default", "-created_at", "-id"))
     return Standing(
         balance=balance,
-        cards=list(PaymentMethod.objects.visible_to(actor).order_by("-is_default", "-created_at", "-id")),
+        cards=[(card, end_of(card, now=now)) for card in cards],
+        has_expired=any(card.is_default and card.has_expired(now) for card in cards),
         auto_top_up=auto_top_up_row(rule, balance.currency),
         auto_state=_AUTO_STATES[AutoTopUpState(rule.state) if rule else AutoTopUpState.OFF],
     )
+
+
+def end_of(card: PaymentMethod, *, now: datetime) -> State | None:
+    """Return how the end of a card stands, if it is near or past; the mail about it comes as early."""
+    if card.has_expired(now):
+        return State(word=_("expired"), tone="danger")
+    return State(word=_("expires soon"), tone="caution") if card.expires_soon(now) else None
 
 
 def payments_of(actor: Actor) -> PaymentQuerySet:

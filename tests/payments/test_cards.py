@@ -8,6 +8,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
+import time_machine
 from django.db import IntegrityError
 from django.utils import timezone
 
@@ -19,6 +20,7 @@ from apps.invoices.documents.content import content_of
 from apps.invoices.models import InvoiceState
 from apps.notifications.models import Mail
 from apps.notifications.rendering import render
+from apps.organizations import services as organizations
 from apps.outbox.models import OutboxEvent
 from apps.payments import gateway
 from apps.payments import services as payments
@@ -610,6 +612,40 @@ def test_an_expiring_default_card_is_told_once(stripe, lab):
         payments.tell_expiring(now=datetime(2026, 11, 2, tzinfo=UTC))
 
     assert mails() == ["payments/mail/card_expires"]
+
+
+def test_nobody_hears_of_the_card_of_a_deleted_organization(stripe, lab):
+    method = card(stripe, lab)
+    PaymentMethod.objects.filter(pk=method.pk).update(exp_year=2026, exp_month=12)
+    organizations.delete_organization(actor=build.actor(lab), organization=lab, now=timezone.now())
+
+    assert payments.tell_expiring(now=datetime(2026, 11, 2, tzinfo=UTC)) == 0
+
+
+@pytest.mark.parametrize(
+    ("year", "month", "word", "is_warned"),
+    [
+        (2026, 10, "expired", True),
+        (2026, 11, "expires soon", False),
+        (2026, 12, "expires soon", False),
+        (2027, 1, None, False),
+        (None, None, None, False),
+    ],
+)
+def test_the_end_of_a_card_is_said_where_it_is_listed(stripe, lab, year, month, word, is_warned):
+    method = card(stripe, lab)
+    rule(lab)
+    PaymentMethod.objects.filter(pk=method.pk).update(exp_year=year, exp_month=month)
+    person = build.member(lab, Role.BILLING)
+
+    with time_machine.travel(datetime(2026, 11, 30, 23, 59, tzinfo=UTC), tick=False):
+        page = build.browser(person).get("/app/lab/payments").text
+
+    assert [state in page for state in (">expired<", ">expires soon<")] == [
+        word == "expired",
+        word == "expires soon",
+    ]
+    assert ("The card that it charges has expired" in page) == is_warned
 
 
 def test_a_page_paid_with_a_saved_card_keeps_it(stripe, lab):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Self
 from uuid import UUID
 
@@ -110,3 +111,17 @@ class PaymentMethod(models.Model):
 
     def __str__(self) -> str:
         return f"{self.brand.title()} •••• {self.last4}"
+
+    def has_expired(self, now: datetime) -> bool:
+        """Return whether the month until which the card holds is over, in UTC; what is no card never expires."""
+        left = self._months_left(now)
+        return left is not None and left < 0
+
+    def expires_soon(self, now: datetime) -> bool:
+        """Return whether the card holds until the end of this month or of the next, in UTC."""
+        return self._months_left(now) in (0, 1)
+
+    def _months_left(self, now: datetime) -> int | None:
+        if self.exp_year is None or self.exp_month is None:
+            return None
+        return (self.exp_year - now.year) * 12 + self.exp_month - now.month

@@ -7,7 +7,6 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
 
 from apps.audit import services as audit
 from apps.core.actor import Actor, system_actor
@@ -202,9 +201,13 @@ def _locked(actor: Actor, method_id: UUID) -> PaymentMethod:
 
 def tell_expiring(*, now: datetime) -> int:
     """Mail once about each default card that ends with this month or the next, and return how many there are."""
-    next_year, next_month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
-    ends = Q(exp_year=now.year, exp_month=now.month) | Q(exp_year=next_year, exp_month=next_month)
-    found = PaymentMethod.objects.filter(ends, is_default=True, removed_at=None)
+    rows = PaymentMethod.objects.filter(
+        exp_year__in=(now.year, now.year + 1),
+        is_default=True,
+        removed_at=None,
+        organization__in=Organization.objects.existing(),
+    )
+    found = [method for method in rows if method.expires_soon(now)]
     for method in found:
         with transaction.atomic():
             mails.card_expires(method, now=now)
