@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -94,14 +95,26 @@ class IntegrationAdmin(CredentialAdmin):
         return super().get_form(request, obj, change, **kwargs) if obj else IntegrationForm
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return super().get_fields(request, obj) if obj else IntegrationForm.Meta.fields
+        return super().get_fields(request, obj) if obj else (*IntegrationForm.Meta.fields, "attempt")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return super().get_readonly_fields(request, obj) if obj else ()
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Make one, or lead to the one that this form has made before."""
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except services.SecretShown as shown:
+            self.message_user(request, str(shown), messages.WARNING)
+            made = shown.details["integration"]
+            return HttpResponseRedirect(reverse("admin:credentials_integration_change", args=[made]))
+
     def save_model(self, request: HttpRequest, obj: Integration, form: Any, change: bool) -> None:
+        sent = dict(form.cleaned_data)
         made, secret = services.create_integration(
-            actor=staff_actor(request), now=timezone.now(), **form.cleaned_data
+            actor=staff_actor(request), attempt_id=sent.pop("attempt"), now=timezone.now(), **sent
         )
         obj.__dict__ |= made.__dict__
         # Not a message: those are kept in a cookie.

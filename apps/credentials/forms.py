@@ -26,7 +26,7 @@ SCOPES = [
 ]
 
 
-class IntegrationForm(forms.ModelForm):
+class IntegrationForm(OnceForm, forms.ModelForm):
     """A new integration."""
 
     scopes = forms.MultipleChoiceField(label=_("Scopes"), choices=SCOPES, widget=forms.CheckboxSelectMultiple)

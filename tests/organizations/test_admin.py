@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import partial
 
 import pytest
 from django.contrib import admin
 from django.urls import reverse
 
 from apps.audit.models import AuditEvent
+from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.credentials.models import ApiKey, Integration
 from apps.organizations.models import Membership, Organization, OrganizationSlug
 from tests import build
-from tests.staff import staff_client
+from tests.staff import staff_client, staff_user
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 OURS = ("organizations", "credentials", "audit", "outbox")
@@ -84,17 +88,19 @@ def test_mistakes_are_shown_beside_the_field(staff, rows, fields, wrong):
     assert Organization.objects.count() == 1
 
 
+INTEGRATION = {
+    "name": "provisioner",
+    "scopes": ["usage:write"],
+    "allowed_addresses": "10.0.0.0/8\n127.0.0.1",
+    "expires_at_0": "",
+    "expires_at_1": "",
+}
+
+
 def test_a_new_integration_shows_its_secret_once(staff):
-    answer = staff.post(
-        reverse("admin:credentials_integration_add"),
-        {
-            "name": "provisioner",
-            "scopes": ["usage:write"],
-            "allowed_addresses": "10.0.0.0/8\n127.0.0.1",
-            "expires_at_0": "",
-            "expires_at_1": "",
-        },
-    )
+    page = staff.get(reverse("admin:credentials_integration_add"))
+    attempt = re.search(r'<input type="hidden" name="attempt" value="([0-9a-f-]{36})"', page.text)[1]
+    answer = staff.post(page.request["PATH_INFO"], INTEGRATION | {"attempt": attempt})
 
     integration = Integration.objects.get()
     secret = re.search(r"ch_int_\w+", answer.text)[0]
@@ -106,6 +112,22 @@ def test_a_new_integration_shows_its_secret_once(staff):
         secret not in staff.get(reverse("admin:credentials_integration_change", args=[integration.pk])).text
     )
     assert secret not in str(AuditEvent.objects.values())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_form_at_once_makes_one_integration_and_leads_to_it():
+    address, sent = reverse("admin:credentials_integration_add"), INTEGRATION | {"attempt": uuid7()}
+    browsers = [staff_client(staff_user(f"{name}@example.com")) for name in ("ada", "bob", "cy")]
+
+    answers = at_once(*[partial(browser.post, address, sent) for browser in browsers])
+
+    made = Integration.objects.get()
+    page = reverse("admin:credentials_integration_change", args=[made.pk])
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 302: 2}
+    assert {answer.headers.get("Location", page) for answer in answers} == {page}
+    again = browsers[0].post(address, sent, follow=True)
+    assert "The secret was shown once." in again.text
+    assert Integration.objects.get() == made
 
 
 def test_a_key_is_revoked_by_an_action(staff, rows):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -30,6 +30,7 @@ from apps.outbox import services as outbox
 LAST_USED_GRAIN = timedelta(minutes=1)
 OVERLAP_MAX = timedelta(days=7)
 NAME_LENGTH_MAX = 150
+_LOCK = 0x696E7467  # "intg"
 _EXAMPLE_MOMENT = datetime(9999, 1, 1, tzinfo=UTC)
 _INTEGRATION = CompiledQuery(
     lambda public_id: Integration.objects.filter(public_id=public_id), public_id="example"
@@ -154,13 +155,23 @@ def create_integration(
     scopes: Collection[str],
     expires_at: datetime | None = None,
     allowed_addresses: Sequence[str] = (),
+    attempt_id: UUID | None = None,
     now: datetime,
 ) -> tuple[Integration, str]:
-    """Make a credential for one of the operator's systems and return it with its secret, which is not kept."""
+    """Make a credential for one of the operator's systems and return it with its secret, which is not kept.
+
+    attempt_id: of the form that asks for it, which takes effect once; SecretShown afterwards.
+    """
     assert actor.kind in {ActorKind.STAFF, ActorKind.SYSTEM}, "only the operator makes integrations"
     known: set[str] = {*IntegrationScope, *Permission}
     _check(name=name, scopes=scopes, known=known, expires_at=expires_at, now=now)
     networks = parse_networks(allowed_addresses)
+    if attempt_id is not None:
+        with connection.cursor() as cursor:  # A form that is sent twice at once waits for itself here.
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        if made := Integration.objects.filter(attempts__contains=[attempt_id]).first():
+            message = _("The secret was shown once. If you do not have it, revoke this one and make another.")
+            raise SecretShown(message, integration=str(made.id))
     secret = secrets.generate(Integration.marker)
     integration = Integration.objects.create(
         created_by_label=actor.label,
@@ -171,6 +182,7 @@ def create_integration(
         allowed_addresses=networks,
         expires_at=expires_at,
         created_at=now,
+        attempts=[] if attempt_id is None else [attempt_id],
     )
     _tell(
         actor,
