@@ -62,6 +62,9 @@ _AUTO_STATES = {
 }
 
 
+_CHARGES_EXPIRED = State(word=_("On, but the card that it charges has expired: save another"), tone="caution")
+
+
 class DisputeStanding(Enum):
     """What a dispute does to the money, the worst first."""
 
@@ -92,16 +95,12 @@ _DISPUTED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How an organization pays: its balance, its cards with how their ends stand, and its rule of automatic top-up.
-
-    has_expired: whether the card that is charged by default has.
-    """
+    """How an organization pays: its balance, its cards with how their ends stand, and its rule of automatic top-up."""
 
     balance: Balance
     cards: Sequence[tuple[PaymentMethod, State | None]]
     auto_top_up: dict[str, Any]
     auto_state: State
-    has_expired: bool
 
 
 def standing(organization: Organization, actor: Actor, *, now: datetime) -> Standing:
@@ -112,10 +111,16 @@ def standing(organization: Organization, actor: Actor, *, now: datetime) -> Stan
     return Standing(
         balance=balance,
         cards=[(card, end_of(card, now=now)) for card in cards],
-        has_expired=any(card.is_default and card.has_expired(now) for card in cards),
         auto_top_up=auto_top_up_row(rule, balance.currency),
-        auto_state=_AUTO_STATES[AutoTopUpState(rule.state) if rule else AutoTopUpState.OFF],
+        auto_state=_auto_state(rule, cards, now=now),
     )
+
+
+def _auto_state(rule: AutoTopUp | None, cards: Sequence[PaymentMethod], *, now: datetime) -> State:
+    state = AutoTopUpState(rule.state) if rule else AutoTopUpState.OFF
+    if state == AutoTopUpState.ACTIVE and any(card.is_default and card.has_expired(now) for card in cards):
+        return _CHARGES_EXPIRED
+    return _AUTO_STATES[state]
 
 
 def end_of(card: PaymentMethod, *, now: datetime) -> State | None:

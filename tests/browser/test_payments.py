@@ -198,3 +198,12 @@ def test_the_pages_are_accessible_and_fit(pages, lab, stripe):  # noqa: F811
     ):
         page.goto(path)
         check(page)
+
+    charge = stripe.engine.get("payment_intent", payment.intent_id)["latest_charge"]
+    dispute = stripe.act("dispute", charge=charge)
+    stripe.act("end-dispute", dispute=dispute["id"], won=False)
+    payments.sync_dispute(dispute["id"], now=timezone.now())
+    PaymentMethod.objects.update(exp_year=2026, exp_month=1)
+    for path in ("/app/lab/payments", f"/app/lab/payments/{payment.id}", "/app/lab/delete"):
+        page.goto(path)
+        check(page)
