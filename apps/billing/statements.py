@@ -129,6 +129,8 @@ class StatementLine:
 
     @property
     def kind_label(self) -> str:
+        if self.kind == TransferKind.TOP_UP and self.pot == "receivable":
+            return str(_("Payment"))
         return str(TransferKind(self.kind).label)
 
     @property

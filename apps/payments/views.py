@@ -19,7 +19,7 @@ from apps.payments import services as payments
 from apps.payments.filters import PaymentFilters
 from apps.payments.forms import AutoTopUpForm, PayInvoiceForm, RefundForm, TopUpForm
 from apps.payments.gateway import CardRefused
-from apps.payments.models import AutoTopUpState
+from apps.payments.models import HOLDING_STATES, AutoTopUpState
 
 PAYMENTS_SHOWN = 20
 _STEP_UP = frozenset({"POST"})
@@ -107,7 +107,7 @@ class PaymentPage(FormMixin, OrganizationPage):
         """Return the payment as it is by now, and what of it can be asked back."""
         payment = selectors.payment_by_id(self.actor, self.kwargs["payment_id"])
         refundable = payments.refundable_minor(payment)
-        disputes = selectors.disputes_of(payment)
+        refunds, disputes = selectors.refunds_of(payment), selectors.disputes_of(payment)
         taken = [
             dispute
             for dispute, _state in disputes
@@ -117,7 +117,8 @@ class PaymentPage(FormMixin, OrganizationPage):
             "payment": payment,
             "state": selectors.state_of(payment),
             "is_current": self.is_current,
-            "refunds": selectors.refunds_of(payment),
+            "refunds": refunds,
+            "is_refunded": any(refund.state in HOLDING_STATES for refund, _state in refunds),
             "disputes": disputes,
             "is_taken_back": bool(taken),
             "owed": money.from_minor(sum(dispute.owed_minor for dispute in taken), payment.currency),

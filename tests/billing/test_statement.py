@@ -134,3 +134,15 @@ def test_a_long_month_comes_a_page_at_a_time(lab, monkeypatch):
     assert oldest.context["slice"].newest == "?month=2026-05"
     for nonsense in ("x", "-1", "9" * 5000, "9999"):
         assert shown(client.get(f"{PAGE}?month=2026-05&before={nonsense}")) == shown(newest)
+
+
+def test_what_pays_a_debt_is_no_top_up(lab):
+    build.price_book({"unit_price": "2"})
+    build.usage(lab, NOW - timedelta(hours=2), NOW - timedelta(hours=1))
+    build.metered(lab)
+
+    build.credit(lab, "5.00", now=NOW)
+
+    lines = statements.statement(lab, "2026-05", now=NOW).lines
+    paid = [(line.kind_label, line.pot_label, line.micros) for line in lines if line.kind == "top_up"]
+    assert sorted(paid) == [("Payment", "Owed", 2_000_000), ("Top-up", "Paid credit", 3_000_000)]

@@ -477,3 +477,14 @@ def test_a_lost_dispute_of_credit_that_was_left_leaves_nothing_owed(stripe, lab)
     assert "is owed again" not in page.text
     for mail in Mail.objects.filter(template="payments/mail/dispute"):
         assert "owed again" not in render(mail.template, mail.context).text
+
+
+def test_the_page_of_a_payment_says_no_more_that_credit_is_there_that_went_back(stripe, lab):
+    payment = paid(stripe, lab)
+    browser = build.browser(build.member(lab, Role.BILLING))
+    refunded(payment)
+
+    page = browser.get(f"/app/lab/payments/{payment.id}").text
+
+    assert "It became credit." in page
+    assert "The credit is there." not in page
