@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
+from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
@@ -41,25 +42,41 @@ from apps.organizations.models import (
     Project,
 )
 
+NEWEST_ROWS = 50
+
+
+class _Newest(BaseInlineFormSet):
+    """The first rows by the inline's order: whoever has thousands of members has a page all the same."""
+
+    def get_queryset(self) -> Any:
+        if not hasattr(self, "_newest"):
+            self._newest = super().get_queryset()[:NEWEST_ROWS]
+        return self._newest
+
 
 class _Inline(ReadOnlyInline):
     show_change_link = True
+    formset = _Newest
+    ordering = ("-created_at", "-pk")
 
 
 class MembershipInline(_Inline):
     model = Membership
+    verbose_name_plural = _("Memberships, the newest 50")
     fields = ("user", "role", "is_default", "suspended_at", "expires_at")
 
 
 class ProjectInline(_Inline):
     model = Project
+    verbose_name_plural = _("Projects, the newest 50")
     fields = ("slug", "name", "archived_at", "created_at")
 
 
 class BillingPeriodInline(_Inline):
     model = BillingPeriod
+    verbose_name_plural = _("Billing periods, the newest 50")
     fields = ("label", "starts_at", "ends_at", "state", "finalized_at")
-    ordering = ("-starts_at",)
+    ordering = ("-starts_at", "-pk")
 
 
 class OwnershipOfferInline(_Inline):
@@ -70,12 +87,14 @@ class OwnershipOfferInline(_Inline):
 
 class InviteInline(_Inline):
     model = Invite
+    verbose_name_plural = _("Invites, the newest 50")
     fields = ("email", "role", "invited_by", "expires_at", "accepted_at", "declined_at", "revoked_at")
     show_change_link = False
 
 
 class OrganizationSlugInline(_Inline):
     model = OrganizationSlug
+    ordering = ("-retired_at", "slug")
     fields = ("slug", "retired_at")
     show_change_link = False
 
@@ -232,6 +251,8 @@ class OrganizationAdmin(ReadOnlyAdmin):
             format_html(
                 '<a href="{}">{}</a>', reverse("admin:billing_grant_credit", args=[pk]), _("Grant credit")
             ),
+            list_link("organizations_membership", str(_("Members")), organization__id__exact=pk),
+            list_link("organizations_project", str(_("Projects")), organization__id__exact=pk),
             list_link("billing_creditlot", str(_("Credit")), organization__id__exact=pk),
             list_link("invoices_invoice", str(_("Invoices")), organization__id__exact=pk),
             list_link("payments_payment", str(_("Payments")), organization__id__exact=pk),

@@ -56,6 +56,19 @@ def test_every_list_and_every_row_opens_and_can_be_searched(staff, rows):
     assert opened == 10
 
 
+def test_the_page_of_an_organization_shows_its_newest_members_and_leads_to_all(staff, rows, monkeypatch):
+    monkeypatch.setattr("apps.organizations.admin.NEWEST_ROWS", 3)
+    for number in range(5):
+        build.member(rows, user=build.user(f"member-{number}@example.com"))
+
+    page = staff.get(reverse("admin:organizations_organization_change", args=[rows.pk])).text
+
+    assert set(re.findall(r"member-\d", page)) == {"member-4", "member-3", "member-2"}
+    everybody = f"{reverse('admin:organizations_membership_changelist')}?organization__id__exact={rows.pk}"
+    assert f'href="{everybody}"' in page
+    assert "member-0" in staff.get(everybody).text
+
+
 def test_an_organization_is_made_by_the_service(staff):
     answer = staff.post(
         reverse("admin:organizations_organization_add"),
