@@ -65,6 +65,9 @@ class MembershipInline(_Inline):
     verbose_name_plural = _("Memberships, the newest 50")
     fields = ("user", "role", "is_default", "suspended_at", "expires_at")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("user", "organization")
+
 
 class ProjectInline(_Inline):
     model = Project
@@ -89,6 +92,10 @@ class InviteInline(_Inline):
     model = Invite
     verbose_name_plural = _("Invites, the newest 50")
     fields = ("email", "role", "invited_by", "expires_at", "accepted_at", "declined_at", "revoked_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("invited_by")
+
     show_change_link = False
 
 

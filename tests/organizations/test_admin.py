@@ -8,12 +8,16 @@ from functools import partial
 
 import pytest
 from django.contrib import admin
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.core.ids import uuid7
 from apps.core.permissions import Role
 from apps.credentials.models import ApiKey, Integration
+from apps.organizations import services as organizations
 from apps.organizations.models import Membership, Organization, OrganizationSlug
 from tests import build
 from tests.staff import staff_client, staff_user
@@ -67,6 +71,33 @@ def test_the_page_of_an_organization_shows_its_newest_members_and_leads_to_all(s
     everybody = f"{reverse('admin:organizations_membership_changelist')}?organization__id__exact={rows.pk}"
     assert f'href="{everybody}"' in page
     assert "member-0" in staff.get(everybody).text
+
+
+def test_the_page_of_an_organization_costs_the_same_however_many_people(staff, rows):
+    address = reverse("admin:organizations_organization_change", args=[rows.pk])
+    owner = build.member(rows, Role.OWNER)
+
+    def more_people():
+        build.member(rows)
+        organizations.invite(
+            actor=build.user_actor(owner, rows),
+            organization=rows,
+            email=f"{uuid7()}@example.com",
+            role=Role.VIEWER,
+            now=timezone.now(),
+        )
+
+    def cost():
+        with CaptureQueriesContext(connection) as queries:
+            staff.get(address)
+        return len(queries)
+
+    more_people()
+    few = cost()
+    more_people()
+    more_people()
+
+    assert cost() == few
 
 
 def test_an_organization_is_made_by_the_service(staff):
