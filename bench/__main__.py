@@ -60,8 +60,9 @@ def main() -> None:
             _show(figures)
     finally:
         stack.remove(folder)
-    # A run of a part adds its figures to those of the last whole run.
-    kept = json.loads(options.output.read_text()) if options.output.exists() and wanted else {}
+    # A run of a part adds its figures to those of the last whole run, which leaves those of other sizes alone.
+    last = json.loads(options.output.read_text()) if options.output.exists() else {}
+    kept = {name: value for name, value in last.items() if wanted or "_at_" in name}
     suffix = f"_at_{options.stored}" if options.stored else ""
     kept |= {f"{name}{suffix}": value for name, value in figures.items()}
     options.output.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n")
