@@ -156,11 +156,15 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
 
     def in_force(self, now: datetime) -> Self:
         """Return those neither suspended nor expired, of active users and existing organizations."""
+        return self.standing(now).exclude(organization__status=OrganizationStatus.DELETED)
+
+    def standing(self, now: datetime) -> Self:
+        """Return those that are in force, or were when their organization was deleted."""
         return self.filter(
             Q(expires_at__isnull=True) | Q(expires_at__gt=now),
             suspended_at__isnull=True,
             user__is_active=True,
-        ).exclude(organization__status=OrganizationStatus.DELETED)
+        )
 
 
 class Membership(models.Model):

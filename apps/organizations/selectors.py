@@ -55,8 +55,11 @@ def find_organizations(references: Collection[str]) -> dict[str, Organization]:
 
 
 def emails_with(organization_id: UUID, permission: Permission, *, now: datetime) -> list[str]:
-    """Return the addresses of the members in force whose role has a permission, the oldest members first."""
-    rows = Membership.objects.in_force(now).filter(
+    """Return the addresses of the members whose role has a permission, the oldest members first.
+
+    Those of a deleted organization are among them: its last invoice is for somebody.
+    """
+    rows = Membership.objects.standing(now).filter(
         organization_id=organization_id, role__in=roles_with([permission])
     )
     return list(rows.order_by("created_at", "pk").values_list("user__email", flat=True))

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import call_command
 
 from apps.billing.models import Pot
+from apps.core.permissions import Role
 from apps.invoices import services as invoices
 from apps.invoices.models import Invoice, InvoiceLine, InvoiceTax
 from apps.invoices.tax.rules import TaxRateMissing
@@ -110,12 +111,14 @@ def test_what_credit_does_not_cover_of_the_tax_is_due(lab):
     assert failing() == []
 
 
-def test_a_deleted_organization_gets_its_last_invoice(lab):
+@pytest.mark.parametrize("named", [["bills@lab.example"], []])
+def test_a_deleted_organization_gets_its_last_invoice(lab, named):
+    owner = build.member(lab, Role.OWNER)
     prices({"unit_price": "100"})
     build.credit(lab, "100", now=APRIL)
     build.usage(lab, APRIL, APRIL + HOUR, now=APRIL + HOUR)
     build.metered(lab, APRIL + 2 * HOUR)
-    build.billing_profile(lab, legal_name="Lab", country="US", billing_emails=["bills@lab.example"])
+    build.billing_profile(lab, legal_name="Lab", country="US", billing_emails=named)
     organizations.delete_organization(actor=build.actor(lab), organization=lab, now=APRIL + 2 * HOUR)
 
     call_command("close_period", period="2026-04", finalize=True, stdout=StringIO())
@@ -123,6 +126,7 @@ def test_a_deleted_organization_gets_its_last_invoice(lab):
     last = Invoice.objects.get()
     assert (amounts(last), last.state) == ((10000, 0, 0, 10000, 0), "paid")
     mail = Mail.objects.get(template="invoices/mail/document")
+    assert [mail.recipient] == (named or [owner.email])
     text = render(mail.template, mail.context).text
     assert "Support sends you the document." in text
     assert "/app/" not in text
