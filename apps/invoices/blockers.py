@@ -27,8 +27,7 @@ def open_business(*, organization: Organization, now: datetime) -> Iterator[tupl
     )
     if unsettled.exists():
         yield "invoice_open", gettext_lazy("An invoice is not settled yet.")
-    used = ChargeKey.objects.filter(organization_id=organization.id, period__state=PeriodState.OPEN)
-    for period in BillingPeriod.objects.filter(pk__in=used.values("period")).order_by("starts_at"):
+    for period in _invoiced_later(organization):
         facts = {"month": period.label, "currency": organization.currency}
         try:
             tax_minor = compose_document(organization, period, now=now).settlement.tax_receivable_minor
@@ -43,3 +42,15 @@ def open_business(*, organization: Organization, now: datetime) -> Iterator[tupl
                 " the month; pay it then."
             )
             yield "tax_to_come", message % facts
+
+
+def _invoiced_later(organization: Organization) -> Iterator[BillingPeriod]:
+    """Yield the periods whose invoice is still to be drafted and may have something to say, the earliest first."""
+    keys = ChargeKey.objects.filter(organization_id=organization.id)
+    coming = BillingPeriod.objects.of(organization.id).exclude(state=PeriodState.FINAL).order_by("starts_at")
+    used = set(keys.filter(period__in=coming).values_list("period_id", flat=True))
+    # The earliest also tells what was used late in months that are final.
+    if (first := coming.first()) and keys.filter(period__state=PeriodState.FINAL).unsettled().exists():
+        used.add(first.pk)
+    drafted = Invoice.objects.filter(organization=organization, state=InvoiceState.DRAFT)
+    yield from coming.filter(pk__in=used).exclude(pk__in=drafted.values("period"))

@@ -368,6 +368,32 @@ def test_tax_to_come_on_used_up_credit_stands_against_deleting(country, said):
     assert said in blocker["message"]
 
 
+@pytest.mark.parametrize("drafted", [False, True])
+def test_tax_to_come_on_what_is_used_late_stands_against_deleting(drafted):
+    start = build.NOW.replace(month=3, day=10)
+    lab = build.organization("lab", currency="EUR", now=start)
+    build.seller(country="GR", vat_id="EL094259216")
+    build.billing_profile(lab, legal_name="Lab", country="GR")
+    build.price_book({"unit_price": "2"}, currency="EUR")
+    # 4.00 and 24 % of tax for two hours in time, 2.00 for one that comes late.
+    build.credit(lab, "6.96", now=start)
+    build.usage(lab, start, start + timedelta(hours=2), now=start + timedelta(hours=2))
+    later = build.NOW.replace(month=4, day=20)
+    build.closed(lab, "2026-03", now=later)
+    late = start + timedelta(days=1)
+    if drafted:
+        later = build.NOW.replace(month=5, day=1, hour=2)
+        build.closed(lab, "2026-04", finalize=False, now=later)
+        late = later - timedelta(days=3)
+    build.usage(lab, late, late + timedelta(hours=1), now=later)
+    build.metered(lab, later)
+
+    (blocker,) = organizations.open_business(organization=lab, now=later)
+
+    assert blocker["code"] == "tax_to_come"
+    assert "The invoice of 2026-04 will ask for 0.48 EUR" in blocker["message"]
+
+
 def test_used_up_credit_without_tax_stands_against_nothing():
     start = build.NOW.replace(month=4, day=10)
     lab = build.organization("lab", now=start)
