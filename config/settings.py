@@ -119,10 +119,12 @@ PAGE_BANNERS = [
 REQUEST_LIMITER = "apps.limits.requests"
 RATE_LIMIT_POLICY = "apps.quotas.rates.rates_of"
 ORGANIZATION_RESOLVER = "apps.organizations.services.resolve_for_actor"
+# In the order in which money moves on, so that none is passed by between two of them: a payment or a usage event that
+# is done when it is asked about is credit, or owed, by then; what was used is invoiced last.
 ORGANIZATION_DELETE_BLOCKERS = [
+    "apps.payments.blockers.open_business",
     "apps.billing.blockers.open_business",
     "apps.invoices.blockers.open_business",
-    "apps.payments.blockers.open_business",
 ]
 PERSON_ARRIVES = "apps.organizations.services.give_first_organization"
 PERSON_PROGRAMS = "apps.credentials.selectors.programs_of"

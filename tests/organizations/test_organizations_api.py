@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
+from apps.billing import selectors as billing
 from apps.core.permissions import Role
 from apps.notifications.models import Mail
 from apps.notifications.rendering import render
@@ -317,6 +318,24 @@ def test_open_business_stands_against_deleting(lab, owner):
 def test_usage_that_no_tick_has_counted_stands_against_deleting(lab):
     now = timezone.now().replace(microsecond=0)
     build.usage(lab, now - timedelta(hours=2), now - timedelta(hours=1), now=now)
+
+    assert [blocker["code"] for blocker in organizations.open_business(organization=lab, now=now)] == [
+        "usage_running"
+    ]
+
+
+def test_usage_that_is_charged_while_the_balance_is_read_stands_against_deleting(lab, monkeypatch):
+    now = timezone.now().replace(microsecond=0)
+    build.price_book({"unit_price": "2"})
+    build.usage(lab, now - timedelta(hours=3), now - timedelta(hours=2), now=now)
+
+    def charged_meanwhile(organization, *, now):
+        found = balance(organization, now=now)
+        build.metered(organization, now)
+        return found
+
+    balance = billing.balance
+    monkeypatch.setattr(billing, "balance", charged_meanwhile)
 
     assert [blocker["code"] for blocker in organizations.open_business(organization=lab, now=now)] == [
         "usage_running"

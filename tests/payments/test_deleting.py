@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import Thread
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from apps.organizations import services as organizations
+from apps.organizations.models import Organization
 from apps.payments import services as payments
 from apps.payments.models import Payment
 from tests import build
@@ -17,6 +20,8 @@ from tests.payments.test_cards import rule
 
 pytestmark = pytest.mark.django_db
 REFUND_TAKES_TIME = "4000000000007726"
+# For what has to wait for a lock to show that it does.
+A_MOMENT = 1.0
 
 
 def open_codes(lab):
@@ -25,6 +30,35 @@ def open_codes(lab):
 
 def delete(lab):
     organizations.delete_organization(actor=build.actor(lab), organization=lab, now=timezone.now())
+
+
+@pytest.fixture
+def after_asking(settings, monkeypatch):
+    """Do something in another connection while an organization is deleted, once this many blockers were asked."""
+    threads = []
+
+    def arrange(asked, work):
+        def run():
+            try:
+                work()
+            finally:
+                connections.close_all()
+
+        def meanwhile(**_asked):
+            if not threads:
+                threads.append(Thread(target=run))
+                threads[0].start()
+                threads[0].join(A_MOMENT)
+            return ()
+
+        monkeypatch.setitem(globals(), "meanwhile", meanwhile)
+        blockers = list(settings.ORGANIZATION_DELETE_BLOCKERS)
+        blockers.insert(asked, f"{__name__}.meanwhile")
+        settings.ORGANIZATION_DELETE_BLOCKERS = blockers
+
+    yield arrange
+    for thread in threads:
+        thread.join()
 
 
 def test_a_page_that_may_still_be_paid_stands_against_it(stripe, lab):
@@ -77,3 +111,31 @@ def test_the_card_of_a_deleted_organization_is_not_charged_by_itself(stripe, lab
         actor=build.actor(), organization=lab, reason="asked", now=timezone.now() + timedelta(days=1)
     )
     assert payments.queue_auto_top_ups(now=timezone.now()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_first_payment_that_comes_in_meanwhile_is_not_missed(stripe, lab, after_asking, asked):
+    payment = top_up(lab)
+    stripe.pay(payment.checkout_url)
+    after_asking(asked, lambda: payments.sync_payment(payment.id, now=timezone.now()))
+
+    with pytest.raises(organizations.HasOpenBusiness):
+        delete(lab)
+
+    payment.refresh_from_db()
+    assert payment.state == "succeeded"
+    assert open_codes(lab) == ["credit_left"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_card_that_is_to_be_charged_waits_for_the_deletion(stripe, lab, after_asking):
+    card(stripe, lab)
+    rule(lab)
+    build.credit(lab, "1", pot="promo", now=timezone.now())
+    after_asking(3, lambda: payments.start_if_low(organization_id=lab.id, now=timezone.now()))
+
+    delete(lab)
+
+    assert Organization.objects.get(pk=lab.pk).status == "deleted"
+    assert not Payment.objects.exists()

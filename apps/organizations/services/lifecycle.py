@@ -16,6 +16,8 @@ from apps.core import money
 from apps.core.actor import Actor, ActorKind
 from apps.core.errors import Conflict
 from apps.core.permissions import Role
+from apps.ledger import selectors as ledger_state
+from apps.ledger import services as ledger
 from apps.organizations import notices
 from apps.organizations.models import (
     PLAN_DEFAULT,
@@ -186,6 +188,9 @@ def delete_organization(*, actor: Actor, organization: Organization, now: dateti
 
     Raises HasOpenBusiness naming everything that stands against it.
     """
+    # Whoever moves its money waits meanwhile, and finds it deleted.
+    if currency := ledger_state.wallet_currency(organization.pk):
+        ledger.open_book(organization_id=organization.pk, currency=currency, now=now)
     organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if blockers := open_business(organization=organization, now=now):
         raise HasOpenBusiness(blockers=blockers)

@@ -163,6 +163,8 @@ def start_if_low(*, organization_id: UUID, now: datetime) -> Payment | None:
     organization = Organization.objects.get(pk=organization_id)
     currency = ledger.wallet_currency(organization_id) or organization.currency
     ledger_services.open_book(organization_id=organization_id, currency=currency, now=now)
+    # It may have been deleted while the lock was waited for.
+    organization.refresh_from_db(fields=["status"])
     rule = AutoTopUp.objects.select_for_update(no_key=True).get(pk=organization_id)
     if not _is_ready(rule, organization, now=now):
         return None
