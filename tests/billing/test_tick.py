@@ -158,3 +158,16 @@ def test_a_sweep_waits_for_nobody_who_counts():
 
     assert moved == 1
     assert (counted_until(lab), counted_until(other)) == (at(9), at(9.5))
+
+
+def test_what_waited_for_a_price_and_got_one_is_idle(lab, swept):
+    build.usage(lab, at(7), at(7) + HOUR, now=at(9))
+    build.credit(lab, "50", now=at(9))
+    build.metered(lab, at(9))
+    assert swept(at(9) + MINUTE) == ["lab"]
+
+    build.price_book({"unit_price": "2"})
+    build.metered(lab, at(10))
+    assert lots(lab) == [("paid", 48_000_000)]
+
+    assert swept(at(10) + MINUTE) == []

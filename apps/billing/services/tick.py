@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef
 
-from apps.billing.models import BillingProgress, ChargeKey, CreditLot, Hold
+from apps.billing.models import BillingProgress, ChargeHour, ChargeKey, CreditLot, Hold
 from apps.billing.services.budgeting import settle_budgets
 from apps.billing.services.charge import ChargeStep, charge_organization
 from apps.billing.services.guarding import settle_state
@@ -42,10 +42,11 @@ def _watched(now: datetime) -> tuple[Exists, ...]:
     first_credit = CreditLot.objects.filter(
         ~Exists(BillingProgress.objects.filter(organization=OuterRef("organization"))), organization=its
     )
+    used = ChargeHour.objects.filter(key=OuterRef("pk"), quantity__gt=0)
     return (
         Exists(progress.exclude(charged_until__gte=floor_hour(now))),
         Exists(first_credit),
-        Exists(ChargeKey.objects.filter(organization=its).unpriced()),
+        Exists(ChargeKey.objects.filter(Exists(used), organization=its).unpriced()),
         Exists(Hold.objects.filter(organization=its, released_at=None)),
         Exists(Organization.objects.filter(pk=its, billing_state=BillingState.DEPLETED)),
     )
