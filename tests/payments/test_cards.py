@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from threading import Thread
 from uuid import UUID
 
 import pytest
@@ -35,11 +36,12 @@ from apps.payments.models import (
     PaymentMethod,
     PaymentState,
 )
-from apps.payments.services import attempts, cards, charging, collecting
+from apps.payments.services import attempts, auto_top_up, cards, charging, collecting
 from tests import build
 from tests.money import books, failing, lots
 from tests.payments.conftest import APRIL
 from tests.payments.paid import card, paid, pay, top_up
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -483,6 +485,26 @@ def test_removing_the_last_card_turns_it_off_and_says_so(stripe, lab):
     told = render(mail.template, mail.context)
     assert "Visa •••• 4242, was removed" in told.text
     assert told.subject == "Automatic top-up is off: there is no card left"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_card_removed_while_it_is_turned_on_turns_it_off(stripe, lab, monkeypatch):
+    method = card(stripe, lab)
+    removal = Thread(
+        target=lambda: at_once(lambda: cards._remove(build.actor(lab), method, now=timezone.now()))
+    )
+
+    def removed_meanwhile(*terms, **more):
+        if not removal.ident:
+            removal.start()
+            removal.join(1.0)  # Or it waits for the lock.
+        return attempts.checked_minor(*terms, **more)
+
+    monkeypatch.setattr(auto_top_up, "checked_minor", removed_meanwhile)
+    rule(lab)
+    removal.join()
+
+    assert AutoTopUp.objects.get().state == "off"
 
 
 def test_whoever_removes_the_last_card_reads_that_it_is_off(stripe, lab):

@@ -57,6 +57,8 @@ def set_auto_top_up(
     turn_on: also on, or on again after a pause or failures; otherwise it stays as it is, at first off.
     Raises NoCard, ValidationFailed for amounts out of range or missing at first, or a cap below the amount.
     """
+    # Whoever removes the last card waits, and turns this off again.
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if PaymentMethod.objects.default_of(organization.id) is None:
         raise NoCard
     given = {"threshold": threshold, "amount": amount, "monthly_cap": monthly_cap}
