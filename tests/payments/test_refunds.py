@@ -423,6 +423,34 @@ def test_what_a_bank_took_before_an_approved_refund_was_sent_comes_back(stripe, 
     assert books(lab) == {"clearing": -25_000_000, "paid_lot": 25_000_000}
 
 
+@pytest.mark.parametrize("won", [True, False])
+@pytest.mark.parametrize("paid_back", [0, 4, 12])
+def test_what_comes_back_from_a_refund_pays_what_the_dispute_of_its_payment_left_owed(
+    stripe, lab, won, paid_back
+):
+    payment = paid(stripe, lab)
+    refund = decide(ask(payment, "10.00"))
+    identity = dispute_of(stripe, payment)
+    assert (books(lab)["receivable"], Dispute.objects.get().owed_minor) == (-10_000_000, 1000)
+    if paid_back:
+        build.credit(lab, str(paid_back), now=timezone.now())
+
+    found = payments.send_refund(refund_id=refund.id, now=timezone.now())
+
+    assert found.state == RefundState.FAILED
+    # As if the refund had never been asked for: the bank has all of the payment.
+    left = sum(micros for _pot, micros in lots(lab))
+    assert (books(lab).get("receivable", 0), left) == (0, paid_back * 1_000_000)
+    assert Dispute.objects.get().owed_minor == 0
+
+    stripe.act("end-dispute", dispute=identity, won=won)
+    payments.sync_dispute(identity, now=timezone.now())
+
+    left = sum(micros for _pot, micros in lots(lab))
+    assert (books(lab).get("receivable", 0), left) == (0, (paid_back + 25 * won) * 1_000_000)
+    assert failing() == []
+
+
 def test_an_inquiry_moves_nothing_and_says_so_once(stripe, lab):
     payment = paid(stripe, lab)
 

@@ -126,7 +126,7 @@ class Refund(models.Model):
 class Dispute(models.Model):
     """A payment that its holder disputes at the bank. Funds leave once and come back at most once.
 
-    lot_micros: what of it the payment's lot gave when the funds left; the rest is owed again.
+    lot_micros: what of it the payment's lot gave, when the funds left or a refund failed later; the rest is owed again.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -160,12 +160,16 @@ class Dispute(models.Model):
         return self.dispute_id
 
     @property
-    def owed_minor(self) -> int:
-        """What of funds that left was credit spent already, so that it is owed again; minor units, half up."""
+    def owed_micros(self) -> int:
+        """What of funds that left the lot did not have any more, so that it is owed again."""
         if self.withdrawn_at is None:
             return 0
-        taken_micros = money.minor_to_micros(self.amount_minor, self.currency)
-        return money.round_micros_to_minor(taken_micros - self.lot_micros, self.currency)
+        return money.minor_to_micros(self.amount_minor, self.currency) - self.lot_micros
+
+    @property
+    def owed_minor(self) -> int:
+        """The same in minor units, half up."""
+        return money.round_micros_to_minor(self.owed_micros, self.currency)
 
     @property
     def amount(self) -> Decimal:

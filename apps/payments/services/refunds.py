@@ -348,12 +348,14 @@ def _come_back(refund_id: UUID, *, message: str, now: datetime) -> Refund:
 
 
 def _put_back(refund: Refund, *, now: datetime) -> None:
+    """Return a refund's money to where it was taken from, or to the bank that meanwhile wanted it of the lot."""
     payment = refund.payment
+    disputed = _return_to_dispute(payment, refund.lot_micros)
     billing.give_back(
         organization_id=refund.organization_id,
         currency=refund.currency,
         lot_id=payment.lot_id,
-        to_lot_micros=refund.lot_micros,
+        to_lot_micros=refund.lot_micros - disputed,
         amount_micros=_micros(refund),
         kind=TransferKind.REFUND,
         cause=f"refund-failed:{refund.id}",
@@ -363,6 +365,17 @@ def _put_back(refund: Refund, *, now: datetime) -> None:
         reference=refund.refund_id or str(refund.id),
         now=now,
     )
+
+
+def _return_to_dispute(payment: Payment, micros: int) -> int:
+    """Count what comes back to a payment's lot as given to its dispute, as if it had been there; return how much."""
+    dispute = payment.disputes.filter(withdrawn_at__isnull=False, reinstated_at=None).first()
+    if dispute is None:
+        return 0
+    found = min(micros, dispute.owed_micros)
+    dispute.lot_micros += found
+    dispute.save(update_fields=["lot_micros"])
+    return found
 
 
 @transaction.atomic
