@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from threading import Thread
 
@@ -9,6 +10,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
+from apps.core.errors import NotFound
 from apps.organizations import services as organizations
 from apps.organizations.models import Organization
 from apps.payments import services as payments
@@ -35,7 +37,6 @@ def delete(lab):
 @pytest.fixture
 def after_asking(settings, monkeypatch):
     """Do something in another connection while an organization is deleted, once this many blockers were asked."""
-    threads = []
 
     def arrange(asked, work):
         def run():
@@ -44,21 +45,21 @@ def after_asking(settings, monkeypatch):
             finally:
                 connections.close_all()
 
+        thread = Thread(target=run)
+
         def meanwhile(**_asked):
-            if not threads:
-                threads.append(Thread(target=run))
-                threads[0].start()
-                threads[0].join(A_MOMENT)
+            if thread.ident is None:
+                thread.start()
+                thread.join(A_MOMENT)
             return ()
 
         monkeypatch.setitem(globals(), "meanwhile", meanwhile)
         blockers = list(settings.ORGANIZATION_DELETE_BLOCKERS)
         blockers.insert(asked, f"{__name__}.meanwhile")
         settings.ORGANIZATION_DELETE_BLOCKERS = blockers
+        return thread.join
 
-    yield arrange
-    for thread in threads:
-        thread.join()
+    return arrange
 
 
 def test_a_page_that_may_still_be_paid_stands_against_it(stripe, lab):
@@ -118,10 +119,11 @@ def test_the_card_of_a_deleted_organization_is_not_charged_by_itself(stripe, lab
 def test_a_first_payment_that_comes_in_meanwhile_is_not_missed(stripe, lab, after_asking, asked):
     payment = top_up(lab)
     stripe.pay(payment.checkout_url)
-    after_asking(asked, lambda: payments.sync_payment(payment.id, now=timezone.now()))
+    wait = after_asking(asked, lambda: payments.sync_payment(payment.id, now=timezone.now()))
 
     with pytest.raises(organizations.HasOpenBusiness):
         delete(lab)
+    wait()
 
     payment.refresh_from_db()
     assert payment.state == "succeeded"
@@ -133,9 +135,25 @@ def test_a_card_that_is_to_be_charged_waits_for_the_deletion(stripe, lab, after_
     card(stripe, lab)
     rule(lab)
     build.credit(lab, "1", pot="promo", now=timezone.now())
-    after_asking(3, lambda: payments.start_if_low(organization_id=lab.id, now=timezone.now()))
+    wait = after_asking(3, lambda: payments.start_if_low(organization_id=lab.id, now=timezone.now()))
 
     delete(lab)
+    wait()
+
+    assert Organization.objects.get(pk=lab.pk).status == "deleted"
+    assert not Payment.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_page_is_made_to_pay_for_what_is_deleted_meanwhile(stripe, lab, after_asking):
+    def pay():
+        with suppress(NotFound):
+            top_up(lab)
+
+    wait = after_asking(3, pay)
+
+    delete(lab)
+    wait()
 
     assert Organization.objects.get(pk=lab.pk).status == "deleted"
     assert not Payment.objects.exists()

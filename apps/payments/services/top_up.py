@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from apps.audit import services as audit
 from apps.core import failpoints, money
 from apps.core.actor import Actor
-from apps.core.errors import Conflict
+from apps.core.errors import Conflict, NotFound
 from apps.invoices.models import Invoice
 from apps.ledger import selectors as ledger
 from apps.organizations.models import Organization
@@ -50,8 +50,11 @@ def start_top_up(
 ) -> Payment:
     """Write the attempt to top up by an amount in major units; `open_checkout` then makes its page.
 
-    Raises ValidationFailed for an amount below 5 or beyond Stripe's limit, or a return address that is not ours.
+    Raises ValidationFailed for an amount below 5 or beyond Stripe's limit, or a return address that is not ours,
+    NotFound for an organization that was deleted meanwhile.
     """
+    if not Organization.objects.existing().select_for_update(no_key=True).filter(pk=organization.pk):
+        raise NotFound
     currency = ledger.wallet_currency(organization.id) or organization.currency
     least = int(LEAST_MAJOR.scaleb(money.exponent(currency)))
     payment = Payment.objects.create(
