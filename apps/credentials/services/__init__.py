@@ -2,14 +2,9 @@
 
 from apps.credentials.services.keys import (
     OVERLAP_MAX,
-    AddressNotAllowed,
-    AnyCredential,
     CredentialRevoked,
     KeysExceedMember,
     SecretShown,
-    TokenExpired,
-    TokenInvalid,
-    authenticate_secret,
     change,
     create_api_key,
     create_integration,
@@ -18,6 +13,13 @@ from apps.credentials.services.keys import (
     revoke,
     rotate,
     settle_keys_of_leaver,
+)
+from apps.credentials.services.proving import (
+    AddressNotAllowed,
+    AnyCredential,
+    TokenExpired,
+    TokenInvalid,
+    authenticate_secret,
 )
 from apps.credentials.services.signing import published, reencrypt_signing_keys, rotate_signing_keys
 from apps.credentials.services.tokens import (

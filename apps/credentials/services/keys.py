@@ -1,4 +1,4 @@
-"""Making, checking, rotating and revoking credentials."""
+"""Making, changing, rotating and revoking credentials."""
 
 from __future__ import annotations
 
@@ -6,58 +6,28 @@ import ipaddress
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Q
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from apps.audit import services as audit
-from apps.core import metrics
 from apps.core.actor import Actor, ActorKind, system_actor
-from apps.core.compiled import CompiledQuery
-from apps.core.errors import Conflict, FieldError, PermissionDenied, Unauthenticated, ValidationFailed
+from apps.core.errors import Conflict, FieldError, PermissionDenied, ValidationFailed
 from apps.core.permissions import ROLE_PERMISSIONS, IntegrationScope, Permission, Role
 from apps.credentials import notices, secrets
 from apps.credentials.models import ApiKey, Credential, Integration
+from apps.credentials.services.proving import AnyCredential, find_credential
 from apps.organizations import services as organizations
 from apps.organizations.models import Membership, Organization, Project
 from apps.outbox import services as outbox
 
-LAST_USED_GRAIN = timedelta(minutes=1)
 OVERLAP_MAX = timedelta(days=7)
 NAME_LENGTH_MAX = 150
 _LOCK = 0x696E7467  # "intg"
-_EXAMPLE_MOMENT = datetime(9999, 1, 1, tzinfo=UTC)
-_INTEGRATION = CompiledQuery(
-    lambda public_id: Integration.objects.filter(public_id=public_id), public_id="example"
-)
-_API_KEY = CompiledQuery(
-    lambda public_id, now: (
-        ApiKey.objects.with_creator_in_force(now).filter(public_id=public_id).select_related("organization")
-    ),
-    public_id="example",
-    now=_EXAMPLE_MOMENT,
-)
-
-AnyCredential = ApiKey | Integration
-
-
-class TokenInvalid(Unauthenticated):
-    """The credential is unknown, revoked, switched off or mistyped."""
-
-    code = "token_invalid"
-    default_message = _("This credential does not hold.")
-
-
-class TokenExpired(Unauthenticated):
-    """The credential's time is over."""
-
-    code = "token_expired"
-    default_message = _("This credential has expired.")
 
 
 class CredentialRevoked(Conflict):
@@ -81,13 +51,6 @@ class KeysExceedMember(Conflict):
 
     code = "keys_exceed_member"
     default_message = _("This member may not do what one of the keys can. Revoke it first.")
-
-
-class AddressNotAllowed(PermissionDenied):
-    """The credential may not be used from where the request comes."""
-
-    code = "ip_not_allowed"
-    default_message = _("This credential may not be used from this address.")
 
 
 @transaction.atomic
@@ -267,7 +230,7 @@ def report_leaks(*, tokens: Sequence[str], address: str, now: datetime) -> None:
     """
     actor = replace(system_actor("leak report"), address=address)
     for token in dict.fromkeys(tokens):
-        credential = _find(token.strip(), now)
+        credential = find_credential(token.strip(), now)
         if (
             credential is None
             or not credential.holds(token.strip(), now)
@@ -303,53 +266,6 @@ def settle_keys_of_leaver(
         key.save(update_fields=["created_by"])
         _tell(actor, "api_key.handed_over", key, created_by=[membership.user_id, heir.user_id])
         notices.tell_of_change(actor=actor, credential=key, change="handed_over", now=now)
-
-
-def authenticate_secret(secret: str, *, address: str, now: datetime) -> tuple[AnyCredential, Actor]:
-    """Return the credential that a secret proves, and its actor; TokenInvalid, TokenExpired or AddressNotAllowed.
-
-    A text without a right checksum costs no query. The allow-list is looked at last, so that it tells nothing to
-    whoever does not hold the secret.
-    """
-    credential = _find(secret, now)
-    if credential is None:
-        raise _refused("unknown", TokenInvalid())
-    if not credential.holds(secret, now):
-        raise _refused("wrong_secret", TokenInvalid())
-    if credential.has_expired(now):
-        raise _refused("expired", TokenExpired())
-    if not credential.works(now):
-        raise _refused("revoked_or_inactive", TokenInvalid())
-    if isinstance(credential, ApiKey) and not credential.creator_in_force:
-        raise _refused("creator_not_in_force", TokenInvalid())
-    if not credential.allows(address):
-        raise _refused("address_not_allowed", AddressNotAllowed())
-    _note_use(credential, address, now)
-    return credential, credential.actor(address)
-
-
-def _refused[E: Exception](reason: str, error: E) -> E:
-    return metrics.failed_authentication(metrics.MACHINE, reason, error)
-
-
-def _find(secret: str, now: datetime) -> AnyCredential | None:
-    parsed = secrets.parse(secret)
-    if parsed is None:
-        return None
-    marker, public_id = parsed
-    if marker == Integration.marker:
-        return _INTEGRATION.find(public_id=public_id)
-    return _API_KEY.find(public_id=public_id, now=now)
-
-
-def _note_use(credential: AnyCredential, address: str, now: datetime) -> None:
-    """Remember the last use, at most once a minute: a busy key must not write a row with every request."""
-    if credential.last_used_at is not None and now - credential.last_used_at < LAST_USED_GRAIN:
-        return
-    rows = type(credential)._default_manager.filter(pk=credential.pk)
-    rows.filter(Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - LAST_USED_GRAIN)).update(
-        last_used_at=now, last_used_address=address
-    )
 
 
 def _check_reach(actor: Actor, credential: AnyCredential) -> None:

@@ -27,7 +27,7 @@ from apps.core.http.address import limiting_address
 from apps.core.ids import uuid7
 from apps.credentials.models import RefreshToken, TokenFamily
 from apps.credentials.selectors import REFRESH_IDLE_MAX
-from apps.credentials.services.keys import TokenExpired, TokenInvalid
+from apps.credentials.services.proving import TokenExpired, TokenInvalid
 from apps.credentials.services.signing import active_key, private_half, verifying_key
 from apps.identity import notices
 from apps.identity import selectors as people
