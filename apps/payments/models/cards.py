@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.actor import Actor
@@ -73,6 +73,13 @@ class PaymentMethodQuerySet(models.QuerySet["PaymentMethod"]):
         """Return the card that is charged when nobody is asked, if there is one."""
         return self.filter(organization_id=organization_id, is_default=True, removed_at=None).first()
 
+    def expiring_soon(self, now: datetime) -> Self:
+        """Return those that hold until the end of this month or of the next, in UTC."""
+        this = _month_number(now.year, now.month)
+        return self.annotate(last_month=_month_number(F("exp_year"), F("exp_month"))).filter(
+            last_month__in=(this, this + 1)
+        )
+
 
 class PaymentMethod(models.Model):
     """A saved card, as far as people recognise it; the number is Stripe's alone."""
@@ -124,4 +131,10 @@ class PaymentMethod(models.Model):
     def _months_left(self, now: datetime) -> int | None:
         if self.exp_year is None or self.exp_month is None:
             return None
-        return (self.exp_year - now.year) * 12 + self.exp_month - now.month
+        left: int = _month_number(self.exp_year, self.exp_month) - _month_number(now.year, now.month)
+        return left
+
+
+def _month_number(year: Any, month: Any) -> Any:
+    """Return a month as a number that grows by one each month, of numbers or of columns."""
+    return year * 12 + month

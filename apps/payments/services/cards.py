@@ -201,13 +201,9 @@ def _locked(actor: Actor, method_id: UUID) -> PaymentMethod:
 
 def tell_expiring(*, now: datetime) -> int:
     """Mail once about each default card that ends with this month or the next, and return how many there are."""
-    rows = PaymentMethod.objects.filter(
-        exp_year__in=(now.year, now.year + 1),
-        is_default=True,
-        removed_at=None,
-        organization__in=Organization.objects.existing(),
+    found = PaymentMethod.objects.expiring_soon(now).filter(
+        is_default=True, removed_at=None, organization__in=Organization.objects.existing()
     )
-    found = [method for method in rows if method.expires_soon(now)]
     for method in found:
         with transaction.atomic():
             mails.card_expires(method, now=now)
